@@ -1,0 +1,104 @@
+"""The one error tree: every refusal Pilotage can utter, in one catalogue.
+
+An error has a ``code`` from :data:`CATALOGUE` (which fixes its HTTP status, its OpenAI ``type`` and
+whether the same request may be sent again), a ``detail`` that is safe to show (never a prompt,
+never a secret), and a ``hint`` that names the fix. Control-plane doors render it as an RFC 9457
+problem, the gateway as an OpenAI error object; the catalogue is also the source of the
+reference page.
+"""
+
+from typing import NamedTuple
+
+
+class ErrorSpec(NamedTuple):
+    """One catalogue line: what a code means wherever it appears."""
+
+    code: str
+    status: int
+    title: str
+    type: str = "invalid_request_error"
+    is_retryable: bool = False
+
+
+_API = "api_error"
+
+CATALOGUE: dict[str, ErrorSpec] = {
+    spec.code: spec
+    for spec in (
+        # the request itself
+        ErrorSpec("invalid_request", 400, "The request is not valid"),
+        ErrorSpec("invalid_json", 400, "The body is not valid JSON"),
+        ErrorSpec("invalid_config", 400, "The configuration is not valid"),
+        ErrorSpec("invalid_artifact", 400, "The file is not a model that can be read"),
+        ErrorSpec("context_length_exceeded", 400, "The prompt does not fit the model's context"),
+        ErrorSpec("request_too_large", 413, "The body is larger than allowed"),
+        ErrorSpec("idempotency_mismatch", 422, "The idempotency key was used for another request"),
+        # who asks
+        ErrorSpec("invalid_api_key", 401, "The API key is missing or not valid"),
+        ErrorSpec("invalid_credential", 401, "The credential is missing or not valid"),
+        ErrorSpec("permission_denied", 403, "The caller may not do this", "permission_error"),
+        # what is asked for
+        ErrorSpec("not_found", 404, "There is no such object"),
+        ErrorSpec("model_not_found", 404, "There is no such model"),
+        ErrorSpec("unknown_url", 404, "There is no such address"),
+        ErrorSpec("method_not_allowed", 405, "The address does not take this method"),
+        ErrorSpec("already_exists", 409, "An object of this name exists"),
+        ErrorSpec("conflict", 409, "The object is in a state that does not allow this"),
+        ErrorSpec("deployment_serves_traffic", 409, "The deployment still serves traffic"),
+        ErrorSpec("precondition_failed", 412, "The object has changed since it was read"),
+        ErrorSpec("precondition_required", 428, "The request must say which revision it changes"),
+        # what the gateway cannot do now
+        ErrorSpec("price_missing", 503, "The model has no price", _API),
+        ErrorSpec("no_replica", 503, "No replica of the model is ready", _API, is_retryable=True),
+        ErrorSpec("draining", 503, "The server is shutting down", _API, is_retryable=True),
+        ErrorSpec("not_ready", 503, "The server is not ready", _API, is_retryable=True),
+        ErrorSpec("spool_full", 503, "Calls cannot be recorded", _API, is_retryable=True),
+        ErrorSpec("unavailable", 503, "A service this needs is away", _API, is_retryable=True),
+        ErrorSpec("schema_too_new", 503, "The database is newer than this program", _API),
+        # what went wrong upstream
+        ErrorSpec("upstream_unreachable", 502, "The model could not be reached", _API, is_retryable=True),
+        ErrorSpec("upstream_error", 502, "The model answered with an error", _API, is_retryable=True),
+        ErrorSpec("upstream_cut", 502, "The model's answer broke off", _API, is_retryable=True),
+        ErrorSpec("upstream_invalid", 502, "The model's answer could not be read", _API, is_retryable=True),
+        ErrorSpec("upstream_stall", 504, "The model stopped answering", _API, is_retryable=True),
+        ErrorSpec("deadline", 504, "The call took longer than allowed", _API, is_retryable=True),
+        ErrorSpec("client_gone", 499, "The client closed the connection", _API),
+        ErrorSpec("reader_stalled", 499, "The client stopped reading", _API),
+        ErrorSpec("cancelled", 503, "The call was cancelled", _API, is_retryable=True),
+        ErrorSpec("internal_error", 500, "Something broke inside", _API, is_retryable=True),
+    )
+}
+
+
+class PilotageError(Exception):
+    """An expected failure, told to whoever asked.
+
+    ``detail`` says what was wrong and where; ``hint`` what to do instead; ``param`` names the
+    offending field; ``retry_after_s`` is set where waiting helps.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.spec = CATALOGUE[code]
+        self.detail = detail or self.spec.title
+        self.hint = hint
+        self.param = param
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{self.detail} {hint}".strip())
+
+    @property
+    def code(self) -> str:
+        """The catalogue code."""
+        return self.spec.code
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return self.spec.status

@@ -1,0 +1,34 @@
+"""Money: integer nano-USD inside, Decimal USD at the doors, never a float."""
+
+from decimal import Decimal, InvalidOperation
+
+NANO = 1_000_000_000
+MAX_CAP_NANO = 9_000_000 * NANO  # the exact range of a double, which Valkey's Lua counts in
+
+
+def parse_usd(text: str) -> int:
+    """Return the nano-USD of a decimal amount in USD; raise ValueError if it is none or too fine."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"not an amount in USD: {text!r}") from None
+    scaled = amount * NANO if amount.is_finite() else amount
+    if not amount.is_finite() or scaled != scaled.to_integral_value():
+        raise ValueError(f"not an amount in USD with at most 9 decimals: {text!r}")
+    return int(scaled)
+
+
+def format_usd(nano: int) -> str:
+    """Write nano-USD as USD with 2 to 9 decimals, trailing zeros cut: ``0.000123``, ``12.50``."""
+    sign, whole, fraction = "-" if nano < 0 else "", abs(nano) // NANO, abs(nano) % NANO
+    digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{digits}"
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """Return ``numerator / denominator`` rounded to the nearest integer, ties to even; denominator > 0."""
+    quotient, remainder = divmod(numerator, denominator)
+    twice = remainder * 2
+    if twice > denominator or (twice == denominator and quotient & 1):
+        return quotient + 1
+    return quotient

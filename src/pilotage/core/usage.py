@@ -1,0 +1,83 @@
+"""Token usage in disjoint parts, and what it costs."""
+
+from typing import Self
+
+import msgspec
+
+from pilotage.core.money import divide_half_even
+
+PER_TOKENS = 1_000_000  # rates are quoted per 10^6 tokens
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens of one call by class; the classes do not overlap, so their sum is the total."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Everything read: uncached input, cache reads and cache writes."""
+        return self.input + self.cache_read + self.cache_write
+
+    @property
+    def completion_tokens(self) -> int:
+        """Everything written: visible output and reasoning."""
+        return self.output + self.reasoning
+
+    @property
+    def total(self) -> int:
+        """All tokens."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def plus(self, other: Self) -> "Usage":
+        """Add class by class."""
+        return Usage(
+            self.input + other.input,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """A price: nano-USD per 10^6 tokens of each class, and the id of the price-book row it came from."""
+
+    price_id: str
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+
+    @property
+    def dearest_input(self) -> int:
+        """The highest rate at which a prompt token can be billed."""
+        return max(self.input, self.cache_read, self.cache_write)
+
+    @property
+    def dearest_output(self) -> int:
+        """The highest rate at which a completion token can be billed."""
+        return max(self.output, self.reasoning)
+
+
+def cost_nano(usage: Usage, rates: Rates) -> int:
+    """Return the price of a usage in nano-USD, rounded once, half to even."""
+    return divide_half_even(
+        usage.input * rates.input
+        + usage.cache_read * rates.cache_read
+        + usage.cache_write * rates.cache_write
+        + usage.output * rates.output
+        + usage.reasoning * rates.reasoning,
+        PER_TOKENS,
+    )
+
+
+def worst_cost_nano(input_bound: int, output_limit: int, rates: Rates) -> int:
+    """Return the most that a call can cost: both bounds at the dearest rates, rounded up."""
+    total = input_bound * rates.dearest_input + output_limit * rates.dearest_output
+    return -(-total // PER_TOKENS)

@@ -1,0 +1,79 @@
+"""Time and randomness, given in where they are needed and taken only here."""
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pilotage.core.ids import make_id
+
+
+class Clock(Protocol):
+    """Wall time in microseconds UTC, monotonic seconds for durations, new ids."""
+
+    def now_us(self) -> int:
+        """Return the wall time, in microseconds since 1970 UTC."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return seconds that never run backwards."""
+        ...
+
+    def new_id(self, prefix: str) -> str:
+        """Return a fresh id of a kind."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock and the kernel's random numbers."""
+
+    def now_us(self) -> int:
+        """Return the wall time, in microseconds since 1970 UTC."""
+        return time.time_ns() // 1000
+
+    def monotonic_s(self) -> float:
+        """Return seconds that never run backwards."""
+        return time.monotonic()
+
+    def new_id(self, prefix: str) -> str:
+        """Return a fresh id of a kind."""
+        return make_id(prefix, time.time_ns() // 1000, os.urandom(10))
+
+
+class ManualClock:
+    """A clock that moves when told: the twin for tests and simulations."""
+
+    def __init__(self, now_us: int = 1_700_000_000_000_000) -> None:
+        self._now_us = now_us
+        self._start_us = now_us
+        self._made = 0
+
+    def now_us(self) -> int:
+        """Return the time it was set to."""
+        return self._now_us
+
+    def monotonic_s(self) -> float:
+        """Return the seconds it was advanced by."""
+        return (self._now_us - self._start_us) / 1e6
+
+    def new_id(self, prefix: str) -> str:
+        """Return ids that count up, the same in every run."""
+        self._made += 1
+        return make_id(prefix, self._now_us, self._made.to_bytes(10, "big"))
+
+    def advance(self, seconds: float) -> None:
+        """Move forward (or, with a negative number, set the wall clock back)."""
+        self._now_us += round(seconds * 1e6)
+
+
+def rfc3339(at_us: int) -> str:
+    """Write a wall time in microseconds as RFC 3339 in UTC."""
+    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parse_rfc3339(text: str) -> int:
+    """Return the microseconds UTC of an RFC 3339 time; raise ValueError without an offset."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time needs an offset, for example {text}Z")
+    return round(moment.timestamp() * 1e6)

@@ -1,0 +1,311 @@
+"""Process settings: ``pilotage.yaml`` and ``PILOTAGE_*`` variables, checked whole before anything starts.
+
+Only what a process needs to start is here (paths, ports, database, limits of the process itself);
+models, keys, prices and weights are API objects. The only module that reads the environment.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+
+from pilotage.core.duration import parse_duration_us
+from pilotage.core.errors import PilotageError
+
+CONFIG_FILE = "pilotage.yaml"
+ENV_PREFIX = "PILOTAGE_"
+_NOT_SETTINGS = {"PILOTAGE_CONFIG"}
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Duration = Annotated[str, msgspec.Meta(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d))+$")]
+
+
+def _doc(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The data plane: one listening socket shared by N processes."""
+
+    host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
+    port: Annotated[Port, _doc("port of /v1; 0 picks a free one")] = 8080
+    processes: Annotated[int, msgspec.Meta(ge=0, le=64, description="gateway processes; 0 is half the cores, at least one")] = 0
+    max_body_mb: Annotated[int, msgspec.Meta(ge=1, le=1024, description="largest request body, MiB; larger ones get 413")] = 16
+    call_timeout: Annotated[Duration, _doc("longest life of a call, the answer included")] = "10m"
+    connect_timeout: Annotated[Duration, _doc("time to connect to a model")] = "5s"
+    stall_timeout: Annotated[Duration, _doc("longest silence of a model within an answer")] = "60s"
+    reader_timeout: Annotated[Duration, _doc("longest time a client may leave its answer unread")] = "30s"
+    drain_timeout: Annotated[Duration, _doc("time that running calls get when the server stops")] = "30s"
+
+
+class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The control plane: one process."""
+
+    host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
+    port: Annotated[Port, _doc("port of /api/v1; 0 picks a free one")] = 8081
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the control plane keeps its rows."""
+
+    url: Annotated[str, _doc("'sqlite' (a file in the data folder) or postgresql://USER@HOST:PORT/NAME, without a password")] = "sqlite"
+    password: Annotated[str, _doc("reference to the password: env:NAME or file:PATH")] = ""
+
+
+class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The call frames on disk."""
+
+    sync: Annotated[Literal["none", "100ms", "every"], _doc("when frames are forced to disk: never, ten times a second, or before the model is asked")] = "100ms"
+    segment_mb: Annotated[int, msgspec.Meta(ge=1, le=1024, description="size of a segment file, MiB")] = 64
+    reserve_kb: Annotated[int, msgspec.Meta(ge=16, le=65536, description="disk space held back per process so that running calls can be ended when the disk is full, KiB")] = 1024
+    retention: Annotated[Duration, _doc("how long consumed segments are kept")] = "7d"
+
+
+class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the control plane publishes to gateways."""
+
+    max_age: Annotated[Duration, _doc("age at which a gateway stops trusting its Snapshot")] = "24h"
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The local engines that serve models."""
+
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024, description="threads of an engine; 0 is all cores but one")] = 0
+    slots: Annotated[int, msgspec.Meta(ge=1, le=256, description="calls that an engine answers at once")] = 4
+    context_tokens: Annotated[int, msgspec.Meta(ge=64, le=1_048_576, description="context of each slot; the model's own limit caps it")] = 2048
+    start_timeout: Annotated[Duration, _doc("time that a model gets to load")] = "2m"
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the processes say of themselves (never a prompt)."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], _doc("least severity written")] = "info"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All process settings."""
+
+    data_dir: Annotated[str, _doc("the data folder: database, models, Snapshots, spool, credentials")] = "~/.pilotage"
+    gateway: GatewaySettings = msgspec.field(default_factory=GatewaySettings)
+    control: ControlSettings = msgspec.field(default_factory=ControlSettings)
+    database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
+    spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
+    snapshot: SnapshotSettings = msgspec.field(default_factory=SnapshotSettings)
+    engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
+
+    @property
+    def data_path(self) -> Path:
+        """The data folder as an absolute path."""
+        return Path(self.data_dir).expanduser().absolute()
+
+
+class SettingDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """One documented setting: its dotted name, its variable, its default and its meaning."""
+
+    name: str
+    variable: str
+    type: str
+    default: str
+    description: str
+
+
+def load_settings(config_file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read file and variables (variables win) and check everything.
+
+    ``config_file`` defaults to ``PILOTAGE_CONFIG`` or, if it exists, ``pilotage.yaml`` here.
+    Raises ``invalid_config``, one line that names the file or variable, the setting and the fix.
+    """
+    variables = os.environ if environ is None else environ
+    chosen = config_file or (Path(variables["PILOTAGE_CONFIG"]) if "PILOTAGE_CONFIG" in variables else None)
+    path = chosen or Path(CONFIG_FILE)
+    tree = _read_file(path) if chosen or path.exists() else {}
+    origin = {name: str(path) for name in _leaf_names(tree)}
+    _check_names(tree, str(path))
+    for name, text in _read_variables(variables).items():
+        _set(tree, name, _guess(text, name))
+        origin[name] = ENV_PREFIX + name.replace(".", "_").upper()
+    try:
+        settings = msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as wrong:
+        raise _explain(wrong, origin, str(path)) from None
+    _check_values(settings)
+    return settings
+
+
+def list_settings() -> list[SettingDoc]:
+    """Return every setting with its documentation, in order."""
+    documented = []
+    for name, field in _walk(Settings):
+        annotation = msgspec.inspect.type_info(field.type)
+        description = getattr(annotation, "extra_json_schema", None) or {}
+        documented.append(
+            SettingDoc(
+                name=name,
+                variable=ENV_PREFIX + name.replace(".", "_").upper(),
+                type=_type_name(annotation),
+                default=str(field.default),
+                description=str(description.get("description", "")),
+            )
+        )
+    return documented
+
+
+def resolve_secret(reference: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return the secret that ``env:NAME`` or ``file:PATH`` points to; raise ``invalid_config`` if there is none."""
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        value = (os.environ if environ is None else environ).get(where)
+        if value is None:
+            raise PilotageError("invalid_config", f"The variable {where} named by a secret reference is not set.")
+        return value
+    if kind == "file":
+        try:
+            return Path(where).expanduser().read_text().strip()
+        except OSError as failed:
+            raise PilotageError("invalid_config", f"The secret file {where} cannot be read: {failed.strerror}.") from None
+    raise PilotageError("invalid_config", "A secret is given by reference.", hint="Write env:NAME or file:PATH.")
+
+
+def duration_s(text: Duration) -> float:
+    """Return the seconds of a duration setting."""
+    return parse_duration_us(text) / 1e6
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment with additions, for a child process."""
+    return {**os.environ, **extra}
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as failed:
+        raise PilotageError("invalid_config", f"{path} cannot be read: {failed.strerror}.") from None
+    except yaml.YAMLError as wrong:
+        mark = getattr(wrong, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise PilotageError("invalid_config", f"{path} is not valid YAML{where}: {getattr(wrong, 'problem', '')}.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise PilotageError("invalid_config", f"{path} must hold settings such as 'gateway: {{port: 8080}}'.")
+    return content
+
+
+def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    by_variable = {doc.variable: doc.name for doc in list_settings()}
+    found = {}
+    for variable, text in variables.items():
+        if not variable.startswith(ENV_PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        if variable not in by_variable:
+            raise PilotageError("invalid_config", f"{variable} is not a setting.", hint=_suggest(variable, by_variable))
+        found[by_variable[variable]] = text
+    return found
+
+
+def _check_names(tree: dict[str, Any], source: str) -> None:
+    known = {name for name, _ in _walk(Settings)}
+    sections = {name.partition(".")[0] for name in known}
+    for name in _leaf_names(tree):
+        if name not in known and not (name in sections and not isinstance(_get(tree, name), dict)):
+            raise PilotageError("invalid_config", f"{source}: {name} is not a setting.", hint=_suggest(name, known))
+
+
+def _check_values(settings: Settings) -> None:
+    database = settings.database
+    if database.url != "sqlite" and not database.url.startswith("postgresql://"):
+        raise PilotageError(
+            "invalid_config",
+            "database.url must be 'sqlite' or start with postgresql://.",
+            hint="For example postgresql://pilotage@127.0.0.1:5432/pilotage.",
+        )
+    if re.search(r"//[^/@]*:[^/@]*@", database.url):
+        raise PilotageError(
+            "invalid_config",
+            "database.url holds a password.",
+            hint="Take it out and set database.password to env:NAME or file:PATH.",
+        )
+    if database.password and not database.password.startswith(("env:", "file:")):
+        raise PilotageError(
+            "invalid_config", "database.password must be a reference.", hint="Write env:NAME or file:PATH."
+        )
+
+
+def _explain(wrong: msgspec.ValidationError, origin: dict[str, str], source: str) -> PilotageError:
+    text = str(wrong)
+    message, _, where = text.partition(" - at `$.")
+    name = where.rstrip("`")
+    message = message.replace("`", "'")
+    if "matching regex" in message or (message.startswith("Expected 'str', got") and _is_duration(name)):
+        message = "Expected a duration such as 100ms, 30s, 5m, 24h or 7d"
+    return PilotageError("invalid_config", f"{origin.get(name, source)}: {name or 'settings'}: {message}.")
+
+
+def _suggest(name: str, known: Mapping[str, str] | set[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]}?" if near else "See 'pilotage config check --all' for all settings."
+
+
+def _guess(text: str, name: str) -> object:
+    field = dict(_walk(Settings))[name]
+    is_number = _type_name(msgspec.inspect.type_info(field.type)) == "integer"
+    return int(text) if is_number and re.fullmatch(r"-?\d+", text) else text
+
+
+def _walk(struct: type[msgspec.Struct], prefix: str = "") -> list[tuple[str, msgspec.structs.FieldInfo]]:
+    found = []
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            found.extend(_walk(field.type, f"{prefix}{field.name}."))
+        else:
+            found.append((prefix + field.name, field))
+    return found
+
+
+def _is_duration(name: str) -> bool:
+    field = dict(_walk(Settings)).get(name)
+    return field is not None and _type_name(msgspec.inspect.type_info(field.type)) == "duration"
+
+
+def _type_name(annotation: object) -> str:
+    if isinstance(annotation, msgspec.inspect.Metadata):
+        return _type_name(annotation.type)
+    if isinstance(annotation, msgspec.inspect.LiteralType):
+        return " | ".join(str(value) for value in annotation.values)
+    if isinstance(annotation, msgspec.inspect.IntType):
+        return "integer"
+    if isinstance(annotation, msgspec.inspect.StrType) and annotation.pattern:
+        return "duration"
+    return "text"
+
+
+def _leaf_names(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            names.extend(_leaf_names(value, f"{prefix}{key}."))
+        else:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _get(tree: dict[str, Any], name: str) -> object:
+    node: Any = tree
+    for part in name.split("."):
+        node = node[part]
+    return node
+
+
+def _set(tree: dict[str, Any], name: str, value: object) -> None:
+    *folders, leaf = name.split(".")
+    for folder in folders:
+        child = tree.setdefault(folder, {})
+        tree = child if isinstance(child, dict) else {}
+    tree[leaf] = value

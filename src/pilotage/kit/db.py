@@ -1,0 +1,192 @@
+"""The control plane's database: SQLite or Postgres, SQLAlchemy Core, one transaction type.
+
+A :class:`Tx` knows who acts, why, when and within which project. Its query builders are the only
+way to reach a table (a lint keeps SQLAlchemy's own out of the slices): they add the project to
+every statement on a table that has one. On SQLite there is one writer at a time; a write begins
+with BEGIN IMMEDIATE, so that it never fails half-way for a lock.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import Clock
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+Row = sa.RowMapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who does something and why: a principal's id, the reason given, and the project it is done in.
+
+    ``project_id`` None means the whole installation: workers, and administrators of projects.
+    """
+
+    principal_id: str
+    project_id: str | None = None
+    reason: str = ""
+
+
+SYSTEM = Actor(principal_id="system", reason="housekeeping")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tx:
+    """One transaction; ``written`` collects the revisions it appends."""
+
+    conn: AsyncConnection
+    actor: Actor
+    now_us: int
+    dialect: str
+    written: list[int] = field(default_factory=list)
+
+    @property
+    def project_id(self) -> str:
+        """The project this transaction is scoped to; raise ``invalid_request`` if it is none."""
+        if self.actor.project_id is None:
+            raise PilotageError("invalid_request", "This needs a project.", hint="Name one with ?project=NAME.")
+        return self.actor.project_id
+
+    def select(self, table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """Begin a SELECT of a table (or of some columns of it) within the scope."""
+        statement = sa.select(*columns).select_from(table) if columns else sa.select(table)
+        for condition in self._scope(table):
+            statement = statement.where(condition)
+        return statement
+
+    def update(self, table: sa.Table) -> sa.Update:
+        """Begin an UPDATE of a table within the scope."""
+        return sa.update(table).where(*self._scope(table))
+
+    def delete(self, table: sa.Table) -> sa.Delete:
+        """Begin a DELETE from a table within the scope."""
+        return sa.delete(table).where(*self._scope(table))
+
+    async def insert(self, table: sa.Table, **values: object) -> None:
+        """Insert one row; the project is filled in from the scope where the table has one."""
+        if "project_id" in table.c and "project_id" not in values:
+            values["project_id"] = self.project_id
+        await self.conn.execute(sa.insert(table).values(**values))
+
+    async def insert_many(self, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
+        """Insert rows that carry all their columns."""
+        if rows:
+            await self.conn.execute(sa.insert(table), rows)
+
+    async def all(self, statement: sa.Select[Any]) -> Sequence[Row]:
+        """Return every row of a query."""
+        return (await self.conn.execute(statement)).mappings().all()
+
+    async def find(self, statement: sa.Select[Any]) -> Row | None:
+        """Return the first row of a query, or None."""
+        return (await self.conn.execute(statement)).mappings().first()
+
+    async def change(self, statement: sa.Update | sa.Delete) -> int:
+        """Run an UPDATE or DELETE; return how many rows it changed."""
+        return (await self.conn.execute(statement)).rowcount
+
+    def _scope(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        if self.actor.project_id is None or "project_id" not in table.c:
+            return []
+        return [table.c.project_id == self.actor.project_id]
+
+
+class Database:
+    """Both engines behind ``read`` and ``write``; ``on_commit`` hears the last revision of each write."""
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, clock: Clock) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._clock = clock
+        self._one_writer = asyncio.Lock()
+        self.dialect = writer.dialect.name
+        self.on_commit: list[Callable[[int], None]] = []
+
+    @asynccontextmanager
+    async def write(self, actor: Actor) -> AsyncIterator[Tx]:
+        """Open a transaction that commits at the end of the block and rolls back on an error."""
+        if self.dialect != "sqlite":
+            async with self._writer.begin() as conn:
+                tx = self._tx(conn, actor)
+                yield tx
+        else:
+            async with self._one_writer, self._writer.begin() as conn:
+                tx = self._tx(conn, actor)
+                yield tx
+        if tx.written:
+            for listener in self.on_commit:
+                listener(max(tx.written))
+
+    @asynccontextmanager
+    async def read(self, actor: Actor) -> AsyncIterator[Tx]:
+        """Open a transaction that only reads."""
+        async with self._reader.connect() as conn:
+            yield self._tx(conn, actor)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The writing engine, for migrations."""
+        return self._writer
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+        await self._writer.dispose()
+
+    def _tx(self, conn: AsyncConnection, actor: Actor) -> Tx:
+        return Tx(conn=conn, actor=actor, now_us=self._clock.now_us(), dialect=self.dialect)
+
+
+def open_sqlite(path: Path, clock: Clock) -> Database:
+    """Open (or make) a SQLite file in WAL mode."""
+    url = f"sqlite+aiosqlite:///{path}"
+    writer = create_async_engine(url, pool_size=1, max_overflow=0)
+    reader = create_async_engine(url, pool_size=4, max_overflow=0)
+    _tune_sqlite(writer, "BEGIN IMMEDIATE")
+    _tune_sqlite(reader, "BEGIN")
+    return Database(writer, reader, clock)
+
+
+def open_postgres(url: str, password: str, clock: Clock) -> Database:
+    """Connect to Postgres; needs the extra ``postgres``."""
+    parsed = sa.make_url(url).set(drivername="postgresql+asyncpg")
+    if password:
+        parsed = parsed.set(password=password)
+    try:
+        engine = create_async_engine(parsed, pool_size=8, max_overflow=0, pool_pre_ping=True)
+    except ModuleNotFoundError:
+        raise PilotageError(
+            "invalid_config", "Postgres needs its driver.", hint='Run: pip install "pilotage[postgres]"'
+        ) from None
+    return Database(engine, engine, clock)
+
+
+def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
+    def connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
+        connection.isolation_level = None  # the driver shall not begin transactions of its own
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def start(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    sa.event.listen(engine.sync_engine, "connect", connect)
+    sa.event.listen(engine.sync_engine, "begin", start)

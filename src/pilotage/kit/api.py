@@ -4,13 +4,14 @@ A handler takes an :class:`ApiCall` first and then its path, query and body para
 type. It opens the transactions itself, so that no transaction spans a network call.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from pilotage.kit.clock import to_datetime
 from pilotage.kit.db import Actor, Tx
 
 Item = TypeVar("Item", bound="View")
@@ -47,7 +48,8 @@ class ApiCall(Protocol):
 class Route:
     """One operation of ``/api/v1``; ``permission`` is the authorisation decision and has no default.
 
-    ``is_global`` marks operations on the installation rather than on a project.
+    ``is_global`` marks operations on the installation rather than on a project; ``secrets`` names the
+    fields of the reply that are shown once and kept nowhere, not even for a repeated request.
     """
 
     method: Method
@@ -56,7 +58,7 @@ class Route:
     handler: Callable[..., Awaitable[Any]]
     status: int = 200
     is_global: bool = False
-    takes_stream: bool = False
+    secrets: tuple[str, ...] = ()
 
 
 class Body(BaseModel):
@@ -66,9 +68,20 @@ class Body(BaseModel):
 
 
 class View(BaseModel):
-    """What the API shows of an object."""
+    """What the API shows of an object. ``of`` takes ``created_at`` from ``created_at_us`` and so on."""
 
-    model_config = ConfigDict(from_attributes=True)
+    @classmethod
+    def of(cls, item: object, **more: object) -> Self:
+        """Make the view of a dataclass; ``more`` adds or replaces fields."""
+        values: dict[str, object] = {}
+        for name in cls.model_fields:
+            if name in more:
+                values[name] = more[name]
+            elif hasattr(item, name):
+                values[name] = getattr(item, name)
+            else:
+                values[name] = to_datetime(getattr(item, f"{name}_us"))
+        return cls.model_validate(values)
 
 
 class RevisedView(View):
@@ -83,3 +96,14 @@ class Page(View, Generic[Item]):
 
     items: list[Item]
     next: str | None = None
+
+
+def make_page(
+    items: Sequence[Any], limit: int, show: Callable[[Any], Item], key: str
+) -> Page[Item]:
+    """Make a page of at most ``limit`` items from ``limit + 1`` asked for; ``key`` names the sorting field."""
+    more = len(items) > limit
+    shown = items[:limit]
+    return Page(
+        items=[show(item) for item in shown], next=str(getattr(shown[-1], key)) if more else None
+    )

@@ -66,9 +66,18 @@ class ManualClock:
         self._now_us += round(seconds * 1e6)
 
 
+def to_datetime(at_us: int | None) -> datetime | None:
+    """Return the UTC datetime of a time in microseconds; None stays None."""
+    return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, UTC)
+
+
 def rfc3339(at_us: int) -> str:
     """Write a wall time in microseconds as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(at_us / 1e6, UTC)
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def parse_rfc3339(text: str) -> int:

@@ -59,7 +59,9 @@ class Tx:
     def project_id(self) -> str:
         """The project this transaction is scoped to; raise ``invalid_request`` if it is none."""
         if self.actor.project_id is None:
-            raise PilotageError("invalid_request", "This needs a project.", hint="Name one with ?project=NAME.")
+            raise PilotageError(
+                "invalid_request", "This needs a project.", hint="Name one with ?project=NAME."
+            )
         return self.actor.project_id
 
     def select(self, table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
@@ -90,11 +92,13 @@ class Tx:
 
     async def all(self, statement: sa.Select[Any]) -> Sequence[Row]:
         """Return every row of a query."""
-        return (await self.conn.execute(statement)).mappings().all()
+        rows: Sequence[Row] = (await self.conn.execute(statement)).mappings().all()
+        return rows
 
     async def find(self, statement: sa.Select[Any]) -> Row | None:
         """Return the first row of a query, or None."""
-        return (await self.conn.execute(statement)).mappings().first()
+        row: Row | None = (await self.conn.execute(statement)).mappings().first()
+        return row
 
     async def change(self, statement: sa.Update | sa.Delete) -> int:
         """Run an UPDATE or DELETE; return how many rows it changed."""
@@ -172,7 +176,9 @@ def open_postgres(url: str, password: str, clock: Clock) -> Database:
         engine = create_async_engine(parsed, pool_size=8, max_overflow=0, pool_pre_ping=True)
     except ModuleNotFoundError:
         raise PilotageError(
-            "invalid_config", "Postgres needs its driver.", hint='Run: pip install "pilotage[postgres]"'
+            "invalid_config",
+            "Postgres needs its driver.",
+            hint='Run: pip install "pilotage[postgres]"',
         ) from None
     return Database(engine, engine, clock)
 
@@ -181,7 +187,12 @@ def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
     def connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
         connection.isolation_level = None  # the driver shall not begin transactions of its own
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "busy_timeout=10000",
+            "foreign_keys=ON",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

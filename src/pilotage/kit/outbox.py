@@ -17,7 +17,12 @@ from pilotage.kit.db import METADATA, Row, Tx
 REVISION = sa.Table(
     "revision",
     METADATA,
-    sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
     sa.Column("at_us", sa.BigInteger, nullable=False),
     sa.Column("project_id", sa.Text),
     sa.Column("event", sa.Text, nullable=False),
@@ -87,7 +92,9 @@ async def append_revision(
 
 async def read_revisions(tx: Tx, after_seq: int, limit: int) -> Sequence[Revision]:
     """Return the next revisions behind a cursor, in order."""
-    statement = tx.select(REVISION).where(REVISION.c.seq > after_seq).order_by(REVISION.c.seq).limit(limit)
+    statement = (
+        tx.select(REVISION).where(REVISION.c.seq > after_seq).order_by(REVISION.c.seq).limit(limit)
+    )
     return [_revision(row) for row in await tx.all(statement)]
 
 
@@ -105,7 +112,10 @@ async def get_cursor(tx: Tx, consumer: str) -> int:
 
 async def advance_cursor(tx: Tx, consumer: str, old_seq: int, new_seq: int) -> bool:
     """Move a consumer's cursor in its own transaction; False if somebody else moved it first."""
-    if old_seq == 0 and await tx.find(tx.select(CURSOR).where(CURSOR.c.consumer == consumer)) is None:
+    if (
+        old_seq == 0
+        and await tx.find(tx.select(CURSOR).where(CURSOR.c.consumer == consumer)) is None
+    ):
         await tx.insert(CURSOR, consumer=consumer, seq=new_seq)
         return True
     guarded = tx.update(CURSOR).where(CURSOR.c.consumer == consumer, CURSOR.c.seq == old_seq)

@@ -1,0 +1,209 @@
+"""Control-plane routes of identity."""
+
+from datetime import datetime
+
+from pilotage.core.duration import parse_duration_us
+from pilotage.core.errors import PilotageError
+from pilotage.identity.rules import assess_key
+from pilotage.identity.service import IdentityService
+from pilotage.identity.types import ApiKey, KeyState
+from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
+from pilotage.kit.clock import Clock
+
+
+class ProjectBody(Body):
+    """A project to create."""
+
+    name: str
+
+
+class ProjectView(RevisedView):
+    """A project."""
+
+    name: str
+    created_at: datetime
+
+
+class TenantBody(Body):
+    """A tenant to create."""
+
+    name: str
+
+
+class TenantView(RevisedView):
+    """A tenant."""
+
+    name: str
+    project_id: str
+    created_at: datetime
+
+
+class KeyBody(Body):
+    """A key to create: whose, its name, and how long it lives (``30d``; absent: until revoked)."""
+
+    tenant: str = "default"
+    name: str = "key"
+    expires_in: str | None = None
+
+
+class KeyView(RevisedView):
+    """A key, without its text."""
+
+    tenant_id: str
+    name: str
+    hint: str
+    state: KeyState
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewKeyView(KeyView):
+    """A key just made; ``secret`` is its text and is never shown again."""
+
+    secret: str | None
+
+
+def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
+    """List the routes of identity."""
+
+    def show(key: ApiKey) -> KeyView:
+        return KeyView.of(key, state=assess_key(key, clock.now_us()))
+
+    async def create_project(call: ApiCall, body: ProjectBody) -> ProjectView:
+        """Create a project."""
+        async with call.write() as tx:
+            return ProjectView.of(await service.create_project(tx, body.name))
+
+    async def list_projects(call: ApiCall, limit: int = 50, after: str = "") -> Page[ProjectView]:
+        """List projects by name."""
+        async with call.read() as tx:
+            return make_page(
+                await service.list_projects(tx, after, limit + 1), limit, ProjectView.of, "name"
+            )
+
+    async def get_project(call: ApiCall, project_name: str) -> ProjectView:
+        """Show a project."""
+        async with call.read() as tx:
+            return ProjectView.of(await service.get_project(tx, project_name))
+
+    async def create_tenant(call: ApiCall, body: TenantBody) -> TenantView:
+        """Create a tenant."""
+        async with call.write() as tx:
+            return TenantView.of(await service.create_tenant(tx, body.name))
+
+    async def list_tenants(call: ApiCall, limit: int = 50, after: str = "") -> Page[TenantView]:
+        """List tenants by name."""
+        async with call.read() as tx:
+            return make_page(
+                await service.list_tenants(tx, after, limit + 1), limit, TenantView.of, "name"
+            )
+
+    async def get_tenant(call: ApiCall, tenant: str) -> TenantView:
+        """Show a tenant."""
+        async with call.read() as tx:
+            return TenantView.of(await service.get_tenant(tx, tenant))
+
+    async def delete_tenant(call: ApiCall, tenant: str) -> None:
+        """Delete a tenant and revoke its keys."""
+        async with call.write() as tx:
+            await service.delete_tenant(tx, tenant)
+
+    async def create_key(call: ApiCall, body: KeyBody) -> NewKeyView:
+        """Create an API key; its text is in this reply only."""
+        ttl_us = None if body.expires_in is None else _duration(body.expires_in)
+        async with call.write() as tx:
+            made = await service.create_key(tx, body.tenant, body.name, ttl_us)
+        return NewKeyView.of(made.key, state=KeyState.ACTIVE, secret=made.secret)
+
+    async def list_keys(
+        call: ApiCall, tenant: str | None = None, limit: int = 50, after: str = ""
+    ) -> Page[KeyView]:
+        """List keys, oldest first."""
+        async with call.read() as tx:
+            return make_page(
+                await service.list_keys(tx, tenant, after, limit + 1), limit, show, "id"
+            )
+
+    async def get_key(call: ApiCall, key: str) -> KeyView:
+        """Show a key."""
+        async with call.read() as tx:
+            return show(await service.get_key(tx, key))
+
+    async def revoke_key(call: ApiCall, key: str) -> KeyView:
+        """Revoke a key for ever."""
+        async with call.write() as tx:
+            return show(await service.revoke_key(tx, key))
+
+    return [
+        Route(
+            method="POST",
+            path="/projects",
+            permission="identity.projects.create",
+            handler=create_project,
+            status=201,
+            is_global=True,
+        ),
+        Route(
+            method="GET",
+            path="/projects",
+            permission="identity.projects.read",
+            handler=list_projects,
+            is_global=True,
+        ),
+        Route(
+            method="GET",
+            path="/projects/{project_name}",
+            permission="identity.projects.read",
+            handler=get_project,
+            is_global=True,
+        ),
+        Route(
+            method="POST",
+            path="/tenants",
+            permission="identity.tenants.create",
+            handler=create_tenant,
+            status=201,
+        ),
+        Route(
+            method="GET", path="/tenants", permission="identity.tenants.read", handler=list_tenants
+        ),
+        Route(
+            method="GET",
+            path="/tenants/{tenant}",
+            permission="identity.tenants.read",
+            handler=get_tenant,
+        ),
+        Route(
+            method="DELETE",
+            path="/tenants/{tenant}",
+            permission="identity.tenants.delete",
+            handler=delete_tenant,
+            status=204,
+        ),
+        Route(
+            method="POST",
+            path="/keys",
+            permission="identity.keys.create",
+            handler=create_key,
+            status=201,
+            secrets=("secret",),
+        ),
+        Route(method="GET", path="/keys", permission="identity.keys.read", handler=list_keys),
+        Route(method="GET", path="/keys/{key}", permission="identity.keys.read", handler=get_key),
+        Route(
+            method="POST",
+            path="/keys/{key}:revoke",
+            permission="identity.keys.revoke",
+            handler=revoke_key,
+        ),
+    ]
+
+
+def _duration(text: str) -> int:
+    try:
+        return parse_duration_us(text)
+    except ValueError as wrong:
+        raise PilotageError(
+            "invalid_request", f"expires_in: {wrong}.", param="expires_in"
+        ) from None

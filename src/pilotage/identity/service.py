@@ -1,0 +1,237 @@
+"""The verbs of identity. Never commits: whoever opened the transaction does."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.names import check_name
+from pilotage.identity import store
+from pilotage.identity.rules import ROLE_ADMIN, is_allowed
+from pilotage.identity.types import (
+    ADMIN_PREFIX,
+    API_KEY_PREFIX,
+    DEFAULT,
+    ApiKey,
+    Principal,
+    Project,
+    Tenant,
+)
+from pilotage.kit.clock import Clock
+from pilotage.kit.crypto import digest_secret, is_secret, make_secret
+from pilotage.kit.db import Tx
+from pilotage.kit.outbox import append_revision
+
+FOREVER_PAGE = 1_000_000
+
+
+class NewKey(NamedTuple):
+    """A key and its text, which is shown this once."""
+
+    key: ApiKey
+    secret: str
+
+
+class Bootstrap(NamedTuple):
+    """What the first start makes: the administrator's credential and a key of the default tenant."""
+
+    admin_credential: str
+    api_key: str
+
+
+class IdentityService:
+    """Projects, tenants, keys and principals."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    # projects
+
+    async def create_project(self, tx: Tx, name: str) -> Project:
+        """Create a project; raise ``already_exists`` if the name is taken."""
+        check_name(name)
+        if await store.find_project(tx, name):
+            raise PilotageError(
+                "already_exists", f"There is a project {name!r} already.", param="name"
+            )
+        project = Project(id=self._clock.new_id("prj"), rev=1, name=name, created_at_us=tx.now_us)
+        await store.insert_project(tx, project)
+        await append_revision(tx, "identity.project.created", project.id, 1, project)
+        return project
+
+    async def get_project(self, tx: Tx, name_or_id: str) -> Project:
+        """Return a project by name or id; raise ``not_found``."""
+        project = await store.find_project(tx, name_or_id)
+        if project is None:
+            raise PilotageError(
+                "not_found", f"There is no project {name_or_id!r}.", param="project"
+            )
+        return project
+
+    async def list_projects(
+        self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[Project]:
+        """Return projects in order of their names."""
+        return await store.list_projects(tx, after, limit)
+
+    # tenants
+
+    async def create_tenant(self, tx: Tx, name: str) -> Tenant:
+        """Create a tenant in the transaction's project; raise ``already_exists`` if the name is taken."""
+        check_name(name)
+        if await store.find_tenant(tx, name):
+            raise PilotageError(
+                "already_exists", f"There is a tenant {name!r} already.", param="name"
+            )
+        tenant = Tenant(
+            id=self._clock.new_id("ten"),
+            rev=1,
+            project_id=tx.project_id,
+            name=name,
+            created_at_us=tx.now_us,
+            deleted_at_us=None,
+        )
+        await store.insert_tenant(tx, tenant)
+        await append_revision(tx, "identity.tenant.created", tenant.id, 1, tenant)
+        return tenant
+
+    async def get_tenant(self, tx: Tx, name_or_id: str) -> Tenant:
+        """Return a living tenant by name or id; raise ``not_found``."""
+        tenant = await store.find_tenant(tx, name_or_id)
+        if tenant is None or tenant.deleted_at_us is not None:
+            raise PilotageError(
+                "not_found",
+                f"There is no tenant {name_or_id!r}.",
+                hint="List them: pilotage tenants list",
+                param="tenant",
+            )
+        return tenant
+
+    async def list_tenants(
+        self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[Tenant]:
+        """Return living tenants in order of their names."""
+        return await store.list_tenants(tx, after, limit)
+
+    async def delete_tenant(self, tx: Tx, name_or_id: str) -> None:
+        """Delete a tenant and revoke its keys; its id lives on in the ledger."""
+        tenant = await self.get_tenant(tx, name_or_id)
+        for key in await store.list_keys(tx, tenant.id, "", FOREVER_PAGE):
+            if key.revoked_at_us is None:
+                await self.revoke_key(tx, key.id)
+        if not await store.mark_tenant_deleted(tx, tenant, f"{tenant.name}~{tenant.id}"):
+            raise PilotageError(
+                "precondition_failed", f"Tenant {tenant.name!r} has changed meanwhile."
+            )
+        await append_revision(
+            tx,
+            "identity.tenant.deleted",
+            tenant.id,
+            tenant.rev + 1,
+            {"id": tenant.id, "name": tenant.name},
+        )
+
+    # keys
+
+    async def create_key(self, tx: Tx, tenant: str, name: str, ttl_us: int | None = None) -> NewKey:
+        """Create an API key of a tenant, living ``ttl_us`` microseconds (None: until revoked)."""
+        owner = await self.get_tenant(tx, tenant)
+        if ttl_us is not None and ttl_us <= 0:
+            raise PilotageError(
+                "invalid_request", "A key must live for some time.", param="expires_in"
+            )
+        secret = make_secret(API_KEY_PREFIX)
+        key = ApiKey(
+            id=self._clock.new_id("key"),
+            rev=1,
+            project_id=owner.project_id,
+            tenant_id=owner.id,
+            name=check_name(name),
+            digest=digest_secret(secret),
+            hint=secret[-4:],
+            created_at_us=tx.now_us,
+            expires_at_us=None if ttl_us is None else tx.now_us + ttl_us,
+            revoked_at_us=None,
+        )
+        seq = await append_revision(tx, "identity.key.created", key.id, 1, _public(key))
+        await store.insert_key(tx, key, seq)
+        return NewKey(key, secret)
+
+    async def get_key(self, tx: Tx, key_id: str) -> ApiKey:
+        """Return a key by id; raise ``not_found``."""
+        key = await store.find_key(tx, key_id)
+        if key is None:
+            raise PilotageError(
+                "not_found", f"There is no key {key_id!r}.", hint="List them: pilotage keys list"
+            )
+        return key
+
+    async def list_keys(
+        self, tx: Tx, tenant: str | None = None, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[ApiKey]:
+        """Return the keys of a tenant, or of the whole project, oldest first."""
+        owner = await self.get_tenant(tx, tenant) if tenant else None
+        return await store.list_keys(tx, owner.id if owner else None, after, limit)
+
+    async def revoke_key(self, tx: Tx, key_id: str) -> ApiKey:
+        """Revoke a key for ever; revoking a revoked key changes nothing."""
+        key = await self.get_key(tx, key_id)
+        if key.revoked_at_us is not None:
+            return key
+        seq = await append_revision(
+            tx, "identity.key.revoked", key.id, key.rev + 1, _public(key) | {"revoked": True}
+        )
+        if not await store.mark_key_revoked(tx, key, seq):
+            raise PilotageError("precondition_failed", f"Key {key_id} has changed meanwhile.")
+        return await self.get_key(tx, key_id)
+
+    async def list_changed_keys(self, tx: Tx, after_seq: int) -> Sequence[ApiKey]:
+        """Return every key made or revoked after a revision, for the Snapshot."""
+        return await store.list_changed_keys(tx, after_seq)
+
+    # principals
+
+    async def authenticate(self, tx: Tx, credential: str) -> Principal:
+        """Return whose credential it is; raise ``invalid_credential``."""
+        principal = None
+        if is_secret(ADMIN_PREFIX, credential):
+            principal = await store.find_principal(tx, digest_secret(credential))
+        if principal is None:
+            hint = "Send 'Authorization: Bearer CREDENTIAL' with the one in credentials.toml."
+            if credential.startswith(API_KEY_PREFIX):
+                hint = (
+                    "An API key is for /v1; the control API takes the administrator's credential."
+                )
+            raise PilotageError(
+                "invalid_credential", "The credential is missing or not valid.", hint=hint
+            )
+        return principal
+
+    def authorise(self, principal: Principal, permission: str) -> None:
+        """Raise ``permission_denied`` unless the principal's role holds the permission."""
+        if not is_allowed(principal.role, permission):
+            raise PilotageError(
+                "permission_denied", f"The role {principal.role!r} may not {permission}."
+            )
+
+    async def bootstrap(self, tx: Tx) -> Bootstrap:
+        """Make administrator, default project, default tenant and a key, or fresh credentials for them."""
+        credential = make_secret(ADMIN_PREFIX)
+        if not await store.replace_credential(tx, "admin", digest_secret(credential)):
+            admin = Principal(id=self._clock.new_id("usr"), name="admin", role=ROLE_ADMIN)
+            await store.insert_principal(tx, admin, digest_secret(credential))
+            await append_revision(tx, "identity.principal.created", admin.id, 1, admin)
+        project = await store.find_project(tx, DEFAULT) or await self.create_project(tx, DEFAULT)
+        scoped = _within(tx, project.id)
+        if await store.find_tenant(scoped, DEFAULT) is None:
+            await self.create_tenant(scoped, DEFAULT)
+        key = await self.create_key(scoped, DEFAULT, "first")
+        return Bootstrap(credential, key.secret)
+
+
+def _within(tx: Tx, project_id: str) -> Tx:
+    return replace(tx, actor=replace(tx.actor, project_id=project_id))
+
+
+def _public(key: ApiKey) -> dict[str, object]:
+    return {name: getattr(key, name) for name in key.__dataclass_fields__ if name != "digest"}

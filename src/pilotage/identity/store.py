@@ -1,0 +1,167 @@
+"""The tables of identity, and all SQL on them."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from pilotage.identity.types import ApiKey, Principal, Project, Tenant
+from pilotage.kit.db import METADATA, Row, Tx
+
+PROJECT = sa.Table(
+    "project",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rev", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("created_at_us", sa.BigInteger, nullable=False),
+)
+TENANT = sa.Table(
+    "tenant",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rev", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.Text, sa.ForeignKey("project.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("created_at_us", sa.BigInteger, nullable=False),
+    sa.Column("deleted_at_us", sa.BigInteger),
+    sa.UniqueConstraint("project_id", "name"),
+)
+API_KEY = sa.Table(
+    "api_key",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rev", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.Text, sa.ForeignKey("project.id"), nullable=False),
+    sa.Column("tenant_id", sa.Text, sa.ForeignKey("tenant.id"), nullable=False, index=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("created_at_us", sa.BigInteger, nullable=False),
+    sa.Column("expires_at_us", sa.BigInteger),
+    sa.Column("revoked_at_us", sa.BigInteger),
+    sa.Column("changed_seq", sa.BigInteger, nullable=False, index=True),
+)
+PRINCIPAL = sa.Table(
+    "principal",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+)
+
+
+async def insert_project(tx: Tx, project: Project) -> None:
+    """Add a project."""
+    await tx.insert(PROJECT, **_values(project))
+
+
+async def find_project(tx: Tx, name_or_id: str) -> Project | None:
+    """Return a project by name or id."""
+    row = await tx.find(
+        tx.select(PROJECT).where((PROJECT.c.name == name_or_id) | (PROJECT.c.id == name_or_id))
+    )
+    return Project(**row) if row else None
+
+
+async def list_projects(tx: Tx, after: str, limit: int) -> Sequence[Project]:
+    """Return projects by name."""
+    rows = await tx.all(
+        tx.select(PROJECT).where(PROJECT.c.name > after).order_by(PROJECT.c.name).limit(limit)
+    )
+    return [Project(**row) for row in rows]
+
+
+async def insert_tenant(tx: Tx, tenant: Tenant) -> None:
+    """Add a tenant."""
+    await tx.insert(TENANT, **_values(tenant))
+
+
+async def find_tenant(tx: Tx, name_or_id: str) -> Tenant | None:
+    """Return a tenant by name or id, deleted ones too."""
+    row = await tx.find(
+        tx.select(TENANT).where((TENANT.c.name == name_or_id) | (TENANT.c.id == name_or_id))
+    )
+    return Tenant(**row) if row else None
+
+
+async def list_tenants(tx: Tx, after: str, limit: int) -> Sequence[Tenant]:
+    """Return living tenants by name."""
+    living = tx.select(TENANT).where(TENANT.c.deleted_at_us.is_(None), TENANT.c.name > after)
+    rows = await tx.all(living.order_by(TENANT.c.name).limit(limit))
+    return [Tenant(**row) for row in rows]
+
+
+async def mark_tenant_deleted(tx: Tx, tenant: Tenant, name: str) -> bool:
+    """Turn a tenant into a tombstone and free its name; False if it has changed meanwhile."""
+    guarded = tx.update(TENANT).where(TENANT.c.id == tenant.id, TENANT.c.rev == tenant.rev)
+    return (
+        await tx.change(guarded.values(rev=tenant.rev + 1, name=name, deleted_at_us=tx.now_us)) == 1
+    )
+
+
+async def insert_key(tx: Tx, key: ApiKey, seq: int) -> None:
+    """Add a key, changed in revision ``seq``."""
+    await tx.insert(API_KEY, **_values(key), changed_seq=seq)
+
+
+async def find_key(tx: Tx, key_id: str) -> ApiKey | None:
+    """Return a key by id."""
+    row = await tx.find(tx.select(API_KEY).where(API_KEY.c.id == key_id))
+    return _key(row) if row else None
+
+
+async def list_keys(tx: Tx, tenant_id: str | None, after: str, limit: int) -> Sequence[ApiKey]:
+    """Return keys by id (which is by age)."""
+    statement = tx.select(API_KEY).where(API_KEY.c.id > after)
+    if tenant_id is not None:
+        statement = statement.where(API_KEY.c.tenant_id == tenant_id)
+    return [_key(row) for row in await tx.all(statement.order_by(API_KEY.c.id).limit(limit))]
+
+
+async def mark_key_revoked(tx: Tx, key: ApiKey, seq: int) -> bool:
+    """Revoke a key in revision ``seq``; False if it has changed meanwhile."""
+    guarded = tx.update(API_KEY).where(API_KEY.c.id == key.id, API_KEY.c.rev == key.rev)
+    return (
+        await tx.change(guarded.values(rev=key.rev + 1, revoked_at_us=tx.now_us, changed_seq=seq))
+        == 1
+    )
+
+
+async def list_changed_keys(tx: Tx, after_seq: int) -> Sequence[ApiKey]:
+    """Return the keys made or revoked after a revision."""
+    return [
+        _key(row)
+        for row in await tx.all(tx.select(API_KEY).where(API_KEY.c.changed_seq > after_seq))
+    ]
+
+
+async def insert_principal(tx: Tx, principal: Principal, digest: bytes) -> None:
+    """Add a principal with the digest of its credential."""
+    await tx.insert(PRINCIPAL, **_values(principal), digest=digest)
+
+
+async def replace_credential(tx: Tx, name: str, digest: bytes) -> bool:
+    """Give a principal another credential; False if there is no such principal."""
+    return (
+        await tx.change(tx.update(PRINCIPAL).where(PRINCIPAL.c.name == name).values(digest=digest))
+        == 1
+    )
+
+
+async def find_principal(tx: Tx, digest: bytes) -> Principal | None:
+    """Return whose credential has a digest."""
+    row = await tx.find(
+        tx.select(PRINCIPAL, PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.role).where(
+            PRINCIPAL.c.digest == digest
+        )
+    )
+    return Principal(**row) if row else None
+
+
+def _key(row: Row) -> ApiKey:
+    return ApiKey(**{name: row[name] for name in ApiKey.__dataclass_fields__})
+
+
+def _values(item: Project | Tenant | ApiKey | Principal) -> dict[str, object]:
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}

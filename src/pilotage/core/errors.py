@@ -56,10 +56,16 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("unavailable", 503, "A service this needs is away", _API, is_retryable=True),
         ErrorSpec("schema_too_new", 503, "The database is newer than this program", _API),
         # what went wrong upstream
-        ErrorSpec("upstream_unreachable", 502, "The model could not be reached", _API, is_retryable=True),
-        ErrorSpec("upstream_error", 502, "The model answered with an error", _API, is_retryable=True),
+        ErrorSpec(
+            "upstream_unreachable", 502, "The model could not be reached", _API, is_retryable=True
+        ),
+        ErrorSpec(
+            "upstream_error", 502, "The model answered with an error", _API, is_retryable=True
+        ),
         ErrorSpec("upstream_cut", 502, "The model's answer broke off", _API, is_retryable=True),
-        ErrorSpec("upstream_invalid", 502, "The model's answer could not be read", _API, is_retryable=True),
+        ErrorSpec(
+            "upstream_invalid", 502, "The model's answer could not be read", _API, is_retryable=True
+        ),
         ErrorSpec("upstream_stall", 504, "The model stopped answering", _API, is_retryable=True),
         ErrorSpec("deadline", 504, "The call took longer than allowed", _API, is_retryable=True),
         ErrorSpec("client_gone", 499, "The client closed the connection", _API),

@@ -41,7 +41,8 @@ class SemVer:
     def sort_key(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
         """Order: numbers first; a release after its pre-releases; numeric identifiers before words."""
         identifiers = tuple(
-            (False, int(part), "") if part.isdigit() else (True, 0, part) for part in self.prerelease
+            (False, int(part), "") if part.isdigit() else (True, 0, part)
+            for part in self.prerelease
         )
         return (self.major, self.minor, self.patch, not self.prerelease, identifiers)
 
@@ -50,7 +51,9 @@ def parse_semver(text: str) -> SemVer:
     """Read a version; raise ValueError that says what a version looks like."""
     match = _SEMVER.fullmatch(text)
     if match is None:
-        raise ValueError(f"not a semantic version: {text!r} (write MAJOR.MINOR.PATCH, for example 1.0.0)")
+        raise ValueError(
+            f"not a semantic version: {text!r} (write MAJOR.MINOR.PATCH, for example 1.0.0)"
+        )
     major, minor, patch, prerelease, build = match.groups()
     return SemVer(
         major=int(major),

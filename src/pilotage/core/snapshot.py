@@ -15,6 +15,8 @@ import msgspec
 from pilotage.core.usage import Rates
 
 SNAPSHOT_VERSION = 1
+CURRENT = "current"  # in a folder of Snapshots: the signed manifest
+SECTIONS = "sections"  # in a folder of Snapshots: the sections, named by their hashes
 FULL_WEIGHT = 10_000  # weights are basis points of an alias's traffic
 
 
@@ -173,7 +175,9 @@ def decode_manifest(text: str) -> Manifest:
     except msgspec.DecodeError as broken:
         raise ValueError(f"not a Snapshot manifest: {broken}") from broken
     if manifest.oldest_gateway > SNAPSHOT_VERSION:
-        raise ValueError(f"Snapshot {manifest.n} needs a gateway of version {manifest.oldest_gateway}")
+        raise ValueError(
+            f"Snapshot {manifest.n} needs a gateway of version {manifest.oldest_gateway}"
+        )
     return manifest
 
 

@@ -77,7 +77,6 @@ def cost_nano(usage: Usage, rates: Rates) -> int:
     )
 
 
-def worst_cost_nano(input_bound: int, output_limit: int, rates: Rates) -> int:
-    """Return the most that a call can cost: both bounds at the dearest rates, rounded up."""
-    total = input_bound * rates.dearest_input + output_limit * rates.dearest_output
-    return -(-total // PER_TOKENS)
+def worst_cost_nano(input_bound: int, output_limit: int, input_rate: int, output_rate: int) -> int:
+    """Return the most that a call can cost: both bounds at the given (dearest) rates, rounded up."""
+    return -(-(input_bound * input_rate + output_limit * output_rate) // PER_TOKENS)

@@ -5,20 +5,25 @@ import tempfile
 from pathlib import Path
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file atomically; only its owner may read it (0600); its folder is made 0700."""
+def write_private(path: Path, content: bytes, *, is_durable: bool = True) -> None:
+    """Replace a file atomically; only its owner may read it (0600); its folder is made 0700.
+
+    ``is_durable`` False leaves out the wait for the disk, for what a restart makes anew.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if is_durable:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

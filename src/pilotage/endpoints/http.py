@@ -1,0 +1,221 @@
+"""Control-plane routes of endpoints."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.endpoints.service import EndpointService
+from pilotage.endpoints.types import Deployment, Endpoint, ReplicaState, ReplicaStatus
+from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
+from pilotage.kit.operations import Operations, Progress
+from pilotage.kit.operations_http import OperationView
+
+CRASHES_TO_FAIL = 3
+
+
+class EndpointBody(Body):
+    """An endpoint to create; ``max_output_tokens`` 0 allows what the model's context does."""
+
+    name: str
+    description: str = ""
+    max_output_tokens: int = 0
+
+
+class DeployBody(Body):
+    """A model version to put on the endpoint: ``MODEL@VERSION``, or ``MODEL`` for its newest."""
+
+    model: str
+
+
+class SplitBody(Body):
+    """Percentages of the traffic by deployment (its id, its ``MODEL@VERSION``, or its version)."""
+
+    split: dict[str, Decimal]
+
+
+class DeploymentView(RevisedView):
+    """A deployment: what it serves, its share, and what is seen of its replica."""
+
+    model: str
+    version_id: str
+    percent: float
+    state: str
+    detail: str
+    restarts: int
+    created_at: datetime
+
+
+class EndpointView(RevisedView):
+    """An endpoint with its deployments."""
+
+    name: str
+    description: str
+    max_output_tokens: int
+    deployments: list[DeploymentView]
+    created_at: datetime
+
+
+class SplitView(View):
+    """The split of an endpoint after a change."""
+
+    id: str
+    rev: int
+    split: dict[str, float]
+
+
+def endpoint_routes(service: EndpointService, operations: Operations) -> list[Route]:
+    """List the routes of endpoints."""
+
+    async def create_endpoint(call: ApiCall, body: EndpointBody) -> EndpointView:
+        """Create an endpoint: a model name that clients may send."""
+        async with call.write() as tx:
+            made = await service.create_endpoint(
+                tx, body.name, body.description, body.max_output_tokens
+            )
+        return _show(made, [], {})
+
+    async def list_endpoints(call: ApiCall, limit: int = 50, after: str = "") -> Page[EndpointView]:
+        """List endpoints by name."""
+        async with call.read() as tx:
+            found = await service.list_endpoints(tx, after, limit + 1)
+            shown = [
+                _show(item, await service.list_deployments(tx, item), service.list_statuses())
+                for item in found
+            ]
+        return make_page(shown, limit, lambda view: view, "name")
+
+    async def get_endpoint(call: ApiCall, endpoint: str) -> EndpointView:
+        """Show an endpoint, its deployments and what is seen of them."""
+        async with call.read() as tx:
+            found = await service.get_endpoint(tx, endpoint)
+            return _show(found, await service.list_deployments(tx, found), service.list_statuses())
+
+    async def delete_endpoint(call: ApiCall, endpoint: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Delete an endpoint."""
+        async with call.write() as tx:
+            await service.delete_endpoint(tx, endpoint, is_forced=force)
+
+    async def deploy(call: ApiCall, endpoint: str, body: DeployBody) -> OperationView:
+        """Put a model version on an endpoint; the operation ends when its replica is ready."""
+        async with call.write() as tx:
+            deployment = await service.deploy(tx, endpoint, body.model)
+
+        async def wait_ready(progress: Progress) -> object:
+            return await _wait_ready(service, deployment, progress)
+
+        return OperationView.of(
+            await operations.start(call.actor, "deploy", deployment.id, wait_ready)
+        )
+
+    async def split(call: ApiCall, endpoint: str, body: SplitBody) -> SplitView:
+        """Move the traffic of an endpoint."""
+        async with call.write() as tx:
+            changed = await service.split(tx, endpoint, body.split, call.expected_rev)
+        return SplitView(
+            id=changed.id,
+            rev=changed.rev,
+            split={key: _percent(bp) for key, bp in changed.split.items()},
+        )
+
+    async def undeploy(
+        call: ApiCall,
+        endpoint: str,
+        deployment: str,
+        force: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        """Remove a deployment that takes no traffic."""
+        async with call.write() as tx:
+            await service.undeploy(tx, endpoint, deployment, is_forced=force)
+
+    one = "/endpoints/{endpoint:path}"
+    return [
+        Route(
+            method="POST",
+            path="/endpoints",
+            permission="endpoints.endpoint.create",
+            handler=create_endpoint,
+            status=201,
+        ),
+        Route(
+            method="GET",
+            path="/endpoints",
+            permission="endpoints.endpoint.read",
+            handler=list_endpoints,
+        ),
+        Route(
+            method="POST",
+            path=f"{one}/deployments",
+            permission="endpoints.traffic.deploy",
+            handler=deploy,
+            status=202,
+        ),
+        Route(
+            method="DELETE",
+            path=f"{one}/deployments/{{deployment}}",
+            permission="endpoints.traffic.undeploy",
+            handler=undeploy,
+            status=204,
+        ),
+        Route(
+            method="PUT", path=f"{one}/split", permission="endpoints.traffic.split", handler=split
+        ),
+        Route(method="GET", path=one, permission="endpoints.endpoint.read", handler=get_endpoint),
+        Route(
+            method="DELETE",
+            path=one,
+            permission="endpoints.endpoint.delete",
+            handler=delete_endpoint,
+            status=204,
+        ),
+    ]
+
+
+async def _wait_ready(
+    service: EndpointService, deployment: Deployment, progress: Progress
+) -> dict[str, str]:
+    if not service.has_fleet:
+        return {
+            "deployment": deployment.id,
+            "model": deployment.model,
+            "state": "waits for pilotage up",
+        }
+    progress("starting", 0, 1)
+    while True:
+        status = service.list_statuses().get(deployment.id)
+        if status is not None and status.state is ReplicaState.READY:
+            progress("ready", 1, 1)
+            return {"deployment": deployment.id, "model": deployment.model, "state": "ready"}
+        if (
+            status is not None
+            and status.state is ReplicaState.FAILED
+            and status.restarts >= CRASHES_TO_FAIL
+        ):
+            raise PilotageError("conflict", f"{deployment.model} does not start: {status.detail}")
+        await asyncio.sleep(0.05)
+
+
+def _show(
+    endpoint: Endpoint, deployments: Sequence[Deployment], seen: Mapping[str, ReplicaStatus]
+) -> EndpointView:
+    return EndpointView.of(
+        endpoint, deployments=[_show_deployment(endpoint, d, seen.get(d.id)) for d in deployments]
+    )
+
+
+def _show_deployment(
+    endpoint: Endpoint, deployment: Deployment, status: ReplicaStatus | None
+) -> DeploymentView:
+    return DeploymentView.of(
+        deployment,
+        percent=_percent(endpoint.split.get(deployment.id, 0)),
+        state=status.state if status else "not running",
+        detail=status.detail if status else "",
+        restarts=status.restarts if status else 0,
+    )
+
+
+def _percent(points: int) -> float:
+    return points * 100 / FULL_WEIGHT

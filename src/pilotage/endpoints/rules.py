@@ -1,0 +1,96 @@
+"""What endpoints decide: splits, desired replicas, back-off. Pure."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.endpoints.launch import ReplicaSpec
+from pilotage.endpoints.types import Deployment, Endpoint
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STEADY_S = 60.0  # a replica that ran this long has not crashed in a loop
+
+
+def compile_split(
+    percents: Mapping[str, Decimal], deployments: Sequence[Deployment]
+) -> dict[str, int]:
+    """Return basis points by deployment id, from percentages by deployment id, ``MODEL@VERSION`` or version.
+
+    Raises ``invalid_request`` unless every name is one deployment of the endpoint, no percentage is
+    negative or finer than 0.01, and they sum to 100.
+    """
+    split: dict[str, int] = {}
+    for name, percent in percents.items():
+        deployment = _match(name, deployments)
+        points = percent * (FULL_WEIGHT // 100)
+        if points < 0 or points != points.to_integral_value():
+            raise PilotageError(
+                "invalid_request",
+                f"{percent} % is no share.",
+                hint="Use 0 to 100 in steps of 0.01.",
+            )
+        if deployment.id in split:
+            raise PilotageError("invalid_request", f"{name!r} is named twice.")
+        split[deployment.id] = int(points)
+    total = sum(split.values())
+    if total != FULL_WEIGHT:
+        shown = Decimal(total) / (FULL_WEIGHT // 100)
+        raise PilotageError(
+            "invalid_request", f"The shares sum to {shown:g} %.", hint="They must sum to 100."
+        )
+    return {deployment_id: points for deployment_id, points in split.items() if points}
+
+
+def _match(name: str, deployments: Sequence[Deployment]) -> Deployment:
+    found = [d for d in deployments if name in (d.id, d.model, d.model.rpartition("@")[2])]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(d.model for d in deployments) or "none"
+    problem = "no deployment" if not found else "more than one deployment"
+    raise PilotageError(
+        "invalid_request", f"{name!r} is {problem} of this endpoint.", hint=f"There are: {there}."
+    )
+
+
+def compile_replicas(
+    deployments: Sequence[Deployment],
+    artifact_paths: Mapping[str, str],
+    names: Mapping[str, str],
+    *,
+    threads: int,
+    slots: int,
+    context_tokens: int,
+) -> list[ReplicaSpec]:
+    """Return the replicas that should run: one for each deployment whose file is there.
+
+    ``artifact_paths`` is by SHA-256, ``names`` (of endpoints) by endpoint id.
+    """
+    return [
+        ReplicaSpec(
+            replica_id=f"{deployment.id}.0",
+            artifact_path=artifact_paths[deployment.artifact_sha256],
+            alias=names[deployment.endpoint_id],
+            threads=threads,
+            slots=slots,
+            context_tokens=min(deployment.context_tokens or context_tokens, context_tokens),
+        )
+        for deployment in deployments
+        if deployment.artifact_sha256 in artifact_paths and deployment.endpoint_id in names
+    ]
+
+
+def deployment_of(replica_id: str) -> str:
+    """Return the deployment of a replica id."""
+    return replica_id.rpartition(".")[0]
+
+
+def next_pause_s(failures: int) -> float:
+    """Return how long to wait before a crashed replica is started again: 0.5 s doubling to 30 s."""
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** max(0, min(failures, 16) - 1))
+
+
+def is_settled(endpoint: Endpoint, deployment: Deployment) -> bool:
+    """Say whether a deployment takes no traffic, so that it may be removed."""
+    return endpoint.split.get(deployment.id, 0) == 0

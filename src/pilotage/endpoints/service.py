@@ -1,0 +1,228 @@
+"""The verbs of endpoints. Never commits; every change of traffic is one guarded write of one row."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.names import check_alias
+from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.endpoints import store
+from pilotage.endpoints.ports import Fleet
+from pilotage.endpoints.rules import compile_split, is_settled
+from pilotage.endpoints.types import Deployment, Endpoint, ReplicaStatus
+from pilotage.kit.clock import Clock
+from pilotage.kit.db import Tx
+from pilotage.kit.outbox import append_revision
+from pilotage.registry.service import RegistryService
+
+EVERYTHING = 1_000_000
+
+
+class EndpointService:
+    """Endpoints, their deployments and the split between them."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        registry: RegistryService,
+        fleet: Fleet,
+        default_engine: str = "llamacpp",
+    ) -> None:
+        self._clock = clock
+        self._registry = registry
+        self._fleet = fleet
+        self._default_engine = default_engine
+
+    async def create_endpoint(
+        self, tx: Tx, name: str, description: str = "", max_output_tokens: int = 0
+    ) -> Endpoint:
+        """Create an endpoint; its name is the model name that clients send. 0 output tokens: as the model allows."""
+        check_alias(name)
+        if await store.find_endpoint(tx, name):
+            raise PilotageError(
+                "already_exists", f"There is an endpoint {name!r} already.", param="name"
+            )
+        if max_output_tokens < 0:
+            raise PilotageError(
+                "invalid_request",
+                "max_output_tokens cannot be negative.",
+                param="max_output_tokens",
+            )
+        endpoint = Endpoint(
+            id=self._clock.new_id("end"),
+            rev=1,
+            project_id=tx.project_id,
+            name=name,
+            description=description,
+            max_output_tokens=max_output_tokens,
+            salt=self._clock.new_id("salt"),
+            split={},
+            created_at_us=tx.now_us,
+            deleted_at_us=None,
+        )
+        await store.insert_endpoint(tx, endpoint)
+        await append_revision(tx, "endpoints.endpoint.created", endpoint.id, 1, endpoint)
+        return endpoint
+
+    async def get_endpoint(self, tx: Tx, name_or_id: str) -> Endpoint:
+        """Return a living endpoint by name or id; raise ``not_found``."""
+        endpoint = await store.find_endpoint(tx, name_or_id)
+        if endpoint is None or endpoint.deleted_at_us is not None:
+            raise PilotageError(
+                "not_found",
+                f"There is no endpoint {name_or_id!r}.",
+                hint="List them: pilotage endpoints list",
+            )
+        return endpoint
+
+    async def list_endpoints(
+        self, tx: Tx, after: str = "", limit: int = EVERYTHING
+    ) -> Sequence[Endpoint]:
+        """Return living endpoints by name."""
+        return await store.list_endpoints(tx, after, limit)
+
+    async def list_deployments(
+        self, tx: Tx, endpoint: Endpoint | None = None
+    ) -> Sequence[Deployment]:
+        """Return the living deployments of an endpoint, or all there are in scope."""
+        return await store.list_deployments(tx, endpoint.id if endpoint else None)
+
+    async def deploy(self, tx: Tx, endpoint_name: str, model: str) -> Deployment:
+        """Put a model version (``MODEL@VERSION``, or ``MODEL`` for its newest) on an endpoint.
+
+        The first deployment of an endpoint gets all its traffic, a later one none until it is split.
+        """
+        endpoint = await self.get_endpoint(tx, endpoint_name)
+        version = await self._registry.get_version(tx, model)
+        there = await store.list_deployments(tx, endpoint.id)
+        for other in there:
+            if other.version_id == version.id:
+                raise PilotageError(
+                    "already_exists", f"{other.model} is deployed on {endpoint.name!r} already."
+                )
+        deployment = Deployment(
+            id=self._clock.new_id("dep"),
+            rev=1,
+            project_id=endpoint.project_id,
+            endpoint_id=endpoint.id,
+            version_id=version.id,
+            model=version.ref,
+            artifact_sha256=version.artifact_sha256,
+            engine=self._default_engine,
+            context_tokens=version.context_tokens,
+            created_at_us=tx.now_us,
+            deleted_at_us=None,
+        )
+        await store.insert_deployment(tx, deployment)
+        await append_revision(tx, "endpoints.deployment.created", deployment.id, 1, deployment)
+        if not endpoint.split:
+            await self._set_split(tx, endpoint, {deployment.id: FULL_WEIGHT})
+        return deployment
+
+    async def split(
+        self,
+        tx: Tx,
+        endpoint_name: str,
+        percents: Mapping[str, Decimal],
+        expected_rev: int | None = None,
+    ) -> Endpoint:
+        """Move the traffic of an endpoint: percentages by deployment, which must sum to 100."""
+        endpoint = await self.get_endpoint(tx, endpoint_name)
+        _check_rev(endpoint, expected_rev)
+        return await self._set_split(
+            tx, endpoint, compile_split(percents, await store.list_deployments(tx, endpoint.id))
+        )
+
+    async def undeploy(
+        self, tx: Tx, endpoint_name: str, deployment_name: str, *, is_forced: bool = False
+    ) -> None:
+        """Remove a deployment; refused while it takes traffic, unless forced."""
+        endpoint = await self.get_endpoint(tx, endpoint_name)
+        deployment = await self._get_deployment(tx, endpoint, deployment_name)
+        if not is_settled(endpoint, deployment):
+            if not is_forced:
+                raise PilotageError(
+                    "deployment_serves_traffic",
+                    f"{deployment.model} takes traffic of {endpoint.name!r}.",
+                    hint=f"Move it first: pilotage endpoints split {endpoint.name} OTHER=100",
+                )
+            await self._set_split(tx, endpoint, {})
+        if not await store.mark_deployment_deleted(tx, deployment):
+            raise PilotageError("precondition_failed", f"{deployment.model} has changed meanwhile.")
+        await append_revision(
+            tx,
+            "endpoints.deployment.deleted",
+            deployment.id,
+            deployment.rev + 1,
+            {"id": deployment.id},
+            deployment,
+        )
+
+    async def delete_endpoint(self, tx: Tx, name_or_id: str, *, is_forced: bool = False) -> None:
+        """Delete an endpoint; refused while it has deployments, unless forced."""
+        endpoint = await self.get_endpoint(tx, name_or_id)
+        deployments = await store.list_deployments(tx, endpoint.id)
+        if deployments and not is_forced:
+            raise PilotageError(
+                "conflict",
+                f"{endpoint.name!r} has {len(deployments)} deployments.",
+                hint="Undeploy them, or use force.",
+            )
+        for deployment in deployments:
+            await self.undeploy(tx, endpoint.id, deployment.id, is_forced=True)
+        endpoint = await self.get_endpoint(tx, endpoint.id)
+        if not await store.change_endpoint(
+            tx, endpoint, name=f"{endpoint.name}~{endpoint.id}", deleted_at_us=tx.now_us
+        ):
+            raise PilotageError("precondition_failed", f"{endpoint.name!r} has changed meanwhile.")
+        await append_revision(
+            tx,
+            "endpoints.endpoint.deleted",
+            endpoint.id,
+            endpoint.rev + 1,
+            {"id": endpoint.id},
+            endpoint,
+        )
+
+    async def is_deployed(self, tx: Tx, version_id: str) -> bool:
+        """Say whether a model version is deployed anywhere."""
+        return await store.has_deployment(tx, version_id)
+
+    def list_statuses(self) -> Mapping[str, ReplicaStatus]:
+        """Return what was last seen of replicas, by deployment."""
+        return {status.deployment_id: status for status in self._fleet.list_statuses()}
+
+    @property
+    def has_fleet(self) -> bool:
+        """Whether replicas can run now."""
+        return self._fleet.is_present
+
+    async def _get_deployment(self, tx: Tx, endpoint: Endpoint, name: str) -> Deployment:
+        for deployment in await store.list_deployments(tx, endpoint.id):
+            if name in (deployment.id, deployment.model, deployment.model.rpartition("@")[2]):
+                return deployment
+        raise PilotageError("not_found", f"{endpoint.name!r} has no deployment {name!r}.")
+
+    async def _set_split(self, tx: Tx, endpoint: Endpoint, split: dict[str, int]) -> Endpoint:
+        if not await store.change_endpoint(tx, endpoint, split=split):
+            raise PilotageError(
+                "precondition_failed", f"{endpoint.name!r} has changed meanwhile. Read it again."
+            )
+        await append_revision(
+            tx,
+            "endpoints.endpoint.split",
+            endpoint.id,
+            endpoint.rev + 1,
+            {"split": split},
+            {"split": endpoint.split},
+        )
+        return await self.get_endpoint(tx, endpoint.id)
+
+
+def _check_rev(endpoint: Endpoint, expected_rev: int | None) -> None:
+    if expected_rev is not None and expected_rev != endpoint.rev:
+        raise PilotageError(
+            "precondition_failed",
+            f"{endpoint.name!r} is at revision {endpoint.rev}, not {expected_rev}.",
+            hint="Read it again and decide anew.",
+        )

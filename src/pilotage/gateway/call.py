@@ -1,0 +1,176 @@
+"""One call through the gateway: its state, its endings, and the one way to stop it.
+
+Whoever must undo or record something pushes an *ending* before it passes the call on; endings run
+in reverse order when the call closes, whatever closed it. They are synchronous and never raise, so
+that no second cancellation can interrupt them.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Outcome
+from pilotage.core.snapshot import ArmEntry, TenantEntry
+from pilotage.core.usage import Usage
+from pilotage.gateway.snapshots import AliasView, SnapshotView
+from pilotage.gateway.upstream import UpstreamFailure
+from pilotage.gateway.wire.openai import ChatRequest
+
+_LOG = logging.getLogger("pilotage.gateway")
+
+Ending = Callable[[], None]
+
+MAX_ALIAS = 128  # letters of a name that no alias has, kept for the record
+
+_OUTCOMES = {
+    "upstream_error": Outcome.UPSTREAM_ERROR,
+    "upstream_unreachable": Outcome.UPSTREAM_ERROR,
+    "upstream_invalid": Outcome.UPSTREAM_ERROR,
+    "no_replica": Outcome.UPSTREAM_ERROR,
+    "upstream_cut": Outcome.UPSTREAM_CUT,
+    "upstream_stall": Outcome.UPSTREAM_STALL,
+    "deadline": Outcome.DEADLINE,
+}
+_FAILURE_CODES = {
+    "connect": "upstream_unreachable",
+    "connect_timeout": "upstream_unreachable",
+    "busy": "upstream_unreachable",
+    "reset_before_headers": "upstream_unreachable",
+    "cut": "upstream_cut",
+    "stall": "upstream_stall",
+    "invalid": "upstream_invalid",
+    "too_large": "upstream_invalid",
+}
+
+
+class Call:
+    """An admitted call. The Snapshot is taken once, so a call never sees half a change."""
+
+    __slots__ = (
+        "alias", "alias_name", "arm", "attempts", "body", "chunks", "deadline_s", "endings", "error", "first_byte_timeout_s",
+        "id", "input_bound", "is_sent", "key_id", "outcome", "output_limit", "purpose", "request", "seq", "started_s",
+        "status", "stopped", "task", "tenant", "ttft_us", "usage", "view", "wire",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        wire: str,
+        view: SnapshotView,
+        tenant: TenantEntry,
+        key_id: str,
+        alias: AliasView | None,
+        request: ChatRequest,
+        body: bytes,
+        started_s: float,
+        deadline_s: float,
+        purpose: str = "",
+    ) -> None:
+        self.id = call_id
+        self.wire = wire
+        self.view = view
+        self.tenant = tenant
+        self.key_id = key_id
+        self.alias = alias
+        self.alias_name = request.model[:MAX_ALIAS]
+        self.request = request
+        self.body = body
+        self.purpose = purpose
+        self.started_s = started_s
+        self.deadline_s = deadline_s
+        self.first_byte_timeout_s = 0.0
+        self.input_bound = len(body)
+        self.output_limit = 0
+        self.seq = 0
+        self.arm: ArmEntry | None = None
+        self.attempts = 0
+        self.is_sent = False
+        self.status = 0
+        self.chunks = 0
+        self.ttft_us = -1
+        self.usage: Usage | None = None
+        self.stopped: Outcome | None = None
+        self.outcome = Outcome.OK
+        self.error: PilotageError | None = None
+        self.endings: list[Ending] = []
+        self.task = asyncio.current_task()
+
+    def stop(self, why: Outcome) -> None:
+        """End the call from outside; only the first reason counts."""
+        if self.stopped is None and self.task is not None:
+            self.stopped = why
+            self.task.cancel(why.value)
+
+    def at_end(self, ending: Ending) -> None:
+        """Have something done when the call closes, before what was pushed earlier."""
+        self.endings.append(ending)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Judge how the call ended and run the endings. Swallows everything but a cancellation from elsewhere."""
+        if raised is not None:
+            self.outcome, self.error = judge(self, raised)
+        for ending in reversed(self.endings):
+            try:
+                ending()
+            except Exception:
+                _LOG.exception("an ending of a call failed", extra={"call_id": self.id})
+        self.endings.clear()
+        if isinstance(raised, asyncio.CancelledError):
+            if self.stopped is None:
+                return False
+            if self.task is not None:
+                self.task.uncancel()  # else later awaits of this task would be cancelled too
+        return raised is None or isinstance(raised, (Exception, asyncio.CancelledError))
+
+
+def judge(call: Call, raised: BaseException) -> tuple[Outcome, PilotageError]:
+    """Return the outcome of a call that did not succeed, and the error that its client gets."""
+    if call.stopped is not None:
+        return call.stopped, PilotageError(call.stopped.value)
+    if isinstance(raised, UpstreamFailure):
+        raised = PilotageError(_FAILURE_CODES[raised.kind])
+    if isinstance(raised, PilotageError):
+        return _OUTCOMES.get(raised.code, Outcome.REFUSED), raised
+    if isinstance(raised, asyncio.CancelledError):
+        return Outcome.CANCELLED, PilotageError("cancelled")
+    _LOG.error("a call broke", exc_info=raised, extra={"call_id": call.id})
+    return Outcome.INTERNAL_ERROR, PilotageError("internal_error")
+
+
+class Reply:
+    """What the chain returns: a whole body, or a stream and the terminator that ends it.
+
+    The terminator is sent after the call has closed, so that whoever saw success is on record.
+    """
+
+    __slots__ = ("body", "content_type", "status", "stream", "terminator")
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        content_type: bytes,
+        body: bytes = b"",
+        stream: AsyncIterator[bytes] | None = None,
+        terminator: bytes = b"",
+    ) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body
+        self.stream = stream
+        self.terminator = terminator
+
+
+Step = Callable[[Call], Awaitable[Reply]]

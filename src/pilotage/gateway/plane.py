@@ -1,0 +1,218 @@
+"""The data plane of one process: the Snapshot in use, the replicas, the spool, the running calls.
+
+Doors (HTTP here, Python elsewhere) open calls on it and hand them to its chain.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Outcome
+from pilotage.core.ids import id_from_bytes
+from pilotage.core.snapshot import TenantEntry
+from pilotage.gateway.call import Call, Step
+from pilotage.gateway.chain import build_chain
+from pilotage.gateway.providers.openai import OpenAiProvider
+from pilotage.gateway.providers.replicas import Replicas
+from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
+from pilotage.gateway.steps.deadline import Deadline
+from pilotage.gateway.steps.record import Record
+from pilotage.gateway.steps.route import Route
+from pilotage.gateway.targets import TargetsFile
+from pilotage.gateway.upstream import Limits
+from pilotage.gateway.wire.openai import ChatRequest
+from pilotage.kit.clock import Clock
+from pilotage.kit.spool import SpoolWriter
+
+_LOG = logging.getLogger("pilotage.gateway")
+
+
+class PlaneLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of a data plane; times in seconds."""
+
+    call_timeout_s: float = 600.0
+    first_byte_timeout_s: float = 600.0
+    connect_timeout_s: float = 5.0
+    stall_timeout_s: float = 60.0
+    waits_for_disk: bool = False
+
+
+class Caller(NamedTuple):
+    """Whose key it was, and the Snapshot that said so."""
+
+    view: SnapshotView
+    tenant: TenantEntry
+    key_id: str
+
+
+class DataPlane:
+    """Everything a call needs, opened by the process that owns it."""
+
+    def __init__(
+        self,
+        *,
+        snapshots: SnapshotReader,
+        targets: TargetsFile,
+        spool: SpoolWriter,
+        clock: Clock,
+        limits: PlaneLimits,
+        oldest_n: int = 0,
+    ) -> None:
+        self.view: SnapshotView | None = None
+        self.calls: set[Call] = set()
+        self.is_draining = False
+        self.chain: Step = build_chain(
+            [
+                lambda follow: Record(follow, spool, clock, limits.waits_for_disk),
+                Route,
+                lambda follow: Deadline(follow, clock, limits.first_byte_timeout_s),
+            ],
+            OpenAiProvider(replicas := _open_replicas(limits), clock),
+        )
+        self._replicas = replicas
+        self._snapshots = snapshots
+        self._targets = targets
+        self._clock = clock
+        self._limits = limits
+        self._oldest_n = oldest_n
+        self._idle = asyncio.Event()
+        self._problem = ""
+
+    def refresh(self) -> bool:
+        """Take over a new Snapshot and new targets if there are any; return whether the Snapshot changed.
+
+        One that cannot be trusted is refused, and the one in use goes on being used.
+        """
+        if self._targets.has_changed():
+            self._replicas.apply(self._targets.read())
+        if not self._snapshots.has_changed():
+            return False
+        try:
+            view = self._snapshots.load(self.view)
+            if view.n < self._oldest_n:
+                raise ValueError(
+                    f"Snapshot {view.n} is older than {self._oldest_n}, which was served before"
+                )
+        except ValueError as wrong:
+            self._say(str(wrong))
+            return False
+        self.view = view
+        self._problem = ""
+        return True
+
+    @property
+    def oldest_open_seq(self) -> int:
+        """The spool number of the oldest running call, 0 if none runs."""
+        return min((call.seq for call in self.calls if call.seq), default=0)
+
+    def find_problem(self) -> str:
+        """Return why this process cannot take calls, "" if it can."""
+        if self.is_draining:
+            return "draining"
+        if self.view is None:
+            return self._problem or "no Snapshot yet"
+        if self.view.expires_at_us <= self._clock.now_us():
+            return f"Snapshot {self.view.n} has expired: the control plane has not renewed it"
+        return ""
+
+    def authenticate(self, secret: bytes) -> Caller:
+        """Return the caller of an API key; raise ``invalid_api_key``, ``draining`` or ``not_ready``."""
+        view = self.view
+        if self.is_draining:
+            raise PilotageError("draining", retry_after_s=1.0)
+        if view is None or view.expires_at_us <= self._clock.now_us():
+            raise PilotageError(
+                "not_ready", f"The gateway is not ready: {self.find_problem()}.", retry_after_s=1.0
+            )
+        record = view.find_key(sha256(secret).digest())
+        if record is None:
+            raise _bad_key(secret)
+        if record.expires_at_us and record.expires_at_us <= self._clock.now_us():
+            raise PilotageError(
+                "invalid_api_key",
+                "The API key has expired.",
+                hint="Make another: pilotage keys create",
+            )
+        tenant = view.tenants.get(record.tenant_uuid)
+        if tenant is None:
+            raise _bad_key(secret)
+        return Caller(view, tenant, id_from_bytes("key", record.key_uuid))
+
+    def open_call(
+        self, caller: Caller, request: ChatRequest, body: bytes, started_s: float, purpose: str = ""
+    ) -> Call:
+        """Make the call of the current task."""
+        view, tenant, key_id = caller
+        return Call(
+            call_id=self._clock.new_id("call"),
+            wire="chat",
+            view=view,
+            tenant=tenant,
+            key_id=key_id,
+            alias=view.aliases.get((tenant.project_id, request.model)),
+            request=request,
+            body=body,
+            started_s=started_s,
+            deadline_s=started_s + self._limits.call_timeout_s,
+            purpose=purpose,
+        )
+
+    @contextmanager
+    def running(self, call: Call) -> Iterator[None]:
+        """Hold a call's deadline and its place among the running ones."""
+        left_s = call.deadline_s - self._clock.monotonic_s()
+        timer = asyncio.get_running_loop().call_later(left_s, call.stop, Outcome.DEADLINE)
+        self.calls.add(call)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self.calls.discard(call)
+            if not self.calls:
+                self._idle.set()
+
+    async def drain(self, timeout_s: float, last_s: float = 5.0) -> None:
+        """Take no new calls, let the running ones end, stop those that do not in time."""
+        self.is_draining = True
+        await self._wait_idle(timeout_s)
+        for call in list(self.calls):
+            call.stop(Outcome.DRAINING)
+        await self._wait_idle(last_s)
+
+    def close(self) -> None:
+        """Close every connection to a model."""
+        self._replicas.close()
+
+    async def _wait_idle(self, timeout_s: float) -> None:
+        if not self.calls:
+            return
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
+
+    def _say(self, problem: str) -> None:
+        if problem != self._problem:
+            _LOG.error("Snapshot refused: %s", problem)
+        self._problem = problem
+
+
+def _open_replicas(limits: PlaneLimits) -> Replicas:
+    return Replicas(
+        Limits(connect_timeout_s=limits.connect_timeout_s, stall_timeout_s=limits.stall_timeout_s)
+    )
+
+
+def _bad_key(secret: bytes) -> PilotageError:
+    hint = "Make one: pilotage keys create"
+    if secret.startswith(b"plt_admin_"):
+        hint = "The administrator's credential is for the control API; /v1 takes an API key."
+    return PilotageError("invalid_api_key", "The API key is not valid.", hint=hint)

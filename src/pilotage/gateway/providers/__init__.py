@@ -1,0 +1,1 @@
+"""The ends of the chain: who answers a call."""

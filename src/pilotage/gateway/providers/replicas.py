@@ -1,0 +1,77 @@
+"""The pools of connections to the replicas that are ready, kept in step with the Targets file."""
+
+from pilotage.core.errors import PilotageError
+from pilotage.gateway.targets import ReplicaTarget, Targets
+from pilotage.gateway.upstream import Limits, Origin, Pool
+
+
+class Replica:
+    """One replica as the provider uses it: its pool, its request head, the calls it is busy with."""
+
+    __slots__ = ("busy", "head", "is_retired", "pool", "target")
+
+    def __init__(self, target: ReplicaTarget, limits: Limits) -> None:
+        self.target = target
+        self.busy = 0
+        self.is_retired = False
+        self.pool = Pool(Origin(host=target.host, port=target.port), limits)
+        self.head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: {target.host}:{target.port}\r\n"
+            f"content-type: application/json\r\naccept-encoding: identity\r\n"
+            f"authorization: Bearer {target.key}\r\n"
+        ).encode()
+
+    def enter(self) -> None:
+        """Count a call in."""
+        self.busy += 1
+
+    def leave(self) -> None:
+        """Count a call out; the last one of a retired replica closes its connections."""
+        self.busy -= 1
+        if self.is_retired and self.busy == 0:
+            self.pool.close()
+
+    def retire(self) -> None:
+        """Take no new calls; close when the running ones have ended."""
+        self.is_retired = True
+        if self.busy == 0:
+            self.pool.close()
+
+
+class Replicas:
+    """All replicas, by deployment; the least busy one is taken."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_deployment: dict[str, list[Replica]] = {}
+
+    def apply(self, targets: Targets) -> None:
+        """Add what is new and drop what is gone; calls that run on a dropped replica go on."""
+        known = {
+            replica.target: replica for group in self._by_deployment.values() for replica in group
+        }
+        kept: dict[str, list[Replica]] = {}
+        for target in targets.replicas:
+            replica = known.pop(target, None) or Replica(target, self._limits)
+            kept.setdefault(target.deployment_id, []).append(replica)
+        self._by_deployment = kept
+        for gone in known.values():
+            gone.retire()
+
+    def pick(self, deployment_id: str) -> Replica:
+        """Return the least busy replica of a deployment; raise ``no_replica``."""
+        group = self._by_deployment.get(deployment_id)
+        if not group:
+            raise PilotageError("no_replica", retry_after_s=1.0)
+        return min(group, key=_business) if len(group) > 1 else group[0]
+
+    def close(self) -> None:
+        """Close every connection."""
+        for group in self._by_deployment.values():
+            for replica in group:
+                replica.pool.close()
+        self._by_deployment = {}
+
+
+def _business(replica: Replica) -> int:
+    return replica.busy

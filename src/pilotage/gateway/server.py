@@ -1,0 +1,102 @@
+"""The gateway's HTTP server: uvicorn with a drain of our own and a hook for clients that leave.
+
+Plain uvicorn closes its listeners the moment it gets SIGTERM and cuts running streams; and it lets
+an application learn of a lost client only through a waiting ``receive``. Both subclasses reach
+into uvicorn, which is pinned for that; a contract test holds each.
+"""
+
+import asyncio
+from types import FrameType
+from typing import Any, Protocol
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pilotage.gateway.http import CONNECTION, GONE
+
+BACKSTOP_S = 10  # uvicorn's own limit for what the drain left over
+
+
+class Drainable(Protocol):
+    """What is drained before the server closes."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Return when the running calls have ended."""
+        ...
+
+
+class GatewayProtocol(HttpToolsProtocol):
+    """One connection; tells the running call when its client has left."""
+
+    def on_headers_complete(self) -> None:
+        """Give the application this connection before it is called."""
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope[CONNECTION] = self
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the call whose client is gone."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            if GONE in scope:
+                scope[GONE]()
+        super().connection_lost(exc)
+
+    @property
+    def is_write_paused(self) -> bool:
+        """Whether the client reads too slowly."""
+        return self.flow.write_paused
+
+    def abort(self) -> None:
+        """Drop the connection at once, unsent bytes included."""
+        self.transport.abort()
+
+
+class GatewayServer(uvicorn.Server):
+    """Drains at the first SIGTERM or SIGINT, ends at once at the second."""
+
+    def __init__(self, config: uvicorn.Config, plane: Drainable, drain_timeout_s: float) -> None:
+        super().__init__(config)
+        self._plane = plane
+        self._drain_timeout_s = drain_timeout_s
+        self._drainer: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._signals = 0
+
+    async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401 - uvicorn's own signature
+        """Remember the loop that signals must reach."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, or, the second time, end now."""
+        del sig, frame
+        self._signals += 1
+        if self._loop is None or self._signals > 1:
+            self.should_exit = True
+            self.force_exit = self._signals > 1
+        else:
+            self._loop.call_soon_threadsafe(self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        self._drainer = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        await self._plane.drain(self._drain_timeout_s)
+        self.should_exit = True
+
+
+def make_server(app: Any, plane: Drainable, drain_timeout_s: float) -> GatewayServer:  # noqa: ANN401 - an ASGI app
+    """Return the server of a gateway process; give it its sockets with ``serve(sockets=...)``."""
+    config = uvicorn.Config(
+        app,
+        http=GatewayProtocol,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=BACKSTOP_S,
+    )
+    return GatewayServer(config, plane, drain_timeout_s)

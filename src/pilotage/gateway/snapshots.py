@@ -1,0 +1,163 @@
+"""The gateway's side of the Snapshot: read from a folder, verified, mapped, switched at once.
+
+What is on disk is believed only as far as its signature by the pinned key and its hashes go; a
+Snapshot older than the one in use is refused.
+"""
+
+import hashlib
+import mmap
+from pathlib import Path
+
+import msgspec
+
+from pilotage.core.ids import uuid_bytes
+from pilotage.core.snapshot import (
+    CURRENT,
+    SECTIONS,
+    AliasEntry,
+    KeyRecord,
+    KeyTable,
+    Manifest,
+    SectionRef,
+    SignedManifest,
+    TenantEntry,
+    decode_directory,
+    decode_manifest,
+    unpack_digests,
+)
+from pilotage.core.usage import worst_cost_nano
+from pilotage.kit.crypto import is_signed
+
+
+class AliasView:
+    """An alias with what every call needs of it worked out."""
+
+    __slots__ = ("dearest_input", "dearest_output", "entry")
+
+    def __init__(self, entry: AliasEntry) -> None:
+        reachable = [arm for arm in entry.arms if arm.weight] or entry.arms
+        self.entry = entry
+        self.dearest_input = max((arm.rates.dearest_input for arm in reachable), default=0)
+        self.dearest_output = max((arm.rates.dearest_output for arm in reachable), default=0)
+
+    def worst_nano(self, input_bound: int, output_limit: int) -> int:
+        """Return the most that a call can cost at any target it can reach, in nano-USD."""
+        return worst_cost_nano(input_bound, output_limit, self.dearest_input, self.dearest_output)
+
+
+class SnapshotView:
+    """One verified Snapshot, ready to be looked things up in."""
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        tenants: dict[bytes, TenantEntry],
+        aliases: dict[tuple[str, str], AliasView],
+        revoked: frozenset[bytes],
+        base: KeyTable,
+        delta: KeyTable,
+    ) -> None:
+        self.manifest = manifest
+        self.n = manifest.n
+        self.expires_at_us = manifest.expires_at_us
+        self.tenants = tenants
+        self.aliases = aliases
+        self._revoked = revoked
+        self._base = base
+        self._delta = delta
+
+    def find_key(self, digest: bytes) -> KeyRecord | None:
+        """Return the record of a key that is not revoked, or None."""
+        if digest in self._revoked:
+            return None
+        return self._base.find(digest) or self._delta.find(digest)
+
+    def list_aliases(self, project_id: str) -> list[AliasView]:
+        """Return the aliases of a project by name."""
+        return [
+            view for (project, _), view in sorted(self.aliases.items()) if project == project_id
+        ]
+
+
+class SnapshotReader:
+    """Reads Snapshots from a folder; keeps what did not change from one to the next."""
+
+    def __init__(self, folder: Path, public_key: bytes) -> None:
+        self._folder = folder
+        self._public_key = public_key
+        self._stamp = (0, 0, 0)
+        self._mapped: tuple[str, KeyTable] = ("", KeyTable(b""))
+
+    def has_changed(self) -> bool:
+        """Say whether another Snapshot has been put there since the last :meth:`load`."""
+        return self._read_stamp() != self._stamp
+
+    def load(self, in_use: SnapshotView | None) -> SnapshotView:
+        """Return the current Snapshot; raise ValueError, saying why, if it is not to be trusted."""
+        self._stamp = self._read_stamp()
+        manifest = self._read_manifest()
+        if in_use is not None and manifest.n < in_use.n:
+            raise ValueError(f"Snapshot {manifest.n} is older than {in_use.n}, which is in use")
+        sections = manifest.sections
+        revoked = unpack_digests(self._read_section(sections["revoked"]))
+        directory = decode_directory(self._read_section(sections["directory"]))
+        return SnapshotView(
+            manifest=manifest,
+            tenants={uuid_bytes(entry.id): entry for entry in directory.tenants},
+            aliases={
+                (entry.project_id, entry.name): AliasView(entry) for entry in directory.aliases
+            },
+            revoked=revoked,
+            base=self._map_keys(sections["keys"]),
+            delta=KeyTable(self._read_section(sections["keys-delta"])),
+        )
+
+    def _read_stamp(self) -> tuple[int, int, int]:
+        try:
+            found = (self._folder / CURRENT).stat()
+        except FileNotFoundError:
+            return (0, 0, 0)
+        return (found.st_mtime_ns, found.st_ino, found.st_size)
+
+    def _read_manifest(self) -> Manifest:
+        try:
+            signed = msgspec.json.decode((self._folder / CURRENT).read_bytes(), type=SignedManifest)
+            signature = bytes.fromhex(signed.signature)
+        except (OSError, msgspec.DecodeError, ValueError) as broken:
+            raise ValueError(f"no Snapshot can be read: {broken}") from broken
+        if not is_signed(self._public_key, signed.manifest.encode(), signature):
+            raise ValueError("the Snapshot is not signed by the pinned key")
+        return decode_manifest(signed.manifest)
+
+    def _path(self, section: SectionRef) -> Path:
+        return self._folder / SECTIONS / section.sha256
+
+    def _read_section(self, section: SectionRef) -> bytes:
+        try:
+            content = self._path(section).read_bytes()
+        except OSError as missing:
+            raise ValueError(f"section {section.sha256} is missing") from missing
+        _check(section, content)
+        return content
+
+    def _map_keys(self, section: SectionRef) -> KeyTable:
+        if self._mapped[0] != section.sha256:
+            self._mapped = (section.sha256, self._open_keys(section))
+        return self._mapped[1]
+
+    def _open_keys(self, section: SectionRef) -> KeyTable:
+        if section.size == 0:
+            return KeyTable(b"")
+        try:
+            with self._path(section).open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as missing:
+            raise ValueError(f"section {section.sha256} is missing") from missing
+        _check(section, mapped)
+        return KeyTable(memoryview(mapped))
+
+
+def _check(section: SectionRef, content: bytes | mmap.mmap) -> None:
+    if len(content) != section.size or hashlib.sha256(content).hexdigest() != section.sha256:
+        raise ValueError(f"section {section.sha256} is damaged")

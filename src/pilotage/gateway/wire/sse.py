@@ -1,0 +1,31 @@
+"""Server-sent events as model servers write them: ``data:`` lines, events ended by an empty line."""
+
+from pilotage.core.errors import PilotageError
+
+MAX_EVENT_BYTES = 1 << 20
+
+
+class EventSplitter:
+    """Cut a byte stream into the data of its events, however the stream was cut before."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, part: bytes) -> list[bytes]:
+        """Return the data of every event that is complete now; raise ``upstream_invalid`` for an endless one."""
+        text = self._rest + part if self._rest else part
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n")
+        *events, self._rest = text.split(b"\n\n")
+        if len(self._rest) > MAX_EVENT_BYTES:
+            raise PilotageError("upstream_invalid", "An event of the model's answer does not end.")
+        return [data for event in events if (data := _data_of(event))]
+
+
+def _data_of(event: bytes) -> bytes:
+    if event.startswith(b"data: ") and b"\n" not in event:
+        return event[6:]
+    lines = [
+        line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")
+    ]
+    return b"\n".join(lines)

@@ -1,0 +1,67 @@
+"""Replies kept under an ``Idempotency-Key``, so that a repeated POST does nothing twice."""
+
+import hashlib
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pilotage.core.errors import PilotageError
+from pilotage.kit.db import METADATA, Tx
+
+KEPT_US = 24 * 3_600_000_000
+MAX_KEY = 255
+
+KEPT_REPLY = sa.Table(
+    "kept_reply",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("principal_id", sa.Text, primary_key=True),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("body", sa.Text),
+    sa.Column("at_us", sa.BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptReply:
+    """The reply to the first request of a key."""
+
+    status: int
+    body: str
+
+
+async def claim_key(tx: Tx, key: str, request: bytes) -> KeptReply | None:
+    """Take a key for a request; return the reply if the same request was answered before.
+
+    Raises ``idempotency_mismatch`` if the key belongs to another request, ``conflict`` if the same
+    request is still being answered.
+    """
+    if not 0 < len(key) <= MAX_KEY:
+        raise PilotageError("invalid_request", f"An Idempotency-Key has 1 to {MAX_KEY} letters.")
+    await tx.change(tx.delete(KEPT_REPLY).where(KEPT_REPLY.c.at_us < tx.now_us - KEPT_US))
+    fingerprint = hashlib.sha256(request).hexdigest()
+    row = await tx.find(tx.select(KEPT_REPLY).where(*_is(tx, key)))
+    if row is None:
+        principal = tx.actor.principal_id
+        await tx.insert(KEPT_REPLY, key=key, principal_id=principal, request=fingerprint, at_us=tx.now_us)
+        return None
+    if row["request"] != fingerprint:
+        raise PilotageError("idempotency_mismatch", "This Idempotency-Key was used for another request.")
+    if row["status"] is None:
+        raise PilotageError("conflict", "The first request with this Idempotency-Key has not been answered yet.")
+    return KeptReply(status=row["status"], body=row["body"])
+
+
+async def keep_reply(tx: Tx, key: str, status: int, body: str) -> None:
+    """Keep the reply to the request that claimed a key."""
+    await tx.change(tx.update(KEPT_REPLY).where(*_is(tx, key)).values(status=status, body=body))
+
+
+async def release_key(tx: Tx, key: str) -> None:
+    """Give a key back after a request that changed nothing."""
+    await tx.change(tx.delete(KEPT_REPLY).where(*_is(tx, key)))
+
+
+def _is(tx: Tx, key: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return KEPT_REPLY.c.key == key, KEPT_REPLY.c.principal_id == tx.actor.principal_id

@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the versions on the connection that :mod:`pilotage.migrations.run` opened."""
+
+from alembic import context
+
+from pilotage.migrations.tables import get_metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=get_metadata(),
+    transactional_ddl=True,
+    render_as_batch=True,
+)
+context.run_migrations()

@@ -1,0 +1,85 @@
+"""Bring a database to this program's schema, or say why not.
+
+SQLite migrates itself at start, after a copy of the file; Postgres only on ``pilotage migrate``,
+so that one server of several does not surprise the others. A newer schema is never touched.
+"""
+
+import shutil
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import Clock
+from pilotage.kit.config import Settings
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.db import Database
+
+VERSIONS = ("0001",)  # every schema there was, oldest first; the last one is this program's
+HEAD = VERSIONS[-1]
+
+
+async def prepare_schema(
+    db: Database, settings: Settings, folder: DataFolder, clock: Clock
+) -> None:
+    """Make sure that the schema is this program's; raise ``schema_too_new`` or ``conflict``."""
+    there = await find_version(db)
+    if there == HEAD:
+        return
+    _check_known(there)
+    if settings.database.url != "sqlite":
+        raise PilotageError(
+            "conflict",
+            f"The database has schema {there or 'none'}, this program needs {HEAD}.",
+            hint="Back it up, then run: pilotage migrate",
+        )
+    if there is not None:
+        copy = folder.database.with_suffix(f".{there}.{clock.now_us()}.bak")
+        shutil.copy2(folder.database, copy)
+    await migrate(db)
+
+
+async def find_version(db: Database) -> str | None:
+    """Return the schema version of a database, None for an empty one."""
+    async with db.engine.connect() as conn:
+        if not await conn.run_sync(lambda sync: sa.inspect(sync).has_table("alembic_version")):
+            return None
+        row = (await conn.execute(sa.text("SELECT version_num FROM alembic_version"))).first()
+        return str(row[0]) if row else None
+
+
+async def migrate(db: Database) -> str:
+    """Run every version that is missing; return the version there is then."""
+    _check_known(await find_version(db))
+    await upgrade(db.engine)
+    return HEAD
+
+
+async def upgrade(engine: AsyncEngine) -> None:
+    """Run alembic's upgrade on an engine."""
+    async with engine.begin() as conn:
+        await conn.run_sync(_upgrade)
+
+
+def make_config(connection: sa.Connection) -> Config:
+    """Return alembic's configuration for a connection."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    command.upgrade(make_config(connection), "head")
+
+
+def _check_known(there: str | None) -> None:
+    if there is not None and there not in VERSIONS:
+        raise PilotageError(
+            "schema_too_new",
+            f"The database has schema {there}, which this program does not know.",
+            hint="Use the program that made it, or a newer one.",
+        )

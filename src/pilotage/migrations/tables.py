@@ -1,0 +1,31 @@
+"""Every table of every slice, in one place for migrations to compare with."""
+
+import sqlalchemy as sa
+
+from pilotage.audit import store as _audit
+from pilotage.endpoints import store as _endpoints
+from pilotage.finops import store as _finops
+from pilotage.identity import store as _identity
+from pilotage.kit import idempotency as _idempotency
+from pilotage.kit import operations as _operations
+from pilotage.kit import outbox as _outbox
+from pilotage.kit.db import METADATA
+from pilotage.publisher import store as _publisher
+from pilotage.registry import store as _registry
+
+_STORES = (
+    _audit,
+    _endpoints,
+    _finops,
+    _identity,
+    _idempotency,
+    _operations,
+    _outbox,
+    _publisher,
+    _registry,
+)
+
+
+def get_metadata() -> sa.MetaData:
+    """Return the metadata that the stores have filled."""
+    return METADATA

@@ -1,0 +1,1 @@
+"""From the control plane's truth to the next Snapshot."""

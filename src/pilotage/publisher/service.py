@@ -1,0 +1,162 @@
+"""Compile, sign and publish; and say when a change is visible."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from pilotage.core.snapshot import (
+    SNAPSHOT_VERSION,
+    Manifest,
+    SectionRef,
+    encode_directory,
+    pack_digests,
+    pack_keys,
+)
+from pilotage.core.usage import Rates
+from pilotage.endpoints.service import EndpointService
+from pilotage.endpoints.types import Deployment
+from pilotage.finops.service import FinopsService
+from pilotage.identity.service import IdentityService
+from pilotage.kit.clock import Clock
+from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.outbox import get_last_seq
+from pilotage.publisher import rules, store
+from pilotage.publisher.folder import SnapshotFolder
+from pilotage.publisher.types import Line, Unpublished
+
+_LOG = logging.getLogger("pilotage.publisher")
+RENEW_US = 3_600_000_000
+
+
+class PublisherService:
+    """The only writer of Snapshots."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        identity: IdentityService,
+        finops: FinopsService,
+        endpoints: EndpointService,
+        folder: SnapshotFolder,
+        context_tokens: int,
+        max_age_us: int,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._identity = identity
+        self._finops = finops
+        self._endpoints = endpoints
+        self._folder = folder
+        self._context_tokens = context_tokens
+        self._max_age_us = max_age_us
+        self._current: Manifest | None = folder.find_manifest()
+        self._published = asyncio.Condition()
+        self.left_out: Sequence[Unpublished] = ()
+
+    @property
+    def current(self) -> Manifest | None:
+        """The Snapshot published last."""
+        return self._current
+
+    async def publish(self) -> bool:
+        """Publish a new Snapshot if anything changed or the last one ages; return whether it did."""
+        async with self._db.read(SYSTEM) as tx:
+            covers = await get_last_seq(tx)
+            if self._current is not None and not self._is_due(self._current, covers):
+                return False
+            line = await store.get_line(tx)
+            sections, line_after = await self._compile(tx, line, covers)
+        now_us = self._clock.now_us()
+        n = max(line.n, self._current.n if self._current else 0) + 1
+        manifest = Manifest(
+            n=n,
+            parent=line.parent,
+            created_at_us=now_us,
+            expires_at_us=now_us + self._max_age_us,
+            oldest_gateway=SNAPSHOT_VERSION,
+            covers=covers,
+            sections=sections,
+        )
+        parent = self._folder.put_manifest(manifest)
+        async with self._db.write(SYSTEM) as tx:
+            moved = Line(
+                n=n,
+                parent=parent,
+                base_seq=line_after.base_seq,
+                base_sha256=line_after.base_sha256,
+                base_size=line_after.base_size,
+            )
+            if not await store.set_line(tx, line, moved):
+                _LOG.warning("another publisher moved the line of Snapshots beyond %d", line.n)
+        async with self._published:
+            self._current = manifest
+            self._published.notify_all()
+        self._folder.drop_sections(manifest, now_us)
+        return True
+
+    async def wait_published(self, seq: int, timeout_s: float) -> int | None:
+        """Wait until a Snapshot covers a revision; return its number, None if none does in time."""
+        try:
+            async with asyncio.timeout(timeout_s), self._published:
+                await self._published.wait_for(
+                    lambda: self._current is not None and self._current.covers >= seq
+                )
+        except TimeoutError:
+            return None
+        return self._current.n if self._current else None
+
+    def _is_due(self, current: Manifest, covers: int) -> bool:
+        return covers > current.covers or self._clock.now_us() - current.created_at_us >= min(
+            RENEW_US, self._max_age_us // 2
+        )
+
+    async def _compile(self, tx: Tx, line: Line, covers: int) -> tuple[dict[str, SectionRef], Line]:
+        deployments = await self._endpoints.list_deployments(tx)
+        compiled = rules.compile_directory(
+            await self._identity.list_tenants(tx),
+            await self._endpoints.list_endpoints(tx),
+            deployments,
+            await self._find_rates(tx, deployments),
+            self._context_tokens,
+        )
+        self.left_out = compiled.left_out
+        keys, line_after = await self._compile_keys(tx, line, covers)
+        directory = self._folder.put_section(encode_directory(compiled.directory))
+        return {"directory": directory, **keys}, line_after
+
+    async def _compile_keys(
+        self, tx: Tx, line: Line, covers: int
+    ) -> tuple[dict[str, SectionRef], Line]:
+        put, now_us = self._folder.put_section, self._clock.now_us()
+        if line.base_sha256 and not self._folder.has_section(line.base_sha256, line.base_size):
+            line = Line(n=line.n, parent=line.parent)  # the folder was cleared: build the base anew
+        changed = await self._identity.list_changed_keys(tx, line.base_seq)
+        if rules.is_merge_due(changed, line.base_seq) or not line.base_sha256:
+            keys = changed if line.base_seq == 0 else await self._identity.list_changed_keys(tx, 0)
+            base = put(await asyncio.to_thread(pack_keys, rules.make_records(keys, now_us)))
+            line = Line(
+                n=line.n,
+                parent=line.parent,
+                base_seq=covers,
+                base_sha256=base.sha256,
+                base_size=base.size,
+            )
+            changed = []
+        else:
+            base = SectionRef(sha256=line.base_sha256, size=line.base_size)
+        delta = put(pack_keys(rules.make_records(changed, now_us)))
+        revoked = put(pack_digests(rules.list_revoked(changed)))
+        return {"revoked": revoked, "keys-delta": delta, "keys": base}, line
+
+    async def _find_rates(self, tx: Tx, deployments: Sequence[Deployment]) -> Mapping[str, Rates]:
+        found: dict[str, Rates] = {}
+        for deployment in deployments:
+            name, _, version = deployment.model.rpartition("@")
+            rates = await self._finops.find_rates(
+                tx, name, version, tx.now_us, project_id=deployment.project_id
+            )
+            if rates is not None:
+                found[deployment.id] = rates
+        return found

@@ -1,0 +1,62 @@
+"""The control process: ``python -m pilotage.runtime.control``, started by the supervisor."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from pilotage.core.errors import PilotageError
+from pilotage.endpoints.backends.local import SupervisedFleet
+from pilotage.kit.clock import SystemClock
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.process import die_with_parent
+from pilotage.kit.resources import Background
+from pilotage.kit.telemetry import start_logging
+from pilotage.runtime.handover import Handover, Started, read_handover, say, say_failure
+from pilotage.runtime.installation import open_installation
+
+
+def main() -> None:
+    """Run the control process until it is told to stop."""
+    handover = read_handover()
+    die_with_parent(handover.parent_pid)
+    start_logging(handover.settings.log.level)
+    try:
+        uvloop.run(serve(handover))
+    except PilotageError as refused:
+        say_failure(refused)
+
+
+async def serve(handover: Handover) -> None:
+    """Open the installation and serve the inherited socket."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=handover.channel_fd))
+    fleet = SupervisedFleet(reader, writer)
+    folder = DataFolder(Path(handover.data_path))
+    async with (
+        Background() as background,
+        open_installation(handover.settings, folder, SystemClock(), fleet) as installation,
+    ):
+        background.start(fleet.listen(), "fleet")
+        config = uvicorn.Config(
+            installation.app,
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+        )
+        server = uvicorn.Server(config)
+        background.start(_say_when_started(server), "started")
+        await server.serve(sockets=[socket.socket(fileno=handover.listen_fd)])
+    writer.close()
+
+
+async def _say_when_started(server: uvicorn.Server) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    say(Started())
+
+
+if __name__ == "__main__":
+    main()

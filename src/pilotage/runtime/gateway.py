@@ -1,0 +1,144 @@
+"""The gateway process: ``python -m pilotage.runtime.gateway``, started by the supervisor.
+
+Knows the Snapshot, the Targets and its spool, all by file, as a remote gateway does; loads no
+database, no pydantic and no FastAPI.
+"""
+
+import asyncio
+import os
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import uvloop
+
+from pilotage.core.errors import PilotageError
+from pilotage.kit.acks import Ack, read_ack, write_ack
+from pilotage.gateway.http import GatewayDoor
+from pilotage.gateway.plane import DataPlane, PlaneLimits
+from pilotage.gateway.recovery import end_lost_calls
+from pilotage.gateway.server import GatewayServer, make_server
+from pilotage.gateway.snapshots import SnapshotReader
+from pilotage.gateway.targets import TargetsFile
+from pilotage.kit.clock import SystemClock
+from pilotage.kit.config import Settings, duration_s
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.process import die_with_parent
+from pilotage.kit.resources import Background
+from pilotage.kit.spool import SpoolWriter, open_spool
+from pilotage.kit.telemetry import start_logging
+from pilotage.runtime.handover import Handover, Started, read_handover, say, say_failure
+
+LOOK_EVERY_S = 0.02
+MEND_EVERY_S = 1.0
+
+
+def main() -> None:
+    """Run one gateway process until it has drained."""
+    handover = read_handover()
+    die_with_parent(handover.parent_pid)
+    start_logging(handover.settings.log.level)
+    uvloop.run(serve(handover))
+
+
+async def serve(handover: Handover) -> None:
+    """Open everything, serve the inherited socket, drain, close in reverse."""
+    settings, folder, clock = handover.settings, DataFolder(Path(handover.data_path)), SystemClock()
+    async with AsyncExitStack() as stack:
+        try:
+            spool = _open_spool(settings, folder.spool / handover.slot)
+        except PilotageError as refused:
+            say_failure(refused)
+            return
+        stack.callback(spool.close)
+        end_lost_calls(spool, folder.spool / handover.slot, clock.now_us())
+        last = read_ack(folder.run, handover.slot)
+        plane = DataPlane(
+            snapshots=SnapshotReader(folder.snapshots, bytes.fromhex(handover.public_key)),
+            targets=TargetsFile(folder.targets),
+            spool=spool,
+            clock=clock,
+            limits=make_limits(settings),
+            oldest_n=last.n if last else 0,
+        )
+        stack.callback(plane.close)
+        door = GatewayDoor(
+            plane,
+            clock,
+            max_body_bytes=settings.gateway.max_body_mb << 20,
+            reader_timeout_s=duration_s(settings.gateway.reader_timeout),
+        )
+        server = make_server(door, plane, duration_s(settings.gateway.drain_timeout))
+        background = await stack.enter_async_context(Background())
+        watcher = Watcher(plane, spool, folder, handover.slot)
+        background.start(watcher.run(), "watch")
+        background.start(_say_when_started(server), "started")
+        await server.serve(sockets=[socket.socket(fileno=handover.listen_fd)])
+        watcher.settle()
+
+
+class Watcher:
+    """Takes over new Snapshots and targets, says which one is served, keeps the spool in order."""
+
+    def __init__(self, plane: DataPlane, spool: SpoolWriter, folder: DataFolder, slot: str) -> None:
+        self._plane = plane
+        self._spool = spool
+        self._folder = folder
+        self._slot = slot
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        looks = 0
+        while True:
+            if self._plane.refresh():
+                self._acknowledge()
+            looks += 1
+            if looks * LOOK_EVERY_S >= MEND_EVERY_S:
+                looks = 0
+                self._spool.mend()
+                self._set_floor()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def settle(self) -> None:
+        """Leave a spool that needs no recovery if every call has ended."""
+        self._set_floor()
+
+    def _acknowledge(self) -> None:
+        if self._plane.view is not None:
+            write_ack(self._folder.run, self._slot, Ack(pid=os.getpid(), n=self._plane.view.n))
+
+    def _set_floor(self) -> None:
+        if self._spool.pending:
+            return  # what waits in memory dies with the process: recovery must find it again
+        self._spool.set_floor(self._plane.oldest_open_seq or self._spool.seq + 1)
+
+
+async def _say_when_started(server: GatewayServer) -> None:
+    while not server.started:
+        await asyncio.sleep(0.01)
+    say(Started())
+
+
+def _open_spool(settings: Settings, folder: Path) -> SpoolWriter:
+    return open_spool(
+        folder,
+        segment_bytes=settings.spool.segment_mb << 20,
+        reserve_bytes=settings.spool.reserve_kb << 10,
+        sync=settings.spool.sync,
+    )
+
+
+def make_limits(settings: Settings) -> PlaneLimits:
+    """Return a data plane's limits from the settings."""
+    gateway = settings.gateway
+    return PlaneLimits(
+        call_timeout_s=duration_s(gateway.call_timeout),
+        first_byte_timeout_s=duration_s(gateway.call_timeout),
+        connect_timeout_s=duration_s(gateway.connect_timeout),
+        stall_timeout_s=duration_s(gateway.stall_timeout),
+        waits_for_disk=settings.spool.sync == "every",
+    )
+
+
+if __name__ == "__main__":
+    main()

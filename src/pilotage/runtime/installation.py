@@ -1,0 +1,185 @@
+"""An installation's control plane: every service, its routes and its workers, opened together."""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from pilotage.audit.http import audit_routes
+from pilotage.audit.service import AuditService
+from pilotage.audit.worker import make_audit_worker
+from pilotage.endpoints.http import endpoint_routes
+from pilotage.endpoints.ports import Fleet
+from pilotage.endpoints.service import EndpointService
+from pilotage.endpoints.worker import FleetKeeper
+from pilotage.finops.http import finops_routes
+from pilotage.finops.service import FinopsService
+from pilotage.finops.worker import LedgerReader, make_ledger_worker
+from pilotage.identity.http import identity_routes
+from pilotage.identity.service import IdentityService
+from pilotage.kit.api import Route
+from pilotage.kit.blobs_file import FileBlobs
+from pilotage.kit.clock import Clock
+from pilotage.kit.config import Settings, duration_s, resolve_secret
+from pilotage.kit.crypto import Signer, open_signer
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.db import SYSTEM, Database, open_postgres, open_sqlite
+from pilotage.kit.operations import Operations
+from pilotage.kit.operations_http import operation_routes
+from pilotage.kit.resources import Background
+from pilotage.kit.worker import Wakeup, Worker
+from pilotage.migrations.run import prepare_schema
+from pilotage.kit.acks import wait_served
+from pilotage.publisher.folder import SnapshotFolder
+from pilotage.publisher.service import PublisherService
+from pilotage.publisher.worker import make_publisher
+from pilotage.registry.http import registry_routes
+from pilotage.registry.service import RegistryService
+from pilotage.runtime.credentials import write_credentials
+from pilotage.server.app import make_app
+from pilotage.server.conventions import Edge
+
+VISIBLE_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """A control plane that is open: its application and what was opened for it."""
+
+    app: FastAPI
+    db: Database
+    publisher: PublisherService
+    routes: Sequence[Route]
+
+
+def open_snapshot_signer(folder: DataFolder) -> Signer:
+    """Open (or make) the key that signs Snapshots."""
+    return open_signer(folder.keys / "snapshot.key")
+
+
+def open_database(settings: Settings, folder: DataFolder, clock: Clock) -> Database:
+    """Open the database that the settings name."""
+    if settings.database.url == "sqlite":
+        return open_sqlite(folder.database, clock)
+    password = resolve_secret(settings.database.password) if settings.database.password else ""
+    return open_postgres(settings.database.url, password, clock)
+
+
+@asynccontextmanager
+async def open_installation(
+    settings: Settings, folder: DataFolder, clock: Clock, fleet: Fleet
+) -> AsyncIterator[Installation]:
+    """Open the control plane of a data folder that this process holds, workers included."""
+    async with AsyncExitStack() as stack:
+        db = open_database(settings, folder, clock)
+        stack.push_async_callback(db.close)
+        await prepare_schema(db, settings, folder, clock)
+        background = await stack.enter_async_context(Background())
+        parts = _Parts(settings, folder, clock, fleet, db, background)
+        await _make_credentials(parts, folder)
+        await parts.operations.recover()
+        await parts.publisher.publish()
+        for worker in parts.workers:
+            background.start(worker.run(), worker.name)
+        app = make_app(
+            Edge(db=db, identity=parts.identity, wait_visible=parts.wait_visible), parts.routes
+        )
+        yield Installation(app=app, db=db, publisher=parts.publisher, routes=parts.routes)
+        await parts.settle()
+
+
+class _Parts:
+    """The services of an installation and how they are wired."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        clock: Clock,
+        fleet: Fleet,
+        db: Database,
+        background: Background,
+    ) -> None:
+        blobs = FileBlobs(folder.blobs)
+        self._folder = folder
+        self.db = db
+        self.identity = IdentityService(clock)
+        self.audit = AuditService()
+        self.finops = FinopsService(clock)
+        self.operations = Operations(db, clock, background)
+        self.registry = RegistryService(clock)
+        self.endpoints = EndpointService(clock, self.registry, fleet)
+        self.publisher = PublisherService(
+            db=db,
+            clock=clock,
+            identity=self.identity,
+            finops=self.finops,
+            endpoints=self.endpoints,
+            folder=SnapshotFolder(folder.snapshots, open_snapshot_signer(folder)),
+            context_tokens=settings.engine.context_tokens,
+            max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
+        )
+        self.routes: list[Route] = [
+            *identity_routes(self.identity, clock),
+            *registry_routes(
+                self.registry,
+                self.operations,
+                blobs,
+                folder.path / "cache",
+                self.endpoints.is_deployed,
+            ),
+            *endpoint_routes(self.endpoints, self.operations),
+            *finops_routes(self.finops, self.identity),
+            *audit_routes(self.audit),
+            *operation_routes(self.operations),
+        ]
+        self.ledger = LedgerReader(
+            db,
+            folder.spool,
+            service=self.finops,
+            clock=clock,
+            retention_us=round(duration_s(settings.spool.retention) * 1e6),
+        )
+        self.workers = self._make_workers(settings, blobs, fleet)
+
+    async def wait_visible(self, seq: int) -> list[str]:
+        """Wait until every gateway slot serves a revision; return those that do not within 2 s."""
+        n = await self.publisher.wait_published(seq, VISIBLE_WITHIN_S)
+        if n is None:
+            return ["publisher"]
+        return await wait_served(self._folder.spool, self._folder.run, n, VISIBLE_WITHIN_S)
+
+    async def settle(self) -> None:
+        """Do what the workers would do next, once: nothing waits for the next start."""
+        await self.publisher.publish()
+        async with self.db.write(SYSTEM) as tx:
+            while await self.audit.append_next(tx):
+                pass
+        self.ledger.close()
+
+    def _make_workers(self, settings: Settings, blobs: FileBlobs, fleet: Fleet) -> list[Worker]:
+        bells = [Wakeup() for _ in range(3)]
+
+        def ring(_: int) -> None:
+            for bell in bells:
+                bell.ring()
+
+        self.db.on_commit.append(ring)
+        keeper = FleetKeeper(self.db, blobs, fleet, settings.engine, os.cpu_count() or 1)
+        return [
+            make_publisher(self.publisher, bells[0]),
+            make_audit_worker(self.db, self.audit, bells[1]),
+            keeper.make_worker(bells[2]),
+            make_ledger_worker(self.ledger, Wakeup()),
+        ]
+
+
+async def _make_credentials(parts: _Parts, folder: DataFolder) -> None:
+    if folder.credentials.exists():
+        return
+    async with parts.db.write(SYSTEM) as tx:
+        made = await parts.identity.bootstrap(tx)
+        write_credentials(folder.credentials, admin=made.admin_credential, api_key=made.api_key)

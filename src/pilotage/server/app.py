@@ -1,0 +1,120 @@
+"""Assembly of the control plane's application, and the one place where its errors become replies."""
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+import pilotage
+from pilotage.core.errors import PilotageError
+from pilotage.kit.api import Route
+from pilotage.server.conventions import Edge, make_endpoint
+
+PREFIX = "/api/v1"
+_LOG = logging.getLogger("pilotage.server")
+_STATUS_CODES = {404: "unknown_url", 405: "method_not_allowed", 401: "invalid_credential"}
+
+
+class Problem(BaseModel):
+    """An error after RFC 9457; ``code`` is from the catalogue."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    hint: str = ""
+    param: str | None = None
+
+
+def make_app(edge: Edge, routes: Sequence[Route]) -> FastAPI:
+    """Return the application; the caller opens and closes what its routes use."""
+    app = FastAPI(
+        title="Pilotage control API",
+        version=pilotage.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        responses={"default": {"model": Problem, "description": "Any error"}},
+    )
+    for route in routes:
+        app.add_api_route(
+            PREFIX + route.path,
+            make_endpoint(edge, route),
+            methods=[route.method],
+            status_code=route.status,
+            response_model=None,
+            responses=_describe_reply(route),
+            openapi_extra={"x-pilotage-permission": route.permission},
+            operation_id=f"{route.method.lower()}_{route.handler.__name__}",
+            tags=[route.permission.partition(".")[0]],
+        )
+    app.add_api_route("/healthz", _answer_health, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(PilotageError, _answer_expected)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_broken)
+    return app
+
+
+def _describe_reply(route: Route) -> dict[int | str, dict[str, Any]]:
+    shown = inspect.signature(route.handler, eval_str=True).return_annotation
+    if shown is None or shown is inspect.Signature.empty:
+        return {}
+    return {route.status: {"model": shown}}
+
+
+async def _answer_health() -> dict[str, str]:
+    return {"status": "ok", "version": pilotage.__version__}
+
+
+async def _answer_expected(_: Request, error: Exception) -> Response:
+    if not isinstance(error, PilotageError):
+        raise error
+    return _render(error)
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _render(
+            PilotageError("invalid_json", f"The body is not valid JSON: {first['ctx']['error']}.")
+        )
+    param = ".".join(str(part) for part in first["loc"][1:])
+    return _render(
+        PilotageError("invalid_request", f"{param}: {first['msg']}.", param=param or None)
+    )
+
+
+async def _answer_http(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _render(
+        PilotageError(_STATUS_CODES.get(error.status_code, "invalid_request"), str(error.detail))
+    )
+
+
+async def _answer_broken(request: Request, error: Exception) -> Response:
+    _LOG.error("a control request broke: %s %s", request.method, request.url.path, exc_info=error)
+    return _render(PilotageError("internal_error"))
+
+
+def _render(error: PilotageError) -> Response:
+    problem = Problem(
+        type=f"urn:pilotage:error:{error.code}",
+        title=error.spec.title,
+        status=error.status,
+        code=error.code,
+        detail=error.detail,
+        hint=error.hint,
+        param=error.param,
+    )
+    headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004
+    return Response(problem.model_dump_json(), error.status, headers, "application/problem+json")

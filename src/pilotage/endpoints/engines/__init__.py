@@ -1,0 +1,1 @@
+"""Engines: programs that serve a model file over HTTP, one folder each."""

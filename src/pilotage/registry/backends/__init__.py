@@ -1,0 +1,1 @@
+"""Places that model files come from, one file each."""

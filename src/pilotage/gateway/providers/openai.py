@@ -29,7 +29,6 @@ class OpenAiProvider:
             raise PilotageError("no_replica")
         replica = self._replicas.pick(arm.id)
         body = wire.limit_request(call.body, call.request, call.output_limit)
-        call.attempts += 1
         exchange = await _post(call, replica, body)
         call.status = exchange.status
         if exchange.status != 200:  # noqa: PLR2004 - the one status that is success here
@@ -138,7 +137,9 @@ async def _post(call: Call, replica: Replica, body: bytes) -> Exchange:
         )
     except UpstreamFailure as failed:
         call.is_sent = failed.sent
+        call.attempts += 1
         raise
+    call.attempts += exchange.attempts
     call.at_end(exchange.close)
     return exchange
 

@@ -74,7 +74,8 @@ def probe(module: str, folder: Path) -> dict[str, list[str]]:
         [sys.executable, "-B", "-c", PROBE, module, str(folder)],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert run.returncode == 0, run.stderr
     report: dict[str, list[str]] = json.loads(run.stdout.splitlines()[-1])
     return report

@@ -1,0 +1,73 @@
+# Thin targets: each prints the commands it runs, and none of them hides one.
+# Every path is relative, so that a checkout below a folder with spaces in its name works.
+
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+PIP := $(BIN)/python tools/uv_pip.py
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test test-all test-nightly coverage lint format types constraints clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.local  ## make .venv with the product and its local engine; does nothing when nothing changed
+
+up: setup  ## start everything on this machine
+	$(BIN)/pilotage up
+
+test: .venv/.dev  ## the quick tests
+	$(PYTEST) -m "not slow and not nightly"
+
+test-all: .venv/.dev  ## the quick and the slow tests: real model, Debian programs
+	$(PYTEST) -m "not nightly"
+
+test-nightly: .venv/.dev  ## soaks and proofs with a million operations
+	$(PYTEST) -m nightly
+
+coverage: .venv/.dev  ## the quick tests with branch coverage: 90 % of all, 100 % of core and rules
+	$(PYTEST) -m "not slow and not nightly" --cov --cov-report=
+	$(BIN)/coverage report --fail-under=90
+	$(BIN)/coverage report --fail-under=100 --include="*/pilotage/core/*,*/rules.py"
+
+lint: .venv/.dev  ## style, import contracts, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry .
+
+format: .venv/.dev  ## rewrite the code as the formatter wants it
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: .venv/.dev  ## mypy, strict, on the product and its tests
+	$(BIN)/mypy
+
+constraints: .venv/.dev  ## write constraints.txt anew with the newest versions that fit pyproject.toml
+	rm -rf build/constraints
+	$(PYTHON) -m venv --without-pip build/constraints
+	$(PIP) install --python build/constraints/bin/python pip uv -e ".[dev]"
+	echo "# Every package of .[dev] in one exact version; written by 'make constraints'." > constraints.txt
+	$(BIN)/uv pip freeze --python build/constraints/bin/python --exclude-editable >> constraints.txt
+	rm -rf build/constraints
+
+clean:  ## remove what was built and cached, but not .venv
+	rm -rf build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+.venv/.tools: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Pilotage needs Python 3.11 or newer, and '$(PYTHON)' is not. Name one: make PYTHON=python3.12 ..." >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip uv
+	@touch $@
+
+.venv/.local: .venv/.tools pyproject.toml constraints.txt
+	$(PIP) install --compile-bytecode -b constraints.txt -c constraints.txt -e ".[local]"
+	@touch $@
+
+.venv/.dev: .venv/.tools pyproject.toml constraints.txt
+	$(PIP) install --compile-bytecode -b constraints.txt -c constraints.txt -e ".[dev]"
+	@touch $@

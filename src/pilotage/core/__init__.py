@@ -1,1 +1,1 @@
-"""What both planes share: pure types and rules. Standard library and msgspec only; no I/O, no clock."""
+"""What both planes share: pure types and rules, on the standard library and msgspec alone."""

@@ -16,7 +16,7 @@ def make_id(prefix: str, now_us: int, randomness: bytes) -> str:
 
 
 def make_uuid7(now_us: int, randomness: bytes) -> int:
-    """Return a UUIDv7 as a 128-bit integer; ``randomness`` is 10 bytes, of which 74 bits are used."""
+    """Return a UUIDv7 as a 128-bit integer; of the 10 bytes of ``randomness`` 74 bits are used."""
     noise = int.from_bytes(randomness[:10], "big")
     rand_a = noise & 0xFFF
     rand_b = (noise >> 12) & 0x3FFF_FFFF_FFFF_FFFF

@@ -7,7 +7,7 @@ MAX_CAP_NANO = 9_000_000 * NANO  # the exact range of a double, which Valkey's L
 
 
 def parse_usd(text: str) -> int:
-    """Return the nano-USD of a decimal amount in USD; raise ValueError if it is none or too fine."""
+    """Return the nano-USD of a decimal text in USD; raise ValueError if it is none or too fine."""
     try:
         amount = Decimal(text)
     except InvalidOperation:
@@ -26,7 +26,7 @@ def format_usd(nano: int) -> str:
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:
-    """Return ``numerator / denominator`` rounded to the nearest integer, ties to even; denominator > 0."""
+    """Return a quotient rounded to the nearest integer, ties to even; ``denominator`` > 0."""
     quotient, remainder = divmod(numerator, denominator)
     twice = remainder * 2
     if twice > denominator or (twice == denominator and quotient & 1):

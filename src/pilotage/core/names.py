@@ -14,14 +14,17 @@ def check_name(name: str, param: str = "name") -> str:
         raise PilotageError(
             "invalid_request",
             f"{name!r} is not a name.",
-            hint="Use 1 to 63 lower-case letters, digits, '.', '_' and '-', beginning and ending with a letter or digit.",
+            hint=(
+                "Use 1 to 63 lower-case letters, digits, '.', '_' and '-', "
+                "beginning and ending with a letter or digit."
+            ),
             param=param,
         )
     return name
 
 
 def check_alias(name: str, param: str = "name") -> str:
-    """Return a valid alias: the model name a client sends, such as ``smollm2`` or ``team/chat:small``."""
+    """Return a valid alias, the model name of clients: ``smollm2`` or ``team/chat:small``."""
     if not _ALIAS.fullmatch(name):
         raise PilotageError(
             "invalid_request",

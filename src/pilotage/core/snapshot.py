@@ -46,7 +46,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SignedManifest(msgspec.Struct, frozen=True):
-    """A manifest as it travels: its exact JSON text, the signing key's id and the signature in hex."""
+    """A manifest as it travels: its exact JSON text, the key's id and the signature in hex."""
 
     manifest: str
     key_id: str
@@ -169,7 +169,7 @@ def encode_manifest(manifest: Manifest) -> str:
 
 
 def decode_manifest(text: str) -> Manifest:
-    """Read a manifest; raise ValueError for anything else, or where this program is too old for it."""
+    """Read a manifest; raise ValueError for anything else, or if this program is too old for it."""
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.DecodeError as broken:

@@ -45,7 +45,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """A price: nano-USD per 10^6 tokens of each class, and the id of the price-book row it came from."""
+    """A price: nano-USD per 10^6 tokens of each class, and the id of its row in the price book."""
 
     price_id: str
     input: int
@@ -78,5 +78,5 @@ def cost_nano(usage: Usage, rates: Rates) -> int:
 
 
 def worst_cost_nano(input_bound: int, output_limit: int, input_rate: int, output_rate: int) -> int:
-    """Return the most that a call can cost: both bounds at the given (dearest) rates, rounded up."""
+    """Return the most a call can cost: both bounds at the given (dearest) rates, rounded up."""
     return -(-(input_bound * input_rate + output_limit * output_rate) // PER_TOKENS)

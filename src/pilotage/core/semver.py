@@ -39,7 +39,7 @@ class SemVer:
         return hash(self.sort_key())
 
     def sort_key(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
-        """Order by numbers, then pre-releases before the release; numeric identifiers before words."""
+        """Order by numbers; pre-releases before the release; numeric identifiers before words."""
         identifiers = tuple(
             (False, int(part), "") if part.isdigit() else (True, 0, part)
             for part in self.prerelease

@@ -1,4 +1,4 @@
-"""Process settings: ``pilotage.yaml`` and ``PILOTAGE_*`` variables, checked whole before anything starts.
+"""Process settings: ``pilotage.yaml`` and ``PILOTAGE_*`` variables, checked before anything starts.
 
 Only what a process needs to start is here (paths, ports, database, limits of the process itself);
 models, keys, prices and weights are API objects. The only module that reads the environment.
@@ -34,13 +34,25 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
     port: Annotated[Port, _doc("port of /v1; 0 picks a free one")] = 8080
-    processes: Annotated[int, msgspec.Meta(ge=0, le=64, description="gateway processes; 0 is half the cores, at least one")] = 0
-    max_body_mb: Annotated[int, msgspec.Meta(ge=1, le=1024, description="largest request body, MiB; larger ones get 413")] = 16
+    processes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0, le=64, description="gateway processes; 0 is half the cores, at least one"
+        ),
+    ] = 0
+    max_body_mb: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1024, description="largest request body, MiB; larger ones get 413"),
+    ] = 16
     call_timeout: Annotated[Duration, _doc("longest life of a call, the answer included")] = "10m"
     connect_timeout: Annotated[Duration, _doc("time to connect to a model")] = "5s"
     stall_timeout: Annotated[Duration, _doc("longest silence of a model within an answer")] = "60s"
-    reader_timeout: Annotated[Duration, _doc("longest time a client may leave its answer unread")] = "30s"
-    drain_timeout: Annotated[Duration, _doc("time that running calls get when the server stops")] = "30s"
+    reader_timeout: Annotated[
+        Duration, _doc("longest time a client may leave its answer unread")
+    ] = "30s"
+    drain_timeout: Annotated[
+        Duration, _doc("time that running calls get when the server stops")
+    ] = "30s"
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,16 +65,40 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the control plane keeps its rows."""
 
-    url: Annotated[str, _doc("'sqlite' (a file in the data folder) or postgresql://USER@HOST:PORT/NAME, without a password")] = "sqlite"
+    url: Annotated[
+        str,
+        _doc(
+            "'sqlite' (a file in the data folder) or postgresql://USER@HOST:PORT/NAME, "
+            "without a password"
+        ),
+    ] = "sqlite"
     password: Annotated[str, _doc("reference to the password: env:NAME or file:PATH")] = ""
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The call frames on disk."""
 
-    sync: Annotated[Literal["none", "100ms", "every"], _doc("when frames are forced to disk: never, ten times a second, or before the model is asked")] = "100ms"
-    segment_mb: Annotated[int, msgspec.Meta(ge=1, le=1024, description="size of a segment file, MiB")] = 64
-    reserve_kb: Annotated[int, msgspec.Meta(ge=16, le=65536, description="disk space held back per process so that running calls can be ended when the disk is full, KiB")] = 1024
+    sync: Annotated[
+        Literal["none", "100ms", "every"],
+        _doc(
+            "when frames are forced to disk: never, ten times a second, "
+            "or before the model is asked"
+        ),
+    ] = "100ms"
+    segment_mb: Annotated[
+        int, msgspec.Meta(ge=1, le=1024, description="size of a segment file, MiB")
+    ] = 64
+    reserve_kb: Annotated[
+        int,
+        msgspec.Meta(
+            ge=16,
+            le=65536,
+            description=(
+                "disk space held back per process so that running calls can be ended "
+                "when the disk is full, KiB"
+            ),
+        ),
+    ] = 1024
     retention: Annotated[Duration, _doc("how long consumed segments are kept")] = "7d"
 
 
@@ -75,22 +111,35 @@ class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The local engines that serve models."""
 
-    threads: Annotated[int, msgspec.Meta(ge=0, le=1024, description="threads of an engine; 0 is all cores but one")] = 0
-    slots: Annotated[int, msgspec.Meta(ge=1, le=256, description="calls that an engine answers at once")] = 4
-    context_tokens: Annotated[int, msgspec.Meta(ge=64, le=1_048_576, description="context of each slot; the model's own limit caps it")] = 2048
+    threads: Annotated[
+        int, msgspec.Meta(ge=0, le=1024, description="threads of an engine; 0 is all cores but one")
+    ] = 0
+    slots: Annotated[
+        int, msgspec.Meta(ge=1, le=256, description="calls that an engine answers at once")
+    ] = 4
+    context_tokens: Annotated[
+        int,
+        msgspec.Meta(
+            ge=64, le=1_048_576, description="context of each slot; the model's own limit caps it"
+        ),
+    ] = 2048
     start_timeout: Annotated[Duration, _doc("time that a model gets to load")] = "2m"
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the processes say of themselves (never a prompt)."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], _doc("least severity written")] = "info"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], _doc("least severity written")
+    ] = "info"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All process settings."""
 
-    data_dir: Annotated[str, _doc("the data folder: database, models, Snapshots, spool, credentials")] = "~/.pilotage"
+    data_dir: Annotated[
+        str, _doc("the data folder: database, models, Snapshots, spool, credentials")
+    ] = "~/.pilotage"
     gateway: GatewaySettings = msgspec.field(default_factory=GatewaySettings)
     control: ControlSettings = msgspec.field(default_factory=ControlSettings)
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
@@ -115,14 +164,18 @@ class SettingDoc(msgspec.Struct, frozen=True, kw_only=True):
     description: str
 
 
-def load_settings(config_file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    config_file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
     """Read file and variables (variables win) and check everything.
 
     ``config_file`` defaults to ``PILOTAGE_CONFIG`` or, if it exists, ``pilotage.yaml`` here.
     Raises ``invalid_config``, one line that names the file or variable, the setting and the fix.
     """
     variables = os.environ if environ is None else environ
-    chosen = config_file or (Path(variables["PILOTAGE_CONFIG"]) if "PILOTAGE_CONFIG" in variables else None)
+    chosen = config_file or (
+        Path(variables["PILOTAGE_CONFIG"]) if "PILOTAGE_CONFIG" in variables else None
+    )
     path = chosen or Path(CONFIG_FILE)
     tree = _read_file(path) if chosen or path.exists() else {}
     origin = {name: str(path) for name in _leaf_names(tree)}
@@ -157,19 +210,28 @@ def list_settings() -> list[SettingDoc]:
 
 
 def resolve_secret(reference: str, environ: Mapping[str, str] | None = None) -> str:
-    """Return the secret that ``env:NAME`` or ``file:PATH`` points to; raise ``invalid_config`` if there is none."""
+    """Return the secret that ``env:NAME`` or ``file:PATH`` points to.
+
+    Raises ``invalid_config`` if there is none.
+    """
     kind, _, where = reference.partition(":")
     if kind == "env":
         value = (os.environ if environ is None else environ).get(where)
         if value is None:
-            raise PilotageError("invalid_config", f"The variable {where} named by a secret reference is not set.")
+            raise PilotageError(
+                "invalid_config", f"The variable {where} named by a secret reference is not set."
+            )
         return value
     if kind == "file":
         try:
             return Path(where).expanduser().read_text().strip()
         except OSError as failed:
-            raise PilotageError("invalid_config", f"The secret file {where} cannot be read: {failed.strerror}.") from None
-    raise PilotageError("invalid_config", "A secret is given by reference.", hint="Write env:NAME or file:PATH.")
+            raise PilotageError(
+                "invalid_config", f"The secret file {where} cannot be read: {failed.strerror}."
+            ) from None
+    raise PilotageError(
+        "invalid_config", "A secret is given by reference.", hint="Write env:NAME or file:PATH."
+    )
 
 
 def duration_s(text: Duration) -> float:
@@ -186,15 +248,21 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as failed:
-        raise PilotageError("invalid_config", f"{path} cannot be read: {failed.strerror}.") from None
+        raise PilotageError(
+            "invalid_config", f"{path} cannot be read: {failed.strerror}."
+        ) from None
     except yaml.YAMLError as wrong:
         mark = getattr(wrong, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise PilotageError("invalid_config", f"{path} is not valid YAML{where}: {getattr(wrong, 'problem', '')}.") from None
+        raise PilotageError(
+            "invalid_config", f"{path} is not valid YAML{where}: {getattr(wrong, 'problem', '')}."
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise PilotageError("invalid_config", f"{path} must hold settings such as 'gateway: {{port: 8080}}'.")
+        raise PilotageError(
+            "invalid_config", f"{path} must hold settings such as 'gateway: {{port: 8080}}'."
+        )
     return content
 
 
@@ -205,7 +273,11 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
         if not variable.startswith(ENV_PREFIX) or variable in _NOT_SETTINGS:
             continue
         if variable not in by_variable:
-            raise PilotageError("invalid_config", f"{variable} is not a setting.", hint=_suggest(variable, by_variable))
+            raise PilotageError(
+                "invalid_config",
+                f"{variable} is not a setting.",
+                hint=_suggest(variable, by_variable),
+            )
         found[by_variable[variable]] = text
     return found
 
@@ -215,7 +287,9 @@ def _check_names(tree: dict[str, Any], source: str) -> None:
     sections = {name.partition(".")[0] for name in known}
     for name in _leaf_names(tree):
         if name not in known and not (name in sections and not isinstance(_get(tree, name), dict)):
-            raise PilotageError("invalid_config", f"{source}: {name} is not a setting.", hint=_suggest(name, known))
+            raise PilotageError(
+                "invalid_config", f"{source}: {name} is not a setting.", hint=_suggest(name, known)
+            )
 
 
 def _check_values(settings: Settings) -> None:
@@ -234,7 +308,9 @@ def _check_values(settings: Settings) -> None:
         )
     if database.password and not database.password.startswith(("env:", "file:")):
         raise PilotageError(
-            "invalid_config", "database.password must be a reference.", hint="Write env:NAME or file:PATH."
+            "invalid_config",
+            "database.password must be a reference.",
+            hint="Write env:NAME or file:PATH.",
         )
 
 
@@ -243,14 +319,22 @@ def _explain(wrong: msgspec.ValidationError, origin: dict[str, str], source: str
     message, _, where = text.partition(" - at `$.")
     name = where.rstrip("`")
     message = message.replace("`", "'")
-    if "matching regex" in message or (message.startswith("Expected 'str', got") and _is_duration(name)):
+    if "matching regex" in message or (
+        message.startswith("Expected 'str', got") and _is_duration(name)
+    ):
         message = "Expected a duration such as 100ms, 30s, 5m, 24h or 7d"
-    return PilotageError("invalid_config", f"{origin.get(name, source)}: {name or 'settings'}: {message}.")
+    return PilotageError(
+        "invalid_config", f"{origin.get(name, source)}: {name or 'settings'}: {message}."
+    )
 
 
 def _suggest(name: str, known: Mapping[str, str] | set[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {near[0]}?" if near else "See 'pilotage config check --all' for all settings."
+    return (
+        f"Did you mean {near[0]}?"
+        if near
+        else "See 'pilotage config check --all' for all settings."
+    )
 
 
 def _guess(text: str, name: str) -> object:
@@ -259,7 +343,9 @@ def _guess(text: str, name: str) -> object:
     return int(text) if is_number and re.fullmatch(r"-?\d+", text) else text
 
 
-def _walk(struct: type[msgspec.Struct], prefix: str = "") -> list[tuple[str, msgspec.structs.FieldInfo]]:
+def _walk(
+    struct: type[msgspec.Struct], prefix: str = ""
+) -> list[tuple[str, msgspec.structs.FieldInfo]]:
     found = []
     for field in msgspec.structs.fields(struct):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):

@@ -17,7 +17,7 @@ _CHECK_LETTERS = 6
 
 
 class Signer:
-    """An Ed25519 private key; ``key_id`` is the first 16 hex letters of its public key's SHA-256."""
+    """An Ed25519 private key; ``key_id`` is 16 hex letters of its public key's SHA-256."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -33,7 +33,9 @@ def open_signer(path: Path) -> Signer:
     """Load a signing key, making it (0600, with its ``.pub`` in hex beside it) if there is none."""
     if not path.exists():
         raw = Ed25519PrivateKey.generate().private_bytes(
-            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
+            serialization.Encoding.Raw,
+            serialization.PrivateFormat.Raw,
+            serialization.NoEncryption(),
         )
         write_private(path, raw)
     signer = Signer(Ed25519PrivateKey.from_private_bytes(path.read_bytes()))
@@ -58,7 +60,7 @@ def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def make_secret(prefix: str) -> str:
-    """Make a credential text: prefix, 256 random bits, and a checksum that catches typing errors."""
+    """Make a credential text: prefix, 256 random bits, a checksum that catches typing errors."""
     body = _base32(int.from_bytes(os.urandom(_SECRET_BITS // 8), "big"), 52)
     return f"{prefix}{body}{_checksum(prefix + body)}"
 

@@ -46,7 +46,7 @@ async def set_up(control: ControlClient, model: str) -> dict[str, Any]:
         )
     prices = [price async for price in control.list("/prices") if price["subject"] == model]
     if not prices:
-        await control.post("/prices", {"subject": model, "is_free": True})
+        await control.post("/prices", {"subject": model, "input": "0", "output": "0", "is_free": True})
     if not endpoint["deployments"]:
         with OperationBar(f"deploying {pulled['model']}") as watch:
             await control.finish(

@@ -120,7 +120,7 @@ Try it:
 
   curl {url}/chat/completions -H 'Authorization: Bearer {api_key}' \\
     -H 'Content-Type: application/json' \\
-    -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
+    -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "What is the capital of France? Answer in one sentence."}}]}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="{url}", api_key="{api_key}")

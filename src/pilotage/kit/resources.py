@@ -29,7 +29,10 @@ class Background:
     ) -> None:
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(kind, value, trace)
+        if isinstance(value, Exception):  # the block's own error goes out as it is, not in a group
+            await self._group.__aexit__(None, None, None)
+        else:
+            await self._group.__aexit__(kind, value, trace)
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run a coroutine until it ends or the owner closes."""

@@ -37,6 +37,7 @@ from pilotage.publisher.folder import SnapshotFolder
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
 from pilotage.registry.http import registry_routes
+from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
 from pilotage.runtime.credentials import write_credentials
 from pilotage.server.app import make_app
@@ -122,15 +123,10 @@ class _Parts:
             context_tokens=settings.engine.context_tokens,
             max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
         )
+        files = ModelFiles(db, self.registry, blobs, self.operations, folder.path / "cache")
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
-            *registry_routes(
-                self.registry,
-                self.operations,
-                blobs,
-                folder.path / "cache",
-                self.endpoints.is_deployed,
-            ),
+            *registry_routes(self.registry, files, self.endpoints.is_deployed),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
             *audit_routes(self.audit),

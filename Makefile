@@ -8,7 +8,7 @@ PIP := $(BIN)/python tools/uv_pip.py
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-all test-nightly coverage lint format types constraints clean
+.PHONY: help setup up test test-all test-nightly coverage bench lint format types constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ coverage: .venv/.dev  ## the quick tests with branch coverage: 90 % of all, 100 
 	$(PYTEST) -m "not slow and not nightly" --cov --cov-report=
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include="*/pilotage/core/*,*/rules.py"
+
+bench: .venv/.dev  ## what a call costs, beside nginx in the same run
+	$(BIN)/python tests/bench/bench.py
 
 lint: .venv/.dev  ## style, import contracts, dependencies
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""The data plane: one chain of small steps around every model call."""

@@ -7,9 +7,9 @@ that no second cancellation can interrupt them.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
@@ -105,6 +105,10 @@ class Call:
             self.stopped = why
             self.task.cancel(why.value)
 
+    def leave(self) -> None:
+        """End the call because its client has gone."""
+        self.stop(Outcome.CLIENT_GONE)
+
     def at_end(self, ending: Ending) -> None:
         """Have something done when the call closes, before what was pushed earlier."""
         self.endings.append(ending)
@@ -149,25 +153,25 @@ def judge(call: Call, raised: BaseException) -> tuple[Outcome, PilotageError]:
     return Outcome.INTERNAL_ERROR, PilotageError("internal_error")
 
 
+class Stream(Protocol):
+    """An answer as it comes; a step that changes streams wraps one in another."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes for the client, b"" at a proper end; raise if it ends otherwise."""
+        ...
+
+
 class Reply:
     """What the chain returns: a whole body, or a stream and the terminator that ends it.
 
     The terminator is sent after the call has closed, so that whoever saw success is on record.
     """
 
-    __slots__ = ("body", "content_type", "status", "stream", "terminator")
+    __slots__ = ("body", "stream", "terminator")
 
     def __init__(
-        self,
-        *,
-        status: int,
-        content_type: bytes,
-        body: bytes = b"",
-        stream: AsyncIterator[bytes] | None = None,
-        terminator: bytes = b"",
+        self, *, body: bytes = b"", stream: Stream | None = None, terminator: bytes = b""
     ) -> None:
-        self.status = status
-        self.content_type = content_type
         self.body = body
         self.stream = stream
         self.terminator = terminator

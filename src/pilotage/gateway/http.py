@@ -6,7 +6,6 @@ content, and turns every failure into what an OpenAI client understands.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from typing import Any, Protocol
 
 from pilotage.core.errors import PilotageError
@@ -22,8 +21,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-GONE = "pilotage.gone"  # scope key: what the protocol calls when the client has left
-CONNECTION = "pilotage.connection"  # scope key: the protocol instance
+CONNECTION = "pilotage.connection"  # scope key: the server's protocol instance
+CYCLE = "pilotage.cycle"  # scope key: the server's state of this one request
 JSON = (b"content-type", b"application/json")
 DISCARD_FACTOR = (
     8  # a body up to this many times the limit is read away, so that its sender hears the 413
@@ -31,7 +30,12 @@ DISCARD_FACTOR = (
 
 
 class Connection(Protocol):
-    """What the door needs of the server's protocol instance."""
+    """What the door needs of the server's protocol instance.
+
+    ``on_gone`` is called when the client leaves; a connection runs one call at a time.
+    """
+
+    on_gone: Callable[[], None] | None
 
     @property
     def is_write_paused(self) -> bool:
@@ -40,6 +44,31 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection at once, unsent bytes included."""
+        ...
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection is being given up."""
+        ...
+
+    async def wait_writable(self) -> None:
+        """Return when the client has read enough."""
+        ...
+
+    def respond(self, cycle: Any, head: bytes, body: bytes) -> None:  # noqa: ANN401 - the server's own
+        """Write a whole reply at once; ``head`` is its status line and header lines."""
+        ...
+
+    def open_stream(self, cycle: Any, head: bytes, part: bytes) -> None:  # noqa: ANN401
+        """Write the head of a stream and its first part."""
+        ...
+
+    def write_part(self, cycle: Any, part: bytes) -> None:  # noqa: ANN401
+        """Write a further part of a stream."""
+        ...
+
+    def close_stream(self, cycle: Any, part: bytes) -> None:  # noqa: ANN401
+        """Write the last part of a stream and end it."""
         ...
 
 
@@ -93,13 +122,22 @@ class GatewayDoor:
         if body is None:
             return
         call = self._plane.open_call(caller, wire.decode_request(body), body, started_s, purpose)
-        scope[GONE] = lambda: call.stop(Outcome.CLIENT_GONE)
-        answer = Answer(call, scope[CONNECTION], send, self._reader_timeout_s)
-        with self._plane.running(call):
+        connection: Connection = scope[CONNECTION]
+        answer = Answer(call, connection, scope[CYCLE], self._reader_timeout_s)
+        self._plane.enter(call)
+        connection.on_gone = call.leave
+        try:
             async with call:
                 await answer.run(await self._plane.chain(call))
-            del scope[GONE]
-        await answer.finish(self)
+        finally:
+            connection.on_gone = None
+            self._plane.leave(call)
+        if not answer.finish():
+            await self._send_error(
+                send, call.error or PilotageError("internal_error"), _call_headers(call)
+            )
+        elif connection.is_closing:
+            await asyncio.sleep(0)  # the server must see the loss before this task ends
 
     def _read_headers(self, headers: Headers) -> tuple[Caller, str, int]:
         secret, purpose, length = b"", "", -1
@@ -150,76 +188,92 @@ class GatewayDoor:
             headers.append((b"connection", b"close"))
         await _send_json(send, error.status, wire.encode_error(error), headers)
 
-    async def send_call_error(self, send: Send, call: Call, error: PilotageError) -> None:
-        """Send the error of a call of which nothing has been sent yet."""
-        await self._send_error(send, error, _call_headers(call))
-
 
 class Answer:
     """What one client gets: the reply as it comes, then its end or its error."""
 
     def __init__(
-        self, call: Call, connection: Connection, send: Send, reader_timeout_s: float
+        self,
+        call: Call,
+        connection: Connection,
+        cycle: Any,  # noqa: ANN401 - the server's own
+        reader_timeout_s: float,
     ) -> None:
         self._call = call
         self._connection = connection
-        self._send = send
+        self._cycle = cycle
         self._reader_timeout_s = reader_timeout_s
         self._reply: Reply | None = None
-        self._is_started = False
+        self.is_started = False
 
     async def run(self, reply: Reply) -> None:
         """Send everything but the end of the reply, while the call is open."""
         self._reply = reply
-        if reply.stream is None:
+        stream, connection, cycle = reply.stream, self._connection, self._cycle
+        if stream is None:
             return
-        async with aclosing(reply.stream) as parts:  # type: ignore[type-var]
-            async for part in parts:
-                if not self._is_started:
-                    await self._start(reply, [(b"cache-control", b"no-cache")])
-                await self._put(part)
+        while part := await stream.read():
+            if connection.is_write_paused:
+                await self._wait_reader()
+            if self.is_started:
+                connection.write_part(cycle, part)
+            else:
+                self.is_started = True
+                connection.open_stream(cycle, _make_head(self._call, reply), part)
 
-    async def finish(self, door: GatewayDoor) -> None:
-        """Send the end of the reply, or of the failure; the call is closed and on record."""
-        call, reply = self._call, self._reply
+    def finish(self) -> bool:
+        """Send the end of the reply or of its failure; False if nothing was sent and an error is due.
+
+        The call is closed and on record by now.
+        """
+        call, reply, connection = self._call, self._reply, self._connection
         if call.error is None and reply is not None:
             if reply.stream is None:
-                await self._start(reply, [(b"content-length", b"%d" % len(reply.body))])
-            await self._send({"type": "http.response.body", "body": reply.body or reply.terminator})
-        elif call.outcome is Outcome.CLIENT_GONE:
-            return
-        elif call.outcome is Outcome.READER_STALLED:
-            self._connection.abort()
-            await asyncio.sleep(0)  # the server must see the loss before this task ends
-        elif not self._is_started:
-            await door.send_call_error(
-                self._send, call, call.error or PilotageError("internal_error")
-            )
-        elif self._connection.is_write_paused:
-            self._connection.abort()
-            await asyncio.sleep(0)
-        else:
+                connection.respond(self._cycle, _make_head(call, reply), reply.body)
+            else:
+                connection.close_stream(self._cycle, reply.terminator)
+        elif call.outcome is Outcome.READER_STALLED or (
+            self.is_started and connection.is_write_paused
+        ):
+            connection.abort()
+        elif self.is_started:
             frame = wire.encode_error(call.error or PilotageError("internal_error"))
-            await self._send({"type": "http.response.body", "body": b"data: " + frame + b"\n\n"})
+            connection.close_stream(self._cycle, b"data: " + frame + b"\n\n")
+        else:
+            return call.outcome is Outcome.CLIENT_GONE
+        return True
 
-    async def _start(self, reply: Reply, headers: Headers) -> None:
-        self._is_started = True
-        headers = [(b"content-type", reply.content_type), *headers, *_call_headers(self._call)]
-        await self._send(
-            {"type": "http.response.start", "status": reply.status, "headers": headers}
-        )
-
-    async def _put(self, part: bytes) -> None:
-        message = {"type": "http.response.body", "body": part, "more_body": True}
-        if not self._connection.is_write_paused:
-            await self._send(message)
-            return
+    async def _wait_reader(self) -> None:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._reader_timeout_s, self._call.stop, Outcome.READER_STALLED)
         try:
-            await self._send(message)
+            await self._connection.wait_writable()
         finally:
             timer.cancel()
+
+
+def _make_head(call: Call, reply: Reply) -> bytes:
+    arm = call.arm
+    if arm is None:
+        raise RuntimeError("a reply without an arm")
+    if reply.stream is None:
+        return _PLAIN_HEAD % (
+            len(reply.body),
+            call.id.encode(),
+            arm.model.encode(),
+            arm.id.encode(),
+        )
+    return _STREAM_HEAD % (call.id.encode(), arm.model.encode(), arm.id.encode())
+
+
+_OWN_LINES = b"x-request-id: %b\r\nx-pilotage-model-version: %b\r\nx-pilotage-arm: %b\r\n"
+_PLAIN_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" + _OWN_LINES
+)
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n" + _OWN_LINES
+)
 
 
 def _call_headers(call: Call) -> Headers:

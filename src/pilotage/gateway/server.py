@@ -6,13 +6,14 @@ into uvicorn, which is pinned for that; a contract test holds each.
 """
 
 import asyncio
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from pilotage.gateway.http import CONNECTION, GONE
+from pilotage.gateway.http import CONNECTION, CYCLE
 
 BACKSTOP_S = 10  # uvicorn's own limit for what the drain left over
 
@@ -28,20 +29,69 @@ class Drainable(Protocol):
 class GatewayProtocol(HttpToolsProtocol):
     """One connection; tells the running call when its client has left."""
 
+    on_gone: Callable[[], None] | None = None
+
     def on_headers_complete(self) -> None:
-        """Give the application this connection before it is called."""
+        """Give the application this connection and its own request before it is called."""
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope[CONNECTION] = self
         super().on_headers_complete()
+        scope[CYCLE] = self.cycle
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the call whose client is gone."""
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-            if GONE in scope:
-                scope[GONE]()
+        """Stop the running call: its client is gone."""
+        if self.on_gone is not None:
+            self.on_gone()
         super().connection_lost(exc)
+
+    def respond(self, cycle: RequestResponseCycle, head: bytes, body: bytes) -> None:
+        """Write a whole reply at once; ``head`` is its status line and header lines.
+
+        ASGI would take two messages, a check of every header and two writes.
+        """
+        if not cycle.disconnected:
+            self.transport.write(b"".join([head, *self._make_common_lines(cycle), b"\r\n", body]))
+            self._complete(cycle)
+
+    def open_stream(self, cycle: RequestResponseCycle, head: bytes, part: bytes) -> None:
+        """Write the head of a stream and its first part."""
+        if not cycle.disconnected:
+            cycle.response_started = True
+            lines = self._make_common_lines(cycle)
+            self.transport.write(b"".join([head, *lines, b"\r\n%x\r\n" % len(part), part, b"\r\n"]))
+
+    def write_part(self, cycle: RequestResponseCycle, part: bytes) -> None:
+        """Write a further part of a stream."""
+        if not cycle.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
+
+    def close_stream(self, cycle: RequestResponseCycle, part: bytes) -> None:
+        """Write the last part of a stream and end it."""
+        if not cycle.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(part), part))
+            self._complete(cycle)
+
+    def _make_common_lines(self, cycle: RequestResponseCycle) -> list[bytes]:
+        lines = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        return lines
+
+    def _complete(self, cycle: RequestResponseCycle) -> None:
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    async def wait_writable(self) -> None:
+        """Return when the client has read enough."""
+        await self.flow.drain()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection is being given up."""
+        return self.transport.is_closing()
 
     @property
     def is_write_paused(self) -> bool:
@@ -94,6 +144,7 @@ def make_server(app: Any, plane: Drainable, drain_timeout_s: float) -> GatewaySe
         http=GatewayProtocol,
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         timeout_keep_alive=65,

@@ -90,6 +90,7 @@ class Watcher:
         """Look again and again until cancelled."""
         looks = 0
         while True:
+            self._plane.stop_overdue()
             if self._plane.refresh():
                 self._acknowledge()
             looks += 1

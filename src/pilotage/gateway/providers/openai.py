@@ -1,7 +1,5 @@
 """The provider that speaks the OpenAI wire to a replica: send, read, rename, count."""
 
-from collections.abc import AsyncIterator
-
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.providers.replicas import Replica, Replicas
@@ -10,8 +8,6 @@ from pilotage.gateway.wire import openai as wire
 from pilotage.gateway.wire.sse import EventSplitter
 from pilotage.kit.clock import Clock
 
-JSON = b"application/json"
-EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 
 
@@ -39,21 +35,12 @@ class OpenAiProvider:
         completion = wire.decode_completion(payload)
         if completion.usage is not None:
             call.usage = wire.normalise_usage(completion.usage)
-        return Reply(
-            status=200,
-            content_type=JSON,
-            body=wire.rename_model(payload, completion.model, call.alias_name),
-        )
+        return Reply(body=wire.rename_model(payload, completion.model, call.alias_name))
 
     async def _open_stream(self, call: Call, exchange: Exchange) -> Reply:
         chunks = ChunkStream(call, exchange, self._clock)
-        first = await chunks.read()  # nothing is promised to the client before there is content
-        return Reply(
-            status=200,
-            content_type=EVENT_STREAM,
-            stream=_chain(first, chunks),
-            terminator=wire.DONE,
-        )
+        await chunks.open()  # nothing is promised to the client before there is content
+        return Reply(stream=chunks, terminator=wire.DONE)
 
 
 class ChunkStream:
@@ -64,12 +51,23 @@ class ChunkStream:
         self._exchange = exchange
         self._clock = clock
         self._splitter = EventSplitter()
+        self._first = b""
         self._held: list[bytes] = []
         self._is_finished = False
         self._is_terminated = False
 
+    async def open(self) -> None:
+        """Wait for the first content."""
+        self._first = await self._read()
+
     async def read(self) -> bytes:
         """Return the next events as bytes, b"" at a proper end; raise if the stream ends otherwise."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return await self._read()
+
+    async def _read(self) -> bytes:
         while not self._is_terminated:
             part = await self._exchange.read()
             if not part:
@@ -118,13 +116,6 @@ class ChunkStream:
             raise PilotageError("upstream_cut", "The model's answer ended without a finish reason.")
         while await self._exchange.read():
             pass  # what follows the terminator is nothing; the connection may then be used again
-
-
-async def _chain(first: bytes, chunks: ChunkStream) -> AsyncIterator[bytes]:
-    part = first
-    while part:
-        yield part
-        part = await chunks.read()
 
 
 async def _post(call: Call, replica: Replica, body: bytes) -> Exchange:

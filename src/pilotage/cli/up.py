@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -41,34 +41,26 @@ async def _run(settings: Settings, model: str | None) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
+    preparing = asyncio.timeout(None)
 
     def stop() -> None:
         if stopped.is_set() and task is not None:
             task.cancel()  # the second signal: now
         stopped.set()
+        with suppress(RuntimeError):  # not begun yet, or done
+            preparing.reschedule(loop.time())
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     folder = DataFolder(settings.data_path)
     async with Supervisor(settings, folder, SystemClock()).run() as supervisor:
-        await _first(stopped, _prepare(settings, folder, supervisor, model))
+        with suppress(TimeoutError):  # told to stop before there was anything to answer with
+            async with preparing:
+                if not stopped.is_set():
+                    await _prepare(settings, folder, supervisor, model)
         await stopped.wait()
         OUT.print("Stopping: running calls get their time (Ctrl-C again stops now).")
     OUT.print("Stopped.")
-
-
-async def _first(stopped: asyncio.Event, work: Coroutine[object, object, None]) -> None:
-    """Do some work unless told to stop before it is done."""
-    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
-    try:
-        await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        if not doing.done():
-            doing.cancel()
-    await asyncio.wait({doing, waiting})
-    if not doing.cancelled():
-        doing.result()
 
 
 async def _prepare(

@@ -66,38 +66,15 @@ class SplitView(View):
     split: dict[str, float]
 
 
+ONE = "/endpoints/{endpoint:path}"  # an alias may have slashes
+
+
 def endpoint_routes(service: EndpointService, operations: Operations) -> list[Route]:
-    """List the routes of endpoints."""
+    """List the routes of endpoints; those with a longer path come first, since names may have slashes."""
+    return [*_traffic_routes(service, operations), *_object_routes(service)]
 
-    async def create_endpoint(call: ApiCall, body: EndpointBody) -> EndpointView:
-        """Create an endpoint: a model name that clients may send."""
-        async with call.write() as tx:
-            made = await service.create_endpoint(
-                tx, body.name, body.description, body.max_output_tokens
-            )
-        return _show(made, [], {})
 
-    async def list_endpoints(call: ApiCall, limit: int = 50, after: str = "") -> Page[EndpointView]:
-        """List endpoints by name."""
-        async with call.read() as tx:
-            found = await service.list_endpoints(tx, after, limit + 1)
-            shown = [
-                _show(item, await service.list_deployments(tx, item), service.list_statuses())
-                for item in found
-            ]
-        return make_page(shown, limit, lambda view: view, "name")
-
-    async def get_endpoint(call: ApiCall, endpoint: str) -> EndpointView:
-        """Show an endpoint, its deployments and what is seen of them."""
-        async with call.read() as tx:
-            found = await service.get_endpoint(tx, endpoint)
-            return _show(found, await service.list_deployments(tx, found), service.list_statuses())
-
-    async def delete_endpoint(call: ApiCall, endpoint: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Delete an endpoint."""
-        async with call.write() as tx:
-            await service.delete_endpoint(tx, endpoint, is_forced=force)
-
+def _traffic_routes(service: EndpointService, operations: Operations) -> list[Route]:
     async def deploy(call: ApiCall, endpoint: str, body: DeployBody) -> OperationView:
         """Put a model version on an endpoint; the operation ends when its replica is ready."""
         async with call.write() as tx:
@@ -130,7 +107,57 @@ def endpoint_routes(service: EndpointService, operations: Operations) -> list[Ro
         async with call.write() as tx:
             await service.undeploy(tx, endpoint, deployment, is_forced=force)
 
-    one = "/endpoints/{endpoint:path}"
+    return [
+        Route(
+            method="POST",
+            path=f"{ONE}/deployments",
+            permission="endpoints.traffic.deploy",
+            handler=deploy,
+            status=202,
+        ),
+        Route(
+            method="DELETE",
+            path=f"{ONE}/deployments/{{deployment}}",
+            permission="endpoints.traffic.undeploy",
+            handler=undeploy,
+            status=204,
+        ),
+        Route(
+            method="PUT", path=f"{ONE}/split", permission="endpoints.traffic.split", handler=split
+        ),
+    ]
+
+
+def _object_routes(service: EndpointService) -> list[Route]:
+    async def create_endpoint(call: ApiCall, body: EndpointBody) -> EndpointView:
+        """Create an endpoint: a model name that clients may send."""
+        async with call.write() as tx:
+            made = await service.create_endpoint(
+                tx, body.name, body.description, body.max_output_tokens
+            )
+        return _show(made, [], {})
+
+    async def list_endpoints(call: ApiCall, limit: int = 50, after: str = "") -> Page[EndpointView]:
+        """List endpoints by name."""
+        async with call.read() as tx:
+            found = await service.list_endpoints(tx, after, limit + 1)
+            shown = [
+                _show(item, await service.list_deployments(tx, item), service.list_statuses())
+                for item in found
+            ]
+        return make_page(shown, limit, lambda view: view, "name")
+
+    async def get_endpoint(call: ApiCall, endpoint: str) -> EndpointView:
+        """Show an endpoint, its deployments and what is seen of them."""
+        async with call.read() as tx:
+            found = await service.get_endpoint(tx, endpoint)
+            return _show(found, await service.list_deployments(tx, found), service.list_statuses())
+
+    async def delete_endpoint(call: ApiCall, endpoint: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Delete an endpoint."""
+        async with call.write() as tx:
+            await service.delete_endpoint(tx, endpoint, is_forced=force)
+
     return [
         Route(
             method="POST",
@@ -145,27 +172,10 @@ def endpoint_routes(service: EndpointService, operations: Operations) -> list[Ro
             permission="endpoints.endpoint.read",
             handler=list_endpoints,
         ),
-        Route(
-            method="POST",
-            path=f"{one}/deployments",
-            permission="endpoints.traffic.deploy",
-            handler=deploy,
-            status=202,
-        ),
+        Route(method="GET", path=ONE, permission="endpoints.endpoint.read", handler=get_endpoint),
         Route(
             method="DELETE",
-            path=f"{one}/deployments/{{deployment}}",
-            permission="endpoints.traffic.undeploy",
-            handler=undeploy,
-            status=204,
-        ),
-        Route(
-            method="PUT", path=f"{one}/split", permission="endpoints.traffic.split", handler=split
-        ),
-        Route(method="GET", path=one, permission="endpoints.endpoint.read", handler=get_endpoint),
-        Route(
-            method="DELETE",
-            path=one,
+            path=ONE,
             permission="endpoints.endpoint.delete",
             handler=delete_endpoint,
             status=204,

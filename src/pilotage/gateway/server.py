@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pilotage.gateway.http import CONNECTION, CYCLE
+from pilotage.kit.resources import Background
 
 BACKSTOP_S = 10  # uvicorn's own limit for what the drain left over
 
@@ -106,11 +107,17 @@ class GatewayProtocol(HttpToolsProtocol):
 class GatewayServer(uvicorn.Server):
     """Drains at the first SIGTERM or SIGINT, ends at once at the second."""
 
-    def __init__(self, config: uvicorn.Config, plane: Drainable, drain_timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        plane: Drainable,
+        background: Background,
+        drain_timeout_s: float,
+    ) -> None:
         super().__init__(config)
         self._plane = plane
+        self._background = background
         self._drain_timeout_s = drain_timeout_s
-        self._drainer: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signals = 0
 
@@ -130,14 +137,19 @@ class GatewayServer(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._begin_drain)
 
     def _begin_drain(self) -> None:
-        self._drainer = asyncio.ensure_future(self._drain())
+        self._background.start(self._drain(), "drain")
 
     async def _drain(self) -> None:
         await self._plane.drain(self._drain_timeout_s)
         self.should_exit = True
 
 
-def make_server(app: Any, plane: Drainable, drain_timeout_s: float) -> GatewayServer:  # noqa: ANN401 - an ASGI app
+def make_server(
+    app: Any,  # noqa: ANN401 - an ASGI application
+    plane: Drainable,
+    background: Background,
+    drain_timeout_s: float,
+) -> GatewayServer:
     """Return the server of a gateway process; give it its sockets with ``serve(sockets=...)``."""
     config = uvicorn.Config(
         app,
@@ -150,4 +162,4 @@ def make_server(app: Any, plane: Drainable, drain_timeout_s: float) -> GatewaySe
         timeout_keep_alive=65,
         timeout_graceful_shutdown=BACKSTOP_S,
     )
-    return GatewayServer(config, plane, drain_timeout_s)
+    return GatewayServer(config, plane, background, drain_timeout_s)

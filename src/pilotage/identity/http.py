@@ -66,10 +66,10 @@ class NewKeyView(KeyView):
 
 def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
     """List the routes of identity."""
+    return [*_project_routes(service), *_tenant_routes(service), *_key_routes(service, clock)]
 
-    def show(key: ApiKey) -> KeyView:
-        return KeyView.of(key, state=assess_key(key, clock.now_us()))
 
+def _project_routes(service: IdentityService) -> list[Route]:
     async def create_project(call: ApiCall, body: ProjectBody) -> ProjectView:
         """Create a project."""
         async with call.write() as tx:
@@ -87,6 +87,33 @@ def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
         async with call.read() as tx:
             return ProjectView.of(await service.get_project(tx, project_name))
 
+    return [
+        Route(
+            method="POST",
+            path="/projects",
+            permission="identity.projects.create",
+            handler=create_project,
+            status=201,
+            is_global=True,
+        ),
+        Route(
+            method="GET",
+            path="/projects",
+            permission="identity.projects.read",
+            handler=list_projects,
+            is_global=True,
+        ),
+        Route(
+            method="GET",
+            path="/projects/{project_name}",
+            permission="identity.projects.read",
+            handler=get_project,
+            is_global=True,
+        ),
+    ]
+
+
+def _tenant_routes(service: IdentityService) -> list[Route]:
     async def create_tenant(call: ApiCall, body: TenantBody) -> TenantView:
         """Create a tenant."""
         async with call.write() as tx:
@@ -108,6 +135,37 @@ def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
         """Delete a tenant and revoke its keys."""
         async with call.write() as tx:
             await service.delete_tenant(tx, tenant)
+
+    return [
+        Route(
+            method="POST",
+            path="/tenants",
+            permission="identity.tenants.create",
+            handler=create_tenant,
+            status=201,
+        ),
+        Route(
+            method="GET", path="/tenants", permission="identity.tenants.read", handler=list_tenants
+        ),
+        Route(
+            method="GET",
+            path="/tenants/{tenant}",
+            permission="identity.tenants.read",
+            handler=get_tenant,
+        ),
+        Route(
+            method="DELETE",
+            path="/tenants/{tenant}",
+            permission="identity.tenants.delete",
+            handler=delete_tenant,
+            status=204,
+        ),
+    ]
+
+
+def _key_routes(service: IdentityService, clock: Clock) -> list[Route]:
+    def show(key: ApiKey) -> KeyView:
+        return KeyView.of(key, state=assess_key(key, clock.now_us()))
 
     async def create_key(call: ApiCall, body: KeyBody) -> NewKeyView:
         """Create an API key; its text is in this reply only."""
@@ -136,51 +194,6 @@ def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
             return show(await service.revoke_key(tx, key))
 
     return [
-        Route(
-            method="POST",
-            path="/projects",
-            permission="identity.projects.create",
-            handler=create_project,
-            status=201,
-            is_global=True,
-        ),
-        Route(
-            method="GET",
-            path="/projects",
-            permission="identity.projects.read",
-            handler=list_projects,
-            is_global=True,
-        ),
-        Route(
-            method="GET",
-            path="/projects/{project_name}",
-            permission="identity.projects.read",
-            handler=get_project,
-            is_global=True,
-        ),
-        Route(
-            method="POST",
-            path="/tenants",
-            permission="identity.tenants.create",
-            handler=create_tenant,
-            status=201,
-        ),
-        Route(
-            method="GET", path="/tenants", permission="identity.tenants.read", handler=list_tenants
-        ),
-        Route(
-            method="GET",
-            path="/tenants/{tenant}",
-            permission="identity.tenants.read",
-            handler=get_tenant,
-        ),
-        Route(
-            method="DELETE",
-            path="/tenants/{tenant}",
-            permission="identity.tenants.delete",
-            handler=delete_tenant,
-            status=204,
-        ),
         Route(
             method="POST",
             path="/keys",

@@ -68,8 +68,8 @@ async def serve(handover: Handover) -> None:
             max_body_bytes=settings.gateway.max_body_mb << 20,
             reader_timeout_s=duration_s(settings.gateway.reader_timeout),
         )
-        server = make_server(door, plane, duration_s(settings.gateway.drain_timeout))
         background = await stack.enter_async_context(Background())
+        server = make_server(door, plane, background, duration_s(settings.gateway.drain_timeout))
         watcher = Watcher(plane, spool, folder, handover.slot)
         background.start(watcher.run(), "watch")
         background.start(_say_when_started(server), "started")

@@ -1,12 +1,10 @@
 """An installation's control plane: every service, its routes and its workers, opened together."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from fastapi import FastAPI
 
 from pilotage.audit.http import audit_routes
 from pilotage.audit.service import AuditService
@@ -40,20 +38,22 @@ from pilotage.registry.http import registry_routes
 from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
 from pilotage.runtime.credentials import write_credentials
-from pilotage.server.app import make_app
-from pilotage.server.conventions import Edge
 
 VISIBLE_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """A control plane that is open: its application and what was opened for it."""
+    """A control plane that is open: what its doors need of it.
 
-    app: FastAPI
+    ``wait_visible`` waits until every gateway slot serves a revision and returns the slots that do
+    not in time.
+    """
+
     db: Database
-    publisher: PublisherService
+    identity: IdentityService
     routes: Sequence[Route]
+    wait_visible: Callable[[int], Awaitable[list[str]]]
 
 
 def open_snapshot_signer(folder: DataFolder) -> Signer:
@@ -85,10 +85,9 @@ async def open_installation(
         await parts.publisher.publish()
         for worker in parts.workers:
             background.start(worker.run(), worker.name)
-        app = make_app(
-            Edge(db=db, identity=parts.identity, wait_visible=parts.wait_visible), parts.routes
+        yield Installation(
+            db=db, identity=parts.identity, routes=parts.routes, wait_visible=parts.wait_visible
         )
-        yield Installation(app=app, db=db, publisher=parts.publisher, routes=parts.routes)
         await parts.settle()
 
 

@@ -34,6 +34,8 @@ from pilotage.runtime.logfile import open_log
 
 _LOG = logging.getLogger("pilotage.supervisor")
 BACKLOG = 2048
+CONTROL_MODULE = "pilotage.server.process"  # by name: the doors stand above this room
+GATEWAY_MODULE = "pilotage.runtime.gateway"
 STOP_CONTROL_S = 10.0
 AFTER_DRAIN_S = 15.0
 
@@ -125,10 +127,10 @@ class Supervisor:
             async def prepare() -> Handover:
                 return self._handover(self._sockets[0], slot=slot, public_key=public_key)
 
-            return Child(slot, "pilotage.runtime.gateway", prepare)
+            return Child(slot, GATEWAY_MODULE, prepare)
 
         count = self._settings.gateway.processes or max(1, (os.cpu_count() or 1) // 2)
-        control = Child("control", "pilotage.runtime.control", prepare_control)
+        control = Child("control", CONTROL_MODULE, prepare_control)
         return [control, *(gateway(f"gateway-{number}") for number in range(count))]
 
     def _handover(

@@ -121,7 +121,7 @@ async def open_control(
         async with _connect(folder, project, base_url=server.control_url) as http:
             yield ControlClient(http, is_live=True)
         return
-    from pilotage.runtime.embedded import (
+    from pilotage.server.embedded import (
         open_embedded,
     )  # FastAPI and SQL, which a client of a live server does without
 

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 import pilotage
 from pilotage.core.errors import PilotageError
 from pilotage.kit.api import Route
+from pilotage.runtime.installation import Installation
 from pilotage.server.conventions import Edge, make_endpoint
 
 PREFIX = "/api/v1"
@@ -32,8 +32,13 @@ class Problem(BaseModel):
     param: str | None = None
 
 
-def make_app(edge: Edge, routes: Sequence[Route]) -> FastAPI:
-    """Return the application; the caller opens and closes what its routes use."""
+def make_app(installation: Installation) -> FastAPI:
+    """Return the application of an installation that is open."""
+    edge = Edge(
+        db=installation.db,
+        identity=installation.identity,
+        wait_visible=installation.wait_visible,
+    )
     app = FastAPI(
         title="Pilotage control API",
         version=pilotage.__version__,
@@ -42,7 +47,7 @@ def make_app(edge: Edge, routes: Sequence[Route]) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         responses={"default": {"model": Problem, "description": "Any error"}},
     )
-    for route in routes:
+    for route in installation.routes:
         app.add_api_route(
             PREFIX + route.path,
             make_endpoint(edge, route),

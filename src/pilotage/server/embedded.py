@@ -11,6 +11,7 @@ from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder, ServerInfo
 from pilotage.runtime.installation import open_installation
+from pilotage.server.app import make_app
 
 
 @asynccontextmanager
@@ -20,4 +21,4 @@ async def open_embedded(settings: Settings, folder: DataFolder) -> AsyncIterator
     folder.prepare()
     with folder.acquire(ServerInfo(pid=os.getpid(), started_at_us=clock.now_us())):
         async with open_installation(settings, folder, clock, AbsentFleet()) as installation:
-            yield installation.app
+            yield make_app(installation)

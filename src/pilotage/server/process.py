@@ -1,4 +1,4 @@
-"""The control process: ``python -m pilotage.runtime.control``, started by the supervisor."""
+"""The control process: ``python -m pilotage.server.process``, started by the supervisor."""
 
 import asyncio
 import socket
@@ -16,6 +16,7 @@ from pilotage.kit.resources import Background
 from pilotage.kit.telemetry import start_logging
 from pilotage.runtime.handover import Handover, Started, read_handover, say, say_failure
 from pilotage.runtime.installation import open_installation
+from pilotage.server.app import make_app
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ async def serve(handover: Handover) -> None:
     ):
         background.start(fleet.listen(), "fleet")
         config = uvicorn.Config(
-            installation.app,
+            make_app(installation),
             access_log=False,
             log_config=None,
             lifespan="off",

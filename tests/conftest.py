@@ -1,8 +1,14 @@
 """Fixtures that more than one kind of test shares."""
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import Database, open_postgres, open_sqlite
+from postgres_server import CannotStartError, PostgresServer, open_postgres_server
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +24,48 @@ def tiny_gguf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         folder = folder.parent
     path = folder / "tiny.gguf"
     return path if path.exists() else make_tiny_gguf(path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Return a real Postgres server, started once per run."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(open_postgres_server())
+        except CannotStartError as reason:
+            pytest.skip(str(reason))
+        yield server
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Return a clock that moves when told."""
+    return ManualClock()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def postgres_or_none(request: pytest.FixtureRequest) -> PostgresServer | None:
+    """Return the server for the half of the tests that run on Postgres."""
+    if request.param == "sqlite":
+        return None
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server
+
+
+@pytest.fixture
+async def database(
+    postgres_or_none: PostgresServer | None, tmp_path: Path, clock: ManualClock
+) -> AsyncIterator[Database]:
+    """Return an open database of each kind with every table and nothing in it."""
+    from pilotage.migrations.tables import get_metadata
+
+    if postgres_or_none is None:
+        opened = open_sqlite(tmp_path / "test.db", clock)
+        async with opened.engine.begin() as conn:
+            await conn.run_sync(get_metadata().create_all)
+    else:
+        opened = open_postgres(await postgres_or_none.make_database(get_metadata()), "", clock)
+    try:
+        yield opened
+    finally:
+        await opened.close()

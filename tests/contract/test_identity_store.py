@@ -1,0 +1,142 @@
+"""Identity on both databases."""
+
+import pytest
+
+import stores
+from pilotage.core.errors import PilotageError
+from pilotage.identity.service import IdentityService
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.outbox import get_last_seq
+
+
+@pytest.fixture
+def service(clock: ManualClock) -> IdentityService:
+    return IdentityService(clock)
+
+
+@pytest.fixture
+async def projects(database: Database, clock: ManualClock) -> stores.Projects:
+    return await stores.make_projects(database, clock)
+
+
+async def test_a_taken_name_is_refused_within_a_project_only(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        await service.create_tenant(tx, "team")
+    async with database.write(projects.other) as tx:
+        await service.create_tenant(tx, "team")
+
+    with pytest.raises(PilotageError) as refused:
+        async with database.write(projects.mine) as tx:
+            await service.create_tenant(tx, "team")
+
+    assert refused.value.code == "already_exists"
+
+
+async def test_pages_continue_behind_the_last_name(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    names = [f"team-{number}" for number in range(5)]
+    async with database.write(projects.mine) as tx:
+        for name in reversed(names):
+            await service.create_tenant(tx, name)
+
+    async with database.read(projects.mine) as tx:
+        first = [tenant.name for tenant in await service.list_tenants(tx, "", 3)]
+        rest = [tenant.name for tenant in await service.list_tenants(tx, first[-1], 3)]
+
+    assert first + rest == names
+
+
+async def test_another_project_sees_nothing(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        tenant = await service.create_tenant(tx, "team")
+        made = await service.create_key(tx, "team", "ci")
+
+    async with database.read(projects.other) as tx:
+        assert list(await service.list_tenants(tx)) == []
+        assert list(await service.list_keys(tx)) == []
+        for find in (service.get_tenant(tx, tenant.id), service.get_key(tx, made.key.id)):
+            with pytest.raises(PilotageError) as missing:
+                await find
+            assert missing.value.code == "not_found"
+
+
+async def test_a_deleted_tenant_frees_its_name_and_ends_its_keys(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        first = await service.create_tenant(tx, "team")
+        made = await service.create_key(tx, "team", "ci")
+    async with database.write(projects.mine) as tx:
+        await service.delete_tenant(tx, "team")
+    async with database.write(projects.mine) as tx:
+        second = await service.create_tenant(tx, "team")
+        key = await service.get_key(tx, made.key.id)
+
+    assert second.id != first.id
+    assert key.revoked_at_us == tx.now_us
+
+
+async def test_a_rolled_back_write_leaves_neither_row_nor_revision(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.read(SYSTEM) as tx:
+        before = await get_last_seq(tx)
+
+    with pytest.raises(PilotageError):
+        async with database.write(projects.mine) as tx:
+            await service.create_tenant(tx, "team")
+            await service.get_tenant(tx, "nobody")
+
+    async with database.read(SYSTEM) as tx:
+        assert await get_last_seq(tx) == before
+        assert list(await service.list_tenants(tx)) == []
+
+
+async def test_one_of_several_transactions_gets_a_name(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    won, lost = await stores.race(
+        database, projects.mine, lambda tx: service.create_tenant(tx, "team")
+    )
+
+    async with database.read(projects.mine) as tx:
+        found = await service.list_tenants(tx)
+    assert len(lost) == 3
+    assert list(found) == won
+
+
+async def test_a_key_is_revoked_once(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        await service.create_tenant(tx, "team")
+        key = (await service.create_key(tx, "team", "ci")).key
+
+    await stores.race(database, projects.mine, lambda tx: service.revoke_key(tx, key.id))
+
+    async with database.read(projects.mine) as tx:
+        assert (await service.get_key(tx, key.id)).rev == 2
+
+
+async def test_changed_keys_are_found_by_revision(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        await service.create_tenant(tx, "team")
+        kept = (await service.create_key(tx, "team", "kept")).key
+        revoked = (await service.create_key(tx, "team", "revoked")).key
+        seq = await get_last_seq(tx)
+    async with database.write(projects.mine) as tx:
+        await service.revoke_key(tx, revoked.id)
+
+    async with database.read(SYSTEM) as tx:
+        everything = await service.list_changed_keys(tx, 0)
+        since = await service.list_changed_keys(tx, seq)
+    assert {key.id for key in everything} == {kept.id, revoked.id}
+    assert [key.id for key in since] == [revoked.id]

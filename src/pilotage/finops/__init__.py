@@ -1,0 +1,1 @@
+"""What calls cost: the price book and the ledger."""

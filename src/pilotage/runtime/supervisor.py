@@ -203,14 +203,22 @@ class Supervisor:
                 raise child.refusal
 
     async def _stop_children(self) -> None:
-        """Gateways first (they drain), then the control process; engines end with the background."""
+        """Gateways first (they drain), then the control process; engines end with the background.
+
+        Cancelled meanwhile (a second signal), it kills what is left.
+        """
         self._is_stopping = True
         control, *gateways = self._children
         drain_s = duration_s(self._settings.gateway.drain_timeout) + AFTER_DRAIN_S
-        await asyncio.gather(*(_stop(child.process, drain_s) for child in gateways))
-        await _stop(control.process, STOP_CONTROL_S)
-        if self._fleet is not None:
-            self._fleet.hurry()
+        try:
+            await asyncio.gather(*(_stop(child.process, drain_s) for child in gateways))
+            await _stop(control.process, STOP_CONTROL_S)
+        finally:
+            if self._fleet is not None:
+                self._fleet.hurry()
+            for child in self._children:
+                if child.process is not None and child.process.returncode is None:
+                    child.process.kill()
 
     async def _obey(self, reader: asyncio.StreamReader) -> None:
         """Do what one control process says for as long as it lives."""

@@ -70,7 +70,7 @@ ONE = "/endpoints/{endpoint:path}"  # an alias may have slashes
 
 
 def endpoint_routes(service: EndpointService, operations: Operations) -> list[Route]:
-    """List the routes of endpoints; those with a longer path come first, since names may have slashes."""
+    """List the routes of endpoints, those with a longer path first: names may have slashes."""
     return [*_traffic_routes(service, operations), *_object_routes(service)]
 
 

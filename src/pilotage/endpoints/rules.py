@@ -16,7 +16,7 @@ STEADY_S = 60.0  # a replica that ran this long has not crashed in a loop
 def compile_split(
     percents: Mapping[str, Decimal], deployments: Sequence[Deployment]
 ) -> dict[str, int]:
-    """Return basis points by deployment id, from percentages by deployment id, ``MODEL@VERSION`` or version.
+    """Return basis points by deployment id, from percentages by id, ``MODEL@VERSION`` or version.
 
     Raises ``invalid_request`` unless every name is one deployment of the endpoint, no percentage is
     negative or finer than 0.01, and they sum to 100.

@@ -1,4 +1,7 @@
-"""The verbs of endpoints. Never commits; every change of traffic is one guarded write of one row."""
+"""The verbs of endpoints. Never commits.
+
+Every change of traffic is one guarded write of one row.
+"""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -36,7 +39,10 @@ class EndpointService:
     async def create_endpoint(
         self, tx: Tx, name: str, description: str = "", max_output_tokens: int = 0
     ) -> Endpoint:
-        """Create an endpoint; its name is the model name that clients send. 0 output tokens: as the model allows."""
+        """Create an endpoint: a model name that clients send.
+
+        ``max_output_tokens`` 0 allows what the model's context does.
+        """
         check_alias(name)
         if await store.find_endpoint(tx, name):
             raise PilotageError(
@@ -90,7 +96,7 @@ class EndpointService:
     async def deploy(self, tx: Tx, endpoint_name: str, model: str) -> Deployment:
         """Put a model version (``MODEL@VERSION``, or ``MODEL`` for its newest) on an endpoint.
 
-        The first deployment of an endpoint gets all its traffic, a later one none until it is split.
+        The first deployment of an endpoint gets all its traffic, a later one none until a split.
         """
         endpoint = await self.get_endpoint(tx, endpoint_name)
         version = await self._registry.get_version(tx, model)

@@ -60,7 +60,10 @@ async def list_endpoints(tx: Tx, after: str, limit: int) -> Sequence[Endpoint]:
 
 
 async def change_endpoint(tx: Tx, endpoint: Endpoint, **values: object) -> bool:
-    """Change columns of an endpoint and count its revision up; False if it has changed meanwhile."""
+    """Change columns of an endpoint and count its revision up.
+
+    False if it has changed meanwhile.
+    """
     if "split" in values:
         values["split"] = _text(values["split"])
     guarded = tx.update(ENDPOINT).where(

@@ -15,7 +15,10 @@ class ReplicaState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An alias of a project. ``split`` maps deployment ids to basis points of the traffic (10,000 in all, or none)."""
+    """An alias of a project.
+
+    ``split`` maps deployment ids to basis points of the traffic: 10,000 in all, or none.
+    """
 
     id: str
     rev: int
@@ -48,7 +51,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaStatus:
-    """What was last seen of a replica: its state, why if it failed, how often it was started again."""
+    """What was last seen of a replica: its state, why it failed, how often it was restarted."""
 
     replica_id: str
     deployment_id: str

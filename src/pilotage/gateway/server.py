@@ -6,6 +6,7 @@ into uvicorn, which is pinned for that; a contract test holds each.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ class GatewayProtocol(HttpToolsProtocol):
     """One connection; tells the running call when its client has left."""
 
     on_gone: Callable[[], None] | None = None
+    _unread = sys.maxsize  # bytes that waited for the client at the last look
 
     def on_headers_complete(self) -> None:
         """Give the application this connection and its own request before it is called."""
@@ -38,6 +40,15 @@ class GatewayProtocol(HttpToolsProtocol):
         scope[CONNECTION] = self
         super().on_headers_complete()
         scope[CYCLE] = self.cycle
+
+    def watch(self, on_gone: Callable[[], None]) -> None:
+        """Have something called when the client leaves; it is noticed from now on.
+
+        uvicorn stops reading while much of a body waits to be read, and who does not read does not
+        see the end.
+        """
+        self.on_gone = on_gone
+        self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the running call: its client is gone."""
@@ -69,7 +80,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def close_stream(self, cycle: RequestResponseCycle, part: bytes) -> None:
         """Write the last part of a stream and end it."""
         if not cycle.disconnected:
-            self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(part), part))
+            last = b"%x\r\n%b\r\n" % (len(part), part) if part else b""
+            self.transport.write(last + b"0\r\n\r\n")
             self._complete(cycle)
 
     def _make_common_lines(self, cycle: RequestResponseCycle) -> list[bytes]:
@@ -80,10 +92,24 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _complete(self, cycle: RequestResponseCycle) -> None:
         cycle.response_started = cycle.response_complete = True
+        self._unread = sys.maxsize
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; drop one whose client has read nothing of its reply since."""
+        unread = self.transport.get_write_buffer_size()
+        if unread and unread >= self._unread:
+            self.transport.abort()
+        elif unread:
+            self._unread = unread
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
 
     async def wait_writable(self) -> None:
         """Return when the client has read enough."""
@@ -105,7 +131,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
 
 class GatewayServer(uvicorn.Server):
-    """Drains at the first SIGTERM or SIGINT, ends at once at the second."""
+    """Drains at the first SIGTERM or SIGINT, stops the running calls at the second."""
 
     def __init__(
         self,
@@ -118,29 +144,33 @@ class GatewayServer(uvicorn.Server):
         self._plane = plane
         self._background = background
         self._drain_timeout_s = drain_timeout_s
+        self.has_started = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._signals = 0
 
     async def startup(self, sockets: Any = None) -> None:  # noqa: ANN401 - uvicorn's own signature
-        """Remember the loop that signals must reach."""
+        """Remember the loop that signals must reach; ``has_started`` is set when it listens."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self.has_started.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, or, the second time, end now."""
+        """Begin to drain; the second time give the running calls no more time."""
         del sig, frame
         self._signals += 1
-        if self._loop is None or self._signals > 1:
+        if self._loop is None or self._signals > 2:
             self.should_exit = True
             self.force_exit = self._signals > 1
         else:
-            self._loop.call_soon_threadsafe(self._begin_drain)
+            timeout_s = self._drain_timeout_s if self._signals == 1 else 0.0
+            self._loop.call_soon_threadsafe(self._begin_drain, timeout_s)
 
-    def _begin_drain(self) -> None:
-        self._background.start(self._drain(), "drain")
+    def _begin_drain(self, timeout_s: float) -> None:
+        self._background.start(self._drain(timeout_s), "drain")
 
-    async def _drain(self) -> None:
-        await self._plane.drain(self._drain_timeout_s)
+    async def _drain(self, timeout_s: float) -> None:
+        await self._plane.drain(timeout_s)
+        self.force_exit = self._signals > 1
         self.should_exit = True
 
 

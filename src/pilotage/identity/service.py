@@ -33,7 +33,7 @@ class NewKey(NamedTuple):
 
 
 class Bootstrap(NamedTuple):
-    """What the first start makes: the administrator's credential and a key of the default tenant."""
+    """What the first start makes: an administrator's credential and a default tenant's key."""
 
     admin_credential: str
     api_key: str
@@ -77,7 +77,10 @@ class IdentityService:
     # tenants
 
     async def create_tenant(self, tx: Tx, name: str) -> Tenant:
-        """Create a tenant in the transaction's project; raise ``already_exists`` if the name is taken."""
+        """Create a tenant in the transaction's project.
+
+        Raise ``already_exists`` if the name is taken.
+        """
         check_name(name)
         if await store.find_tenant(tx, name):
             raise PilotageError(
@@ -215,7 +218,7 @@ class IdentityService:
             )
 
     async def bootstrap(self, tx: Tx) -> Bootstrap:
-        """Make administrator, default project, default tenant and a key, or fresh credentials for them."""
+        """Make administrator, default project and tenant, or fresh credentials for them."""
         credential = make_secret(ADMIN_PREFIX)
         if not await store.replace_credential(tx, "admin", digest_secret(credential)):
             admin = Principal(id=self._clock.new_id("usr"), name="admin", role=ROLE_ADMIN)

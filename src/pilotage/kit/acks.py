@@ -1,4 +1,4 @@
-"""Who serves which Snapshot: each gateway slot says so in a file, and is alive while its spool is held."""
+"""Who serves which Snapshot: each gateway slot says so in a file while it holds its spool."""
 
 import asyncio
 from pathlib import Path

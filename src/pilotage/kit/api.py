@@ -46,10 +46,10 @@ class ApiCall(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One operation of ``/api/v1``; ``permission`` is the authorisation decision and has no default.
+    """One operation of ``/api/v1``; ``permission`` is the authorisation decision, without default.
 
-    ``is_global`` marks operations on the installation rather than on a project; ``secrets`` names the
-    fields of the reply that are shown once and kept nowhere, not even for a repeated request.
+    ``is_global`` marks operations on the installation rather than on a project; ``secrets`` names
+    the fields of the reply that are shown once and kept nowhere, not even for a repeated request.
     """
 
     method: Method
@@ -68,7 +68,7 @@ class Body(BaseModel):
 
 
 class View(BaseModel):
-    """What the API shows of an object. ``of`` takes ``created_at`` from ``created_at_us`` and so on."""
+    """What the API shows of an object; ``created_at`` comes from ``created_at_us`` and so on."""
 
     @classmethod
     def of(cls, item: object, **more: object) -> Self:
@@ -101,7 +101,10 @@ class Page(View, Generic[Item]):
 def make_page(
     items: Sequence[Any], limit: int, show: Callable[[Any], Item], key: str
 ) -> Page[Item]:
-    """Make a page of at most ``limit`` items from ``limit + 1`` asked for; ``key`` names the sorting field."""
+    """Make a page of at most ``limit`` items from ``limit + 1`` asked for.
+
+    ``key`` names the sorting field.
+    """
     more = len(items) > limit
     shown = items[:limit]
     return Page(

@@ -24,7 +24,7 @@ class FileBlobs:
         self._folder = folder
 
     async def put(self, stream: AsyncIterator[bytes], max_bytes: int) -> BlobRef:
-        """Store a stream; raise ``request_too_large`` beyond ``max_bytes``, leaving nothing behind."""
+        """Store a stream; raise ``request_too_large`` beyond ``max_bytes`` and leave nothing."""
         digest, size = hashlib.sha256(), 0
         handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".incoming.")
         try:
@@ -32,7 +32,9 @@ class FileBlobs:
                 async for part in stream:
                     size += len(part)
                     if size > max_bytes:
-                        raise PilotageError("request_too_large", f"A file may have {max_bytes} bytes at most.")
+                        raise PilotageError(
+                            "request_too_large", f"A file may have {max_bytes} bytes at most."
+                        )
                     digest.update(part)
                     file.write(part)
                 file.flush()

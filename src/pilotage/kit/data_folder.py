@@ -37,9 +37,20 @@ class DataFolder:
         self._lock = path / "lock"
 
     def prepare(self) -> Self:
-        """Make the folder (0700) and prove that it can be written; raise ``invalid_config`` if not."""
+        """Make the folder (0700) and prove that it can be written.
+
+        Raise ``invalid_config`` if not.
+        """
         try:
-            for folder in (self.path, self.keys, self.blobs, self.snapshots, self.spool, self.run, self.logs):
+            for folder in (
+                self.path,
+                self.keys,
+                self.blobs,
+                self.snapshots,
+                self.spool,
+                self.run,
+                self.logs,
+            ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
@@ -52,7 +63,10 @@ class DataFolder:
         return self
 
     def acquire(self, info: ServerInfo) -> "FolderLock":
-        """Take the folder for this process; raise ``conflict``, naming the holder, if it is taken."""
+        """Take the folder for this process.
+
+        Raise ``conflict``, naming the holder, if it is taken.
+        """
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

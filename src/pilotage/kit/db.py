@@ -32,7 +32,7 @@ Row = sa.RowMapping
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who does something and why: a principal's id, the reason given, and the project it is done in.
+    """Who does something and why: a principal's id, the reason given, the project it is done in.
 
     ``project_id`` None means the whole installation: workers, and administrators of projects.
     """
@@ -111,7 +111,10 @@ class Tx:
 
 
 class Database:
-    """Both engines behind ``read`` and ``write``; ``on_commit`` hears the last revision of each write."""
+    """Both engines behind ``read`` and ``write``.
+
+    ``on_commit`` hears the last revision of each write.
+    """
 
     def __init__(self, writer: AsyncEngine, reader: AsyncEngine, clock: Clock) -> None:
         self._writer = writer

@@ -44,12 +44,18 @@ async def claim_key(tx: Tx, key: str, request: bytes) -> KeptReply | None:
     row = await tx.find(tx.select(KEPT_REPLY).where(*_is(tx, key)))
     if row is None:
         principal = tx.actor.principal_id
-        await tx.insert(KEPT_REPLY, key=key, principal_id=principal, request=fingerprint, at_us=tx.now_us)
+        await tx.insert(
+            KEPT_REPLY, key=key, principal_id=principal, request=fingerprint, at_us=tx.now_us
+        )
         return None
     if row["request"] != fingerprint:
-        raise PilotageError("idempotency_mismatch", "This Idempotency-Key was used for another request.")
+        raise PilotageError(
+            "idempotency_mismatch", "This Idempotency-Key was used for another request."
+        )
     if row["status"] is None:
-        raise PilotageError("conflict", "The first request with this Idempotency-Key has not been answered yet.")
+        raise PilotageError(
+            "conflict", "The first request with this Idempotency-Key has not been answered yet."
+        )
     return KeptReply(status=row["status"], body=row["body"])
 
 

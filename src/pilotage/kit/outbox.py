@@ -68,7 +68,10 @@ async def append_revision(
     after: object,
     before: object = None,
 ) -> int:
-    """Record a change (``after`` and ``before`` are anything msgspec encodes); return its sequence number."""
+    """Record a change (``after`` and ``before`` are anything msgspec encodes).
+
+    Return its sequence number.
+    """
     if tx.dialect == "postgresql":
         await tx.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_ORDER})
     result = await tx.conn.execute(

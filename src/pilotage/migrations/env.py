@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the versions on the connection that :mod:`pilotage.migrations.run` opened."""
+"""Alembic's entry: runs the versions on the connection that the runner opened."""
 
 from alembic import context
 

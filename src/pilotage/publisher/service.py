@@ -61,7 +61,10 @@ class PublisherService:
         return self._current
 
     async def publish(self) -> bool:
-        """Publish a new Snapshot if anything changed or the last one ages; return whether it did."""
+        """Publish a new Snapshot if anything changed or the last one ages.
+
+        Return whether it did.
+        """
         async with self._db.read(SYSTEM) as tx:
             covers = await get_last_seq(tx)
             if self._current is not None and not self._is_due(self._current, covers):

@@ -1,1 +1,4 @@
-"""The composition root: the only room that knows which adapter is used; it opens and closes everything."""
+"""The composition root: the only room that knows which adapter is used.
+
+It opens and closes everything.
+"""

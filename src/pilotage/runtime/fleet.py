@@ -126,8 +126,7 @@ class LocalFleet:
                 )
             )
             self._see(spec, ReplicaState.READY, restarts=crashes, pid=child.pid)
-            code = await child.wait()
-            return f"it ended with code {code}"
+            return f"it ended with code {await child.wait()}"
         except asyncio.CancelledError:
             self._retract(spec)
             self._see(spec, ReplicaState.STOPPING)

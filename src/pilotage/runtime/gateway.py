@@ -7,19 +7,21 @@ database, no pydantic and no FastAPI.
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import uvloop
 
 from pilotage.core.errors import PilotageError
-from pilotage.kit.acks import Ack, read_ack, write_ack
+from pilotage.gateway.chain import StepMaker
 from pilotage.gateway.http import GatewayDoor
 from pilotage.gateway.plane import DataPlane, PlaneLimits
 from pilotage.gateway.recovery import end_lost_calls
 from pilotage.gateway.server import GatewayServer, make_server
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.targets import TargetsFile
+from pilotage.kit.acks import Ack, read_ack, write_ack
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings, duration_s
 from pilotage.kit.data_folder import DataFolder
@@ -33,15 +35,15 @@ LOOK_EVERY_S = 0.02
 MEND_EVERY_S = 1.0
 
 
-def main() -> None:
+def main(extra_steps: Sequence[StepMaker] = ()) -> None:
     """Run one gateway process until it has drained."""
     handover = read_handover()
     die_with_parent(handover.parent_pid)
     start_logging(handover.settings.log.level)
-    uvloop.run(serve(handover))
+    uvloop.run(serve(handover, extra_steps))
 
 
-async def serve(handover: Handover) -> None:
+async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
     """Open everything, serve the inherited socket, drain, close in reverse."""
     settings, folder, clock = handover.settings, DataFolder(Path(handover.data_path)), SystemClock()
     async with AsyncExitStack() as stack:
@@ -60,6 +62,7 @@ async def serve(handover: Handover) -> None:
             clock=clock,
             limits=make_limits(settings),
             oldest_n=last.n if last else 0,
+            extra_steps=extra_steps,
         )
         stack.callback(plane.close)
         door = GatewayDoor(
@@ -115,8 +118,7 @@ class Watcher:
 
 
 async def _say_when_started(server: GatewayServer) -> None:
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await server.has_started.wait()
     say(Started())
 
 

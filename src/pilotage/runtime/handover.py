@@ -1,4 +1,4 @@
-"""What the supervisor hands to the processes it starts (on stdin), and what they say first (on stdout)."""
+"""What the supervisor hands to its processes (on stdin), and what they say first (on stdout)."""
 
 import sys
 from pathlib import Path
@@ -42,7 +42,7 @@ def read_handover() -> Handover:
 
 
 def say(event: Started | NotStarted) -> None:
-    """Tell the supervisor; a supervisor that is gone hears nothing, and kills this process anyway."""
+    """Tell the supervisor; one that is gone hears nothing, and this process ends with it."""
     try:
         sys.stdout.buffer.write(msgspec.json.encode(event) + b"\n")
         sys.stdout.buffer.flush()

@@ -4,7 +4,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pilotage.audit.http import audit_routes
 from pilotage.audit.service import AuditService
@@ -18,6 +17,7 @@ from pilotage.finops.service import FinopsService
 from pilotage.finops.worker import LedgerReader, make_ledger_worker
 from pilotage.identity.http import identity_routes
 from pilotage.identity.service import IdentityService
+from pilotage.kit.acks import wait_served
 from pilotage.kit.api import Route
 from pilotage.kit.blobs_file import FileBlobs
 from pilotage.kit.clock import Clock
@@ -30,7 +30,6 @@ from pilotage.kit.operations_http import operation_routes
 from pilotage.kit.resources import Background
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.migrations.run import prepare_schema
-from pilotage.kit.acks import wait_served
 from pilotage.publisher.folder import SnapshotFolder
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher

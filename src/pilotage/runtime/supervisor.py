@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pilotage.core.errors import PilotageError
-from pilotage.endpoints.backends.local import Desired, Seen
+from pilotage.endpoints.backends.local import LINE_BYTES, Desired, Seen
 from pilotage.endpoints.engines.llamacpp import ENGINE
 from pilotage.endpoints.rules import STEADY_S, next_pause_s
 from pilotage.gateway.targets import TargetsFile
@@ -69,7 +69,9 @@ class Supervisor:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator["Supervisor"]:
-        """Start everything; yield when gateway and control process listen; drain and stop at the end.
+        """Start everything; yield when gateway and control process listen.
+
+        Drain and stop at the end.
 
         Raises ``invalid_config`` or ``conflict``, with nothing left running, if it cannot start.
         """
@@ -119,7 +121,7 @@ class Supervisor:
     def _make_children(self, background: Background, public_key: str) -> list[Child]:
         async def prepare_control() -> Handover:
             ours, theirs = socket.socketpair()
-            reader, self._channel = await asyncio.open_connection(sock=ours)
+            reader, self._channel = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
             background.start(self._obey(reader), "channel")
             return self._handover(self._sockets[1], channel_fd=theirs.detach())
 
@@ -235,7 +237,7 @@ class Supervisor:
 
 
 def open_listener(name: str, host: str, port: int) -> socket.socket:
-    """Bind and listen; raise ``invalid_config`` that names the setting if the address is not to be had."""
+    """Bind and listen; raise ``invalid_config`` that names the setting if that cannot be."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)

@@ -39,7 +39,7 @@ class ControlClient:
     async def put(
         self, path: str, body: object, rev: int | None = None, **query: object
     ) -> dict[str, Any]:
-        """Replace something; ``rev`` is the revision that was read (None overwrites whatever is there)."""
+        """Replace something; ``rev`` is the revision that was read, None overwrites any."""
         return await self._call(
             "PUT", path, query, json=body, headers={"if-match": "*" if rev is None else f'"{rev}"'}
         )
@@ -66,7 +66,10 @@ class ControlClient:
     async def finish(
         self, operation: dict[str, Any], watch: Watch = lambda _: None
     ) -> dict[str, Any]:
-        """Wait for an operation, telling ``watch`` each state of it; return its result or raise its error."""
+        """Wait for an operation, telling ``watch`` each state of it.
+
+        Return its result or raise its error.
+        """
         try:
             while operation["state"] == "running":
                 watch(operation)
@@ -87,7 +90,7 @@ class ControlClient:
 
     async def _call(
         self, method: str, path: str, query: dict[str, object], **more: Any
-    ) -> dict[str, Any]:  # noqa: ANN401
+    ) -> dict[str, Any]:
         params = {name: str(value) for name, value in query.items() if value is not None}
         try:
             response = await self._http.request(method, f"/api/v1{path}", params=params, **more)

@@ -1,4 +1,4 @@
-"""Assembly of the control plane's application, and the one place where its errors become replies."""
+"""Assembly of the control plane's application; the one place where its errors become replies."""
 
 import inspect
 import logging
@@ -121,5 +121,5 @@ def _render(error: PilotageError) -> Response:
         hint=error.hint,
         param=error.param,
     )
-    headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004
+    headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
     return Response(problem.model_dump_json(), error.status, headers, "application/problem+json")

@@ -27,7 +27,7 @@ BEHIND = "pilotage-behind"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What every route needs: the database, who checks credentials, and how to wait for visibility."""
+    """What every route needs: the database, who checks credentials, how to wait for visibility."""
 
     db: Database
     identity: IdentityService
@@ -35,7 +35,10 @@ class Edge:
 
 
 class AuthorisedCall:
-    """One request that may do what it asks; the :class:`pilotage.kit.api.ApiCall` of the handlers."""
+    """One request that may do what it asks.
+
+    The :class:`pilotage.kit.api.ApiCall` of the handlers.
+    """
 
     def __init__(
         self, edge: Edge, request: Request, actor: Actor, expected_rev: int | None
@@ -123,7 +126,7 @@ async def _respond(
         headers["etag"] = f'"{result.rev}"'
     body = result.model_dump_json().encode() if isinstance(result, BaseModel) else b""
     media_type = "application/json" if body else None
-    return Response(body, status if body or status != 202 else 204, headers, media_type)  # noqa: PLR2004
+    return Response(body, status if body or status != 202 else 204, headers, media_type)
 
 
 async def _respond_once(

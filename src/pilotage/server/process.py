@@ -8,7 +8,7 @@ import uvicorn
 import uvloop
 
 from pilotage.core.errors import PilotageError
-from pilotage.endpoints.backends.local import SupervisedFleet
+from pilotage.endpoints.backends.local import LINE_BYTES, SupervisedFleet
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.process import die_with_parent
@@ -32,7 +32,8 @@ def main() -> None:
 
 async def serve(handover: Handover) -> None:
     """Open the installation and serve the inherited socket."""
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=handover.channel_fd))
+    channel = socket.socket(fileno=handover.channel_fd)
+    reader, writer = await asyncio.open_connection(sock=channel, limit=LINE_BYTES)
     fleet = SupervisedFleet(reader, writer)
     folder = DataFolder(Path(handover.data_path))
     async with (
@@ -47,16 +48,17 @@ async def serve(handover: Handover) -> None:
             lifespan="off",
             timeout_graceful_shutdown=5,
         )
-        server = uvicorn.Server(config)
-        background.start(_say_when_started(server), "started")
-        await server.serve(sockets=[socket.socket(fileno=handover.listen_fd)])
+        await ControlServer(config).serve(sockets=[socket.socket(fileno=handover.listen_fd)])
     writer.close()
 
 
-async def _say_when_started(server: uvicorn.Server) -> None:
-    while not server.started:
-        await asyncio.sleep(0.01)
-    say(Started())
+class ControlServer(uvicorn.Server):
+    """Says when it listens."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell the supervisor once the socket is served."""
+        await super().startup(sockets)
+        say(Started())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import msgspec
 from pilotage.endpoints.launch import ReplicaSpec
 from pilotage.endpoints.types import ReplicaStatus
 
+LINE_BYTES = 64 << 20  # the longest line either side reads: all replicas of a large machine
+
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="desired"):
     """Control process to supervisor: all replicas that shall run."""
@@ -22,7 +24,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="see
 
 
 class SupervisedFleet:
-    """Speaks to the supervisor in JSON lines, whole states both ways, so that nothing can be missed."""
+    """Speaks to the supervisor in JSON lines: whole states, so that nothing can be missed."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

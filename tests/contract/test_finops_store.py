@@ -169,6 +169,17 @@ async def test_zero_must_be_meant(
     assert free.is_free is True
 
 
+@pytest.mark.parametrize("valid_from_us", [-1, 1 << 60])
+async def test_a_price_starts_within_the_calendar(
+    database: Database, service: FinopsService, projects: stores.Projects, valid_from_us: int
+) -> None:
+    with pytest.raises(PilotageError) as refused:
+        async with database.write(projects.mine) as tx:
+            await service.set_price(tx, "tiny", "1", "1", valid_from_us=valid_from_us)
+
+    assert refused.value.param == "valid_from"
+
+
 # ledger
 
 

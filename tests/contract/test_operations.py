@@ -8,7 +8,7 @@ import stores
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database
-from pilotage.kit.operations import Operations, OperationState, Progress
+from pilotage.kit.operations import OPERATION, Operations, OperationState, Progress
 from pilotage.kit.operations_http import OperationView
 from pilotage.kit.resources import Background
 
@@ -142,6 +142,37 @@ async def test_a_shutdown_records_the_cancellation(
 
     ended = await operations.get(projects.mine, started.id)
     assert (ended.state, ended.phase) == (OperationState.CANCELLED, "download")
+
+
+async def test_a_shutdown_while_the_end_is_written_keeps_the_end(
+    database: Database, clock: ManualClock, projects: stores.Projects
+) -> None:
+    gate, held, released = Gate(), asyncio.Event(), asyncio.Event()
+
+    async def hold(operation_id: str) -> None:
+        """Keep everybody else from writing the operation."""
+        async with database.write(SYSTEM) as tx:
+            row = tx.update(OPERATION).where(OPERATION.c.id == operation_id)
+            await tx.change(row.values(kind="pull"))
+            held.set()
+            await released.wait()
+
+    background = await Background().__aenter__()
+    operations = Operations(database, clock, background)
+    started = await operations.start(projects.mine, "pull", "tiny", gate)
+    async with asyncio.TaskGroup() as others:
+        others.create_task(hold(started.id))
+        await held.wait()
+        gate.opened.set()
+        while not operations._live[started.id].is_ending:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0)
+        closing = others.create_task(background.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        released.set()
+        await closing
+
+    ended = await operations.get(projects.mine, started.id)
+    assert (ended.state, ended.done) == (OperationState.SUCCEEDED, 10)
 
 
 async def test_a_restart_fails_what_was_running(

@@ -180,6 +180,9 @@ async def test_deleting_leaves_a_tombstone_and_frees_the_names(
     async with database.write(projects.mine) as tx:
         await service.delete_model(tx, "tiny", is_idle)
         assert list(await service.list_models(tx)) == []
+        for find in (service.get_model(tx, second.model_id), service.get_version(tx, second.id)):
+            with pytest.raises(PilotageError):
+                await find
         model = await service.create_model(tx, "tiny")
 
     async with database.read(SYSTEM) as tx:

@@ -50,14 +50,21 @@ class ModelFiles:
         self._max_bytes = max_bytes
         self._one_pull = asyncio.Lock()
 
-    async def store(self, actor: Actor, stream: AsyncIterator[bytes]) -> StoredModel:
+    async def store(
+        self, actor: Actor, stream: AsyncIterator[bytes], sha256: str | None = None
+    ) -> StoredModel:
         """Store and inspect a stream; remove it and raise ``invalid_artifact`` if it is no model.
 
-        It is not registered yet: that is :meth:`RegistryService.add_artifact`.
+        The same if its bytes have another hash than the one expected. It is not registered yet:
+        that is :meth:`RegistryService.add_artifact`.
         """
         blob = await self._blobs.put(stream, self._max_bytes)
         path = self._blobs.path_of(blob.sha256)
         try:
+            if sha256 not in (None, blob.sha256):
+                raise PilotageError(
+                    "invalid_artifact", f"The file has the SHA-256 {blob.sha256}, not {sha256}."
+                )
             return StoredModel(blob, await inspect_file(path))
         except BaseException:
             async with self._db.read(actor) as tx:
@@ -113,10 +120,6 @@ class ModelFiles:
             return StoredModel(blob, await inspect_file(path))
         fetched = await self._fetch(weights, self._downloads, progress)
         progress("store", 0, weights.file_bytes)
-        stored = await self.store(actor, read_file(fetched))
+        stored = await self.store(actor, read_file(fetched), weights.sha256)
         fetched.unlink(missing_ok=True)
-        if stored.blob.sha256 != weights.sha256:
-            raise PilotageError(
-                "invalid_artifact", f"The weights of {weights.model} are not what was published."
-            )
         return stored

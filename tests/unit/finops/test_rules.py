@@ -202,3 +202,9 @@ def test_a_reversal_and_its_charge_add_up_to_nothing(
 )
 def test_a_day_is_a_day_in_utc(at_us: int, day: str) -> None:
     assert get_day(at_us) == day
+
+
+@pytest.mark.parametrize("at_us", [1 << 62, 10**30])
+def test_what_is_beyond_the_calendar_has_no_day(at_us: int) -> None:
+    with pytest.raises(ValueError):
+        get_day(at_us)

@@ -8,7 +8,7 @@ PIP := $(BIN)/python tools/uv_pip.py
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-all test-nightly coverage bench lint format types constraints clean
+.PHONY: help setup up test test-all test-nightly coverage bench lint format types docs constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ format: .venv/.dev  ## rewrite the code as the formatter wants it
 
 types: .venv/.dev  ## mypy, strict, on the product and its tests
 	$(BIN)/mypy
+
+docs: .venv/.dev  ## write the reference pages that the code is the source of
+	$(BIN)/python tools/make_reference.py
 
 constraints: .venv/.dev  ## write constraints.txt anew with the newest versions that fit pyproject.toml
 	rm -rf build/constraints

@@ -1,0 +1,119 @@
+"""Write the reference pages that the code is the source of: errors, settings, the control API.
+
+python tools/make_reference.py            write them
+python tools/make_reference.py --check    fail if any would change
+"""
+
+import inspect
+import sys
+from pathlib import Path
+
+from pilotage.core.errors import CATALOGUE
+from pilotage.kit.api import Route
+from pilotage.kit.config import list_settings
+
+PAGES = Path(__file__).parents[1] / "docs" / "reference"
+
+
+def main() -> int:
+    """Write or check every page."""
+    stale = []
+    for name, text in make_pages().items():
+        path = PAGES / name
+        if "--check" in sys.argv[1:]:
+            if not path.exists() or path.read_text() != text:
+                stale.append(name)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    if stale:
+        print(f"stale: {', '.join(stale)}; run: make docs")
+    return 1 if stale else 0
+
+
+def make_pages() -> dict[str, str]:
+    """Return the text of each page by file name."""
+    return {"errors.md": make_errors(), "settings.md": make_settings(), "api.md": make_api()}
+
+
+def make_errors() -> str:
+    """Return the page of error codes."""
+    lines = [
+        "# Errors",
+        "",
+        "Every refusal has a code. The control API (`/api/v1`) sends it as a problem after RFC 9457, the",
+        "gateway (`/v1`) as an OpenAI error object. *Again* says whether the same request may be repeated.",
+        "",
+        "| code | status | meaning | again | OpenAI type |",
+        "|---|---|---|---|---|",
+    ]
+    for spec in CATALOGUE.values():
+        again = "yes" if spec.is_retryable else "no"
+        lines.append(f"| `{spec.code}` | {spec.status} | {spec.title} | {again} | `{spec.type}` |")
+    return "\n".join(lines) + "\n"
+
+
+def make_settings() -> str:
+    """Return the page of process settings."""
+    lines = [
+        "# Settings",
+        "",
+        "Process settings come from `pilotage.yaml` in the working folder (or the file that",
+        "`PILOTAGE_CONFIG` names) and from variables, which win. Everything else (models, keys, prices,",
+        "endpoints) is an object of the control API. `pilotage config check` checks both.",
+        "",
+        "| setting | variable | type | default | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for doc in list_settings():
+        default = f"`{doc.default}`" if doc.default else ""
+        kind = doc.type.replace("|", "or")
+        lines.append(
+            f"| `{doc.name}` | `{doc.variable}` | {kind} | {default} | {doc.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def make_api() -> str:
+    """Return the page of control-plane routes."""
+    lines = [
+        "# Control API",
+        "",
+        "Below `/api/v1`; the OpenAPI document is at `/api/v1/openapi.json`. Every request needs",
+        "`Authorization: Bearer CREDENTIAL` (the administrator's, from `credentials.toml`). `?project=NAME`",
+        "chooses the project. POST takes `Idempotency-Key`; PUT and PATCH need `If-Match` with the ETag that",
+        "was read, or `*`. Lists take `limit` and `after`. `X-Pilotage-Reason` is kept with a change.",
+        "",
+        "| method | path | permission | what it does |",
+        "|---|---|---|---|",
+    ]
+    for route in sorted(list_routes(), key=lambda item: (item.path, item.method)):
+        text = (inspect.getdoc(route.handler) or "").partition("\n")[0]
+        lines.append(f"| {route.method} | `{route.path}` | `{route.permission}` | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def list_routes() -> list[Route]:
+    """Return every route, from an installation that is never opened."""
+    import asyncio
+    import tempfile
+
+    from pilotage.endpoints.backends.local import AbsentFleet
+    from pilotage.kit.clock import SystemClock
+    from pilotage.kit.config import Settings
+    from pilotage.kit.data_folder import DataFolder
+    from pilotage.runtime.installation import open_installation
+
+    async def collect(path: Path) -> list[Route]:
+        folder = DataFolder(path).prepare()
+        async with open_installation(
+            Settings(data_dir=str(path)), folder, SystemClock(), AbsentFleet()
+        ) as opened:
+            return list(opened.routes)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(collect(Path(folder)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

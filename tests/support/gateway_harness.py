@@ -1,4 +1,4 @@
-"""A real gateway process on a data folder made by hand: no control plane, any upstream as its replica."""
+"""A real gateway process on a data folder made by hand: no control plane, any upstream."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ import httpx
 import msgspec
 
 from pilotage.core.frames import Begun, Ended, Frame, decode_frame
+from pilotage.core.ids import uuid_bytes
 from pilotage.core.snapshot import (
     FULL_WEIGHT,
     SNAPSHOT_VERSION,
@@ -29,7 +30,6 @@ from pilotage.core.snapshot import (
     pack_digests,
     pack_keys,
 )
-from pilotage.core.ids import uuid_bytes
 from pilotage.core.usage import Rates
 from pilotage.gateway.targets import ReplicaTarget, Targets, TargetsFile
 from pilotage.kit.acks import read_ack
@@ -169,17 +169,19 @@ class World:
 
 
 class GatewayProcess:
-    """``python -m pilotage.runtime.gateway`` on a world's folder and a listening socket of its own."""
+    """``python -m pilotage.runtime.gateway`` on a world's folder and a socket of its own."""
 
     def __init__(
         self,
         world: World,
         settings: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
+        program: Sequence[str] = ("-m", "pilotage.runtime.gateway"),
     ) -> None:
         self.world = world
         self.settings = msgspec.convert(settings or {}, Settings)
         self._environment = environment or {}
+        self._program = program
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self.process: Process | None = None
@@ -205,18 +207,19 @@ class GatewayProcess:
             slot=SLOT,
             public_key=self.world.signer.public.hex(),
         )
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "pilotage.runtime.gateway",
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=(self.world.folder.logs / "gateway.log").open("ab"),
-            pass_fds=[self._listener.fileno()],
-            start_new_session=True,
-            env={**os.environ, **self._environment},
-        )
-        assert self.process.stdin and self.process.stdout
+        with (self.world.folder.logs / "gateway.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *self._program,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=log,
+                pass_fds=[self._listener.fileno()],
+                start_new_session=True,
+                env={**os.environ, **self._environment},
+            )
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(msgspec.json.encode(handover) + b"\n")
         line = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE_S)
         assert b"started" in line, f"the gateway said {line!r}: {self.log()[-2000:]}"
@@ -265,8 +268,11 @@ class GatewayProcess:
 
 
 def chat_body(
-    plan: dict[str, Any] | str = "hello", *, stream: bool = False, **more: Any
-) -> dict[str, Any]:  # noqa: ANN401
+    plan: dict[str, Any] | str = "hello",
+    *,
+    stream: bool = False,
+    **more: Any,  # noqa: ANN401
+) -> dict[str, Any]:
     """Return a chat request whose last message is a plan for the faulty upstream."""
     content = plan if isinstance(plan, str) else json.dumps(plan)
     return {
@@ -286,6 +292,3 @@ def make_http(gateway: GatewayProcess, **more: Any) -> httpx.AsyncClient:  # noq
         trust_env=False,
         **more,
     )
-
-
-Opened = Callable[..., Awaitable[GatewayProcess]]

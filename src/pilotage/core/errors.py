@@ -31,6 +31,7 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("invalid_config", 400, "The configuration is not valid"),
         ErrorSpec("invalid_artifact", 400, "The file is not a model that can be read"),
         ErrorSpec("context_length_exceeded", 400, "The prompt does not fit the model's context"),
+        ErrorSpec("request_timeout", 408, "The body did not arrive in time", is_retryable=True),
         ErrorSpec("request_too_large", 413, "The body is larger than allowed"),
         ErrorSpec("idempotency_mismatch", 422, "The idempotency key was used for another request"),
         # who asks

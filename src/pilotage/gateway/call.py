@@ -30,6 +30,7 @@ _OUTCOMES = {
     "upstream_unreachable": Outcome.UPSTREAM_ERROR,
     "upstream_invalid": Outcome.UPSTREAM_ERROR,
     "no_replica": Outcome.UPSTREAM_ERROR,
+    "unavailable": Outcome.UPSTREAM_ERROR,
     "upstream_cut": Outcome.UPSTREAM_CUT,
     "upstream_stall": Outcome.UPSTREAM_STALL,
     "deadline": Outcome.DEADLINE,
@@ -50,12 +51,13 @@ class Call:
     """An admitted call. The Snapshot is taken once, so a call never sees half a change."""
 
     __slots__ = (
-        "alias", "alias_name", "arm", "attempts", "body", "chunks", "deadline_s", "endings", "error", "first_byte_timeout_s",
-        "id", "input_bound", "is_sent", "key_id", "outcome", "output_limit", "purpose", "request", "seq", "started_s",
-        "status", "stopped", "task", "tenant", "ttft_us", "usage", "view", "wire",
+        "alias", "alias_name", "answer_bytes", "arm", "attempts", "body", "chunks", "deadline_s",
+        "endings", "error", "first_byte_timeout_s", "id", "input_bound", "is_sent", "key_id",
+        "outcome", "output_limit", "purpose", "request", "seq", "started_s", "status", "stopped",
+        "task", "tenant", "ttft_us", "usage", "view", "wire",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what its door knows of it
         self,
         *,
         call_id: str,
@@ -91,6 +93,7 @@ class Call:
         self.is_sent = False
         self.status = 0
         self.chunks = 0
+        self.answer_bytes = 0
         self.ttft_us = -1
         self.usage: Usage | None = None
         self.stopped: Outcome | None = None
@@ -109,6 +112,10 @@ class Call:
         """End the call because its client has gone."""
         self.stop(Outcome.CLIENT_GONE)
 
+    def note_sent(self) -> None:
+        """Remember that a model may have seen the request."""
+        self.is_sent = True
+
     def at_end(self, ending: Ending) -> None:
         """Have something done when the call closes, before what was pushed earlier."""
         self.endings.append(ending)
@@ -122,8 +129,8 @@ class Call:
         raised: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        """Judge how the call ended and run the endings. Swallows everything but a cancellation from elsewhere."""
-        if raised is not None:
+        """Judge how the call ended and run the endings; swallow all but a foreign cancellation."""
+        if raised is not None or self.stopped is not None:
             self.outcome, self.error = judge(self, raised)
         for ending in reversed(self.endings):
             try:
@@ -131,15 +138,14 @@ class Call:
             except Exception:
                 _LOG.exception("an ending of a call failed", extra={"call_id": self.id})
         self.endings.clear()
-        if isinstance(raised, asyncio.CancelledError):
-            if self.stopped is None:
-                return False
-            if self.task is not None:
-                self.task.uncancel()  # else later awaits of this task would be cancelled too
+        if self.stopped is not None and self.task is not None:
+            self.task.uncancel()  # else later awaits of this task would be cancelled too
+        elif isinstance(raised, asyncio.CancelledError):
+            return False
         return raised is None or isinstance(raised, (Exception, asyncio.CancelledError))
 
 
-def judge(call: Call, raised: BaseException) -> tuple[Outcome, PilotageError]:
+def judge(call: Call, raised: BaseException | None) -> tuple[Outcome, PilotageError]:
     """Return the outcome of a call that did not succeed, and the error that its client gets."""
     if call.stopped is not None:
         return call.stopped, PilotageError(call.stopped.value)

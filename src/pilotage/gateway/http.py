@@ -5,6 +5,7 @@ content, and turns every failure into what an OpenAI client understands.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -21,21 +22,26 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+_LOG = logging.getLogger("pilotage.gateway")
+
 CONNECTION = "pilotage.connection"  # scope key: the server's protocol instance
 CYCLE = "pilotage.cycle"  # scope key: the server's state of this one request
 JSON = (b"content-type", b"application/json")
-DISCARD_FACTOR = (
-    8  # a body up to this many times the limit is read away, so that its sender hears the 413
-)
+DISCARD_FACTOR = 8  # a body of so many limits is read away, so that its sender hears the 413
+_CLOSING = frozenset({"request_timeout", "request_too_large"})  # the rest of the body may follow
 
 
 class Connection(Protocol):
     """What the door needs of the server's protocol instance.
 
-    ``on_gone`` is called when the client leaves; a connection runs one call at a time.
+    A connection runs one call at a time; ``on_gone`` is what :meth:`watch` was given for it.
     """
 
     on_gone: Callable[[], None] | None
+
+    def watch(self, cycle: Any, on_gone: Callable[[], None]) -> None:  # noqa: ANN401
+        """Have something called when the client leaves; it is noticed from now on."""
+        ...
 
     @property
     def is_write_paused(self) -> bool:
@@ -107,6 +113,9 @@ class GatewayDoor:
         except PilotageError as refused:
             self._count(scope, refused)
             await self._send_error(send, refused)
+        except Exception:
+            _LOG.exception("a request broke")
+            await self._send_error(send, PilotageError("internal_error"))
 
     async def _answer_ready(self, send: Send) -> None:
         problem = self._plane.find_problem()
@@ -118,14 +127,14 @@ class GatewayDoor:
         started_s = self._clock.monotonic_s()
         headers = scope["headers"]
         caller, purpose, length = self._read_headers(headers)
-        body = await _read_body(receive, length, self._max_body_bytes)
+        body = await self._read_body(scope, receive, length)
         if body is None:
             return
         call = self._plane.open_call(caller, wire.decode_request(body), body, started_s, purpose)
         connection: Connection = scope[CONNECTION]
         answer = Answer(call, connection, scope[CYCLE], self._reader_timeout_s)
         self._plane.enter(call)
-        connection.on_gone = call.leave
+        connection.watch(scope[CYCLE], call.leave)
         try:
             async with call:
                 await answer.run(await self._plane.chain(call))
@@ -138,6 +147,15 @@ class GatewayDoor:
             )
         elif connection.is_closing:
             await asyncio.sleep(0)  # the server must see the loss before this task ends
+
+    async def _read_body(self, scope: Scope, receive: Receive, length: int) -> bytes | None:
+        if not scope[CYCLE].more_body:  # it came with the headers
+            return await _read_body(receive, length, self._max_body_bytes)
+        try:
+            async with asyncio.timeout(self._plane.call_timeout_s):
+                return await _read_body(receive, length, self._max_body_bytes)
+        except TimeoutError:
+            raise PilotageError("request_timeout") from None
 
     def _read_headers(self, headers: Headers) -> tuple[Caller, str, int]:
         secret, purpose, length = b"", "", -1
@@ -184,7 +202,7 @@ class GatewayDoor:
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
             headers.append((b"retry-after-ms", b"%d" % round(error.retry_after_s * 1000)))
-        if self._plane.is_draining or error.code == "request_too_large":
+        if self._plane.is_draining or error.code in _CLOSING:
             headers.append((b"connection", b"close"))
         await _send_json(send, error.status, wire.encode_error(error), headers)
 
@@ -222,16 +240,21 @@ class Answer:
                 connection.open_stream(cycle, _make_head(self._call, reply), part)
 
     def finish(self) -> bool:
-        """Send the end of the reply or of its failure; False if nothing was sent and an error is due.
+        """Send the end of the reply or of its failure; False if all of an error is due.
 
         The call is closed and on record by now.
         """
         call, reply, connection = self._call, self._reply, self._connection
+        if call.outcome is Outcome.CLIENT_GONE:
+            return True
         if call.error is None and reply is not None:
             if reply.stream is None:
                 connection.respond(self._cycle, _make_head(call, reply), reply.body)
-            else:
+            elif self.is_started:
                 connection.close_stream(self._cycle, reply.terminator)
+            else:
+                connection.open_stream(self._cycle, _make_head(call, reply), reply.terminator)
+                connection.close_stream(self._cycle, b"")
         elif call.outcome is Outcome.READER_STALLED or (
             self.is_started and connection.is_write_paused
         ):
@@ -240,7 +263,7 @@ class Answer:
             frame = wire.encode_error(call.error or PilotageError("internal_error"))
             connection.close_stream(self._cycle, b"data: " + frame + b"\n\n")
         else:
-            return call.outcome is Outcome.CLIENT_GONE
+            return False
         return True
 
     async def _wait_reader(self) -> None:
@@ -290,7 +313,7 @@ def _expect(scope: Scope, method: str) -> None:
 
 
 async def _read_body(receive: Receive, length: int, limit: int) -> bytes | None:
-    """Return the body, None if the client left; a too large one is read away as far as is decent."""
+    """Return the body, None if the client left; a too large one is read away as far as decent."""
     if length > limit * DISCARD_FACTOR:
         raise _too_large(limit)
     parts, size = [], 0

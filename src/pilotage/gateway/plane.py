@@ -5,6 +5,7 @@ Doors (HTTP here, Python elsewhere) open calls on it and hand them to its chain.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from pilotage.core.frames import Outcome
 from pilotage.core.ids import id_from_bytes
 from pilotage.core.snapshot import TenantEntry
 from pilotage.gateway.call import Call, Step
-from pilotage.gateway.chain import build_chain
+from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.providers.openai import OpenAiProvider
 from pilotage.gateway.providers.replicas import Replicas
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
@@ -50,7 +51,10 @@ class Caller(NamedTuple):
 
 
 class DataPlane:
-    """Everything a call needs, opened by the process that owns it."""
+    """Everything a call needs, opened by the process that owns it.
+
+    ``extra_steps`` come after the record, so that whatever they do to a call is on record.
+    """
 
     def __init__(
         self,
@@ -61,13 +65,15 @@ class DataPlane:
         clock: Clock,
         limits: PlaneLimits,
         oldest_n: int = 0,
+        extra_steps: Sequence[StepMaker] = (),
     ) -> None:
         self.view: SnapshotView | None = None
         self.calls: set[Call] = set()
         self.is_draining = False
         self.chain: Step = build_chain(
             [
-                lambda follow: Record(follow, spool, clock, limits.waits_for_disk),
+                lambda follow: Record(follow, spool, clock, waits_for_disk=limits.waits_for_disk),
+                *extra_steps,
                 Route,
                 lambda follow: Deadline(follow, clock, limits.first_byte_timeout_s),
             ],
@@ -83,12 +89,15 @@ class DataPlane:
         self._problem = ""
 
     def refresh(self) -> bool:
-        """Take over a new Snapshot and new targets if there are any; return whether the Snapshot changed.
+        """Take over a new Snapshot and new targets; return whether the Snapshot changed.
 
         One that cannot be trusted is refused, and the one in use goes on being used.
         """
-        if self._targets.has_changed():
-            self._replicas.apply(self._targets.read())
+        try:
+            if self._targets.has_changed():
+                self._replicas.apply(self._targets.read())
+        except ValueError as wrong:
+            _LOG.error("Targets refused: %s", wrong)
         if not self._snapshots.has_changed():
             return False
         try:
@@ -109,6 +118,11 @@ class DataPlane:
         """The spool number of the oldest running call, 0 if none runs."""
         return min((call.seq for call in self.calls if call.seq), default=0)
 
+    @property
+    def call_timeout_s(self) -> float:
+        """The longest life of a call."""
+        return self._limits.call_timeout_s
+
     def find_problem(self) -> str:
         """Return why this process cannot take calls, "" if it can."""
         if self.is_draining:
@@ -120,10 +134,10 @@ class DataPlane:
         return ""
 
     def authenticate(self, secret: bytes) -> Caller:
-        """Return the caller of an API key; raise ``invalid_api_key``, ``draining`` or ``not_ready``."""
+        """Return whose API key it is; raise ``invalid_api_key``, ``draining`` or ``not_ready``."""
         view = self.view
         if self.is_draining:
-            raise PilotageError("draining", retry_after_s=1.0)
+            raise _draining()
         if view is None or view.expires_at_us <= self._clock.now_us():
             raise PilotageError(
                 "not_ready", f"The gateway is not ready: {self.find_problem()}.", retry_after_s=1.0
@@ -145,7 +159,9 @@ class DataPlane:
     def open_call(
         self, caller: Caller, request: ChatRequest, body: bytes, started_s: float, purpose: str = ""
     ) -> Call:
-        """Make the call of the current task."""
+        """Make the call of the current task; raise ``draining``."""
+        if self.is_draining:  # that may have begun while the body came
+            raise _draining()
         view, tenant, key_id = caller
         return Call(
             call_id=self._clock.new_id("call"),
@@ -212,6 +228,10 @@ def _open_replicas(limits: PlaneLimits) -> Replicas:
     return Replicas(
         Limits(connect_timeout_s=limits.connect_timeout_s, stall_timeout_s=limits.stall_timeout_s)
     )
+
+
+def _draining() -> PilotageError:
+    return PilotageError("draining", retry_after_s=1.0)
 
 
 def _bad_key(secret: bytes) -> PilotageError:

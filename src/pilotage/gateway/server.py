@@ -32,6 +32,7 @@ class GatewayProtocol(HttpToolsProtocol):
     """One connection; tells the running call when its client has left."""
 
     on_gone: Callable[[], None] | None = None
+    _watched: RequestResponseCycle
     _unread = sys.maxsize  # bytes that waited for the client at the last look
 
     def on_headers_complete(self) -> None:
@@ -41,18 +42,20 @@ class GatewayProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         scope[CYCLE] = self.cycle
 
-    def watch(self, on_gone: Callable[[], None]) -> None:
+    def watch(self, cycle: RequestResponseCycle, on_gone: Callable[[], None]) -> None:
         """Have something called when the client leaves; it is noticed from now on.
 
         uvicorn stops reading while much of a body waits to be read, and who does not read does not
         see the end.
         """
+        self._watched = cycle
         self.on_gone = on_gone
         self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the running call: its client is gone."""
         if self.on_gone is not None:
+            self._watched.disconnected = True  # not self.cycle: more requests may have followed
             self.on_gone()
         super().connection_lost(exc)
 

@@ -28,6 +28,8 @@ from pilotage.core.snapshot import (
 from pilotage.core.usage import worst_cost_nano
 from pilotage.kit.crypto import is_signed
 
+_SECTIONS = frozenset({"directory", "keys", "keys-delta", "revoked"})
+
 
 class AliasView:
     """An alias with what every call needs of it worked out."""
@@ -68,10 +70,13 @@ class SnapshotView:
         self._delta = delta
 
     def find_key(self, digest: bytes) -> KeyRecord | None:
-        """Return the record of a key that is not revoked, or None."""
+        """Return the record of a key, None if there is none or it is revoked.
+
+        The delta is newer than the base.
+        """
         if digest in self._revoked:
             return None
-        return self._base.find(digest) or self._delta.find(digest)
+        return self._delta.find(digest) or self._base.find(digest)
 
     def list_aliases(self, project_id: str) -> list[AliasView]:
         """Return the aliases of a project by name."""
@@ -100,6 +105,8 @@ class SnapshotReader:
         if in_use is not None and manifest.n < in_use.n:
             raise ValueError(f"Snapshot {manifest.n} is older than {in_use.n}, which is in use")
         sections = manifest.sections
+        if missing := _SECTIONS - sections.keys():
+            raise ValueError(f"Snapshot {manifest.n} has no section {min(missing)}")
         revoked = unpack_digests(self._read_section(sections["revoked"]))
         directory = decode_directory(self._read_section(sections["directory"]))
         return SnapshotView(

@@ -1,4 +1,7 @@
-"""Requests that never became calls (no valid key, malformed, too large): counted, and said once a minute per source."""
+"""Requests that never became calls: no valid key, malformed, too large.
+
+They are counted, and said once a minute for each source.
+"""
 
 import logging
 from collections import OrderedDict

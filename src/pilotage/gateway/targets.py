@@ -49,7 +49,7 @@ class TargetsFile:
             return msgspec.json.decode(self._path.read_bytes(), type=Targets)
         except FileNotFoundError:
             return Targets()
-        except msgspec.DecodeError as broken:
+        except (OSError, msgspec.DecodeError) as broken:
             raise ValueError(f"the Targets file cannot be read: {broken}") from broken
 
     def _read_stamp(self) -> tuple[int, int, int]:

@@ -68,7 +68,12 @@ class Pool:
         return len(self._idle)
 
     async def post(
-        self, head: bytes, body: bytes, *, headers_timeout_s: float | None = None
+        self,
+        head: bytes,
+        body: bytes,
+        *,
+        headers_timeout_s: float | None = None,
+        on_write: Callable[[], None] | None = None,
     ) -> "Exchange":
         """Send a request and return its response as soon as the head is there.
 
@@ -77,6 +82,7 @@ class Pool:
                 without the final blank line.
             body: the request's body.
             headers_timeout_s: how long the upstream may take to its response head.
+            on_write: called right before the request is written.
 
         A kept-alive connection that the upstream closed before any byte of the response is
         replaced once by a fresh one; the exchange (or the failure) then counts two attempts.
@@ -93,6 +99,8 @@ class Pool:
             )
             deadline = self._loop.time() + seconds
             while True:
+                if on_write is not None:
+                    on_write()
                 conn.start(request, body)
                 if await conn.wait_for_head(deadline):
                     return Exchange(conn, attempts, self._release)
@@ -245,6 +253,12 @@ class Exchange:
         self.status = conn.status
         self.headers = conn.headers
         self.attempts = attempts
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole response has arrived and been read."""
+        conn = self._conn
+        return conn is not None and conn.is_done and not conn.parts
 
     async def read(self) -> bytes:
         """Return all body bytes that have arrived, waiting for the first; b"" at the end.

@@ -1,5 +1,7 @@
 """The provider that speaks the OpenAI wire to a replica: send, read, rename, count."""
 
+import asyncio
+
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.providers.replicas import Replica, Replicas
@@ -8,6 +10,8 @@ from pilotage.gateway.wire import openai as wire
 from pilotage.gateway.wire.sse import EventSplitter
 from pilotage.kit.clock import Clock
 
+LINGER_S = 1.0  # how long a connection is waited for whose answer is whole
+MAX_RETRY_AFTER_S = 3600.0
 _CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 
 
@@ -27,7 +31,7 @@ class OpenAiProvider:
         body = wire.limit_request(call.body, call.request, call.output_limit)
         exchange = await _post(call, replica, body)
         call.status = exchange.status
-        if exchange.status != 200:  # noqa: PLR2004 - the one status that is success here
+        if exchange.status != 200:
             raise translate_error(exchange.status, exchange.headers, await exchange.read_all())
         if call.request.stream:
             return await self._open_stream(call, exchange)
@@ -35,6 +39,7 @@ class OpenAiProvider:
         completion = wire.decode_completion(payload)
         if completion.usage is not None:
             call.usage = wire.normalise_usage(completion.usage)
+        call.answer_bytes = len(payload)
         return Reply(body=wire.rename_model(payload, completion.model, call.alias_name))
 
     async def _open_stream(self, call: Call, exchange: Exchange) -> Reply:
@@ -61,7 +66,7 @@ class ChunkStream:
         self._first = await self._read()
 
     async def read(self) -> bytes:
-        """Return the next events as bytes, b"" at a proper end; raise if the stream ends otherwise."""
+        """Return the next events as bytes, b"" at a proper end; raise if it ends otherwise."""
         if self._first:
             first, self._first = self._first, b""
             return first
@@ -93,13 +98,9 @@ class ChunkStream:
             if not chunk.choices and not call.request.wants_usage:
                 return
         line = b"data: " + wire.rename_model(data, chunk.model, call.alias_name) + b"\n\n"
-        has_content = False
-        for choice in chunk.choices:
-            if choice.finish_reason is not None:
-                self._is_finished = True
-            if choice.delta is not None and choice.delta.has_content:
-                has_content = True
-        if has_content:
+        if chunk.is_final:
+            self._is_finished = True
+        if chunk.has_content:
             call.chunks += 1
             if call.ttft_us < 0:
                 call.ttft_us = round((self._clock.monotonic_s() - call.started_s) * 1e6)
@@ -114,29 +115,37 @@ class ChunkStream:
     async def _finish(self) -> None:
         if not self._is_finished:
             raise PilotageError("upstream_cut", "The model's answer ended without a finish reason.")
-        while await self._exchange.read():
-            pass  # what follows the terminator is nothing; the connection may then be used again
+        if self._exchange.is_complete:
+            return
+        try:  # the answer is whole; this is only for the connection to be used again
+            async with asyncio.timeout(LINGER_S):
+                while await self._exchange.read():
+                    pass
+        except (TimeoutError, UpstreamFailure):
+            return
 
 
 async def _post(call: Call, replica: Replica, body: bytes) -> Exchange:
     replica.enter()
     call.at_end(replica.leave)
-    call.is_sent = True
+    call.attempts += 1
     try:
         exchange = await replica.pool.post(
-            replica.head, body, headers_timeout_s=call.first_byte_timeout_s
+            replica.head,
+            body,
+            headers_timeout_s=call.first_byte_timeout_s,
+            on_write=call.note_sent,
         )
     except UpstreamFailure as failed:
-        call.is_sent = failed.sent
-        call.attempts += 1
+        call.attempts += failed.attempts - 1
         raise
-    call.attempts += exchange.attempts
+    call.attempts += exchange.attempts - 1
     call.at_end(exchange.close)
     return exchange
 
 
 def translate_error(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> PilotageError:
-    """Return our error for an upstream's: its 400 about the request stays one, all else is its failure."""
+    """Return our error for an upstream's: its 400 about the request stays one, all else is its."""
     found = wire.decode_error(body)
     if status in (400, 413, 422):
         if found.type in _CONTEXT_CODES or found.code in _CONTEXT_CODES:
@@ -144,11 +153,11 @@ def translate_error(status: int, headers: list[tuple[bytes, bytes]], body: bytes
         return PilotageError(
             "invalid_request", found.message or "The model refused the request.", param=found.param
         )
-    retry_after = next((value for name, value in headers if name == b"retry-after"), b"")
-    if status == 429:  # noqa: PLR2004
+    if status == 429:
+        wait = next((value for name, value in headers if name == b"retry-after"), b"")
         return PilotageError(
             "unavailable",
             "The model is overloaded.",
-            retry_after_s=float(retry_after) if retry_after.isdigit() else 1.0,
+            retry_after_s=min(float(wait), MAX_RETRY_AFTER_S) if wait.isdigit() else 1.0,
         )
     return PilotageError("upstream_error", f"The model answered with status {status}.")

@@ -6,7 +6,7 @@ from pilotage.gateway.upstream import Limits, Origin, Pool
 
 
 class Replica:
-    """One replica as the provider uses it: its pool, its request head, the calls it is busy with."""
+    """One replica as the provider uses it: its pool, its request head, how many calls it has."""
 
     __slots__ = ("busy", "head", "is_retired", "pool", "target")
 

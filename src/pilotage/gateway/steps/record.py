@@ -14,7 +14,7 @@ class Record:
     """Fails closed: a call that cannot be recorded is refused with ``spool_full``."""
 
     def __init__(
-        self, follow: Step, spool: SpoolWriter, clock: Clock, waits_for_disk: bool
+        self, follow: Step, spool: SpoolWriter, clock: Clock, *, waits_for_disk: bool
     ) -> None:
         self._follow = follow
         self._spool = spool
@@ -26,7 +26,7 @@ class Record:
         worst_nano = 0
         if call.alias is not None:
             call.output_limit = output_limit_of(call.request, call.alias.entry.max_output_tokens)
-            outputs = call.output_limit * (call.request.n or 1)
+            outputs = call.output_limit * call.request.choices
             worst_nano = call.alias.worst_nano(call.input_bound, outputs)
         begun = Begun(
             call_id=call.id,
@@ -84,7 +84,7 @@ def settle_usage(call: Call) -> tuple[Usage, bool]:
 
     What the model reported counts. A call that reached no model, or that the model refused, cost
     nothing. Anything else (cut, stopped, no or impossible counts) is estimated from what was sent
-    and produced: a quarter token per byte of prompt, one token per chunk of answer.
+    and produced: a quarter token per byte, or one token per chunk of a streamed answer.
     """
     if call.usage is not None:
         return call.usage, False
@@ -92,4 +92,5 @@ def settle_usage(call: Call) -> tuple[Usage, bool]:
         call.outcome in (Outcome.REFUSED, Outcome.UPSTREAM_ERROR) and not call.chunks
     ):
         return Usage(), False
-    return Usage(input=call.input_bound // BYTES_PER_TOKEN, output=call.chunks), True
+    output = max(call.chunks, call.answer_bytes // BYTES_PER_TOKEN)
+    return Usage(input=call.input_bound // BYTES_PER_TOKEN, output=output), True

@@ -4,7 +4,6 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import choose_arm
 from pilotage.gateway.call import Call, Reply, Step
 
-
 SHOWN_MODELS = 10
 
 

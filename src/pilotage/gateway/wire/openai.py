@@ -12,6 +12,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 
 DONE = b"data: [DONE]\n\n"
+MAX_CHOICES = 128
 
 
 class StreamOptions(msgspec.Struct):
@@ -21,15 +22,25 @@ class StreamOptions(msgspec.Struct):
 
 
 class ChatRequest(msgspec.Struct):
-    """The part of a chat request that the gateway reads."""
+    """The part of a chat request that the gateway reads.
+
+    ``n_predict`` and ``n_cmpl`` are what llama.cpp calls ``max_tokens`` and ``n``; it prefers them.
+    """
 
     model: str
     messages: list[msgspec.Raw]
     stream: bool | None = None
-    stream_options: StreamOptions | None | msgspec.UnsetType = msgspec.UNSET
-    max_tokens: int | None | msgspec.UnsetType = msgspec.UNSET
-    max_completion_tokens: int | None | msgspec.UnsetType = msgspec.UNSET
+    stream_options: StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
+    max_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    max_completion_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    n_predict: int | msgspec.UnsetType | None = msgspec.UNSET
     n: int | None = None
+    n_cmpl: int | None = None
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        return max(self.n or 1, self.n_cmpl or 1)
 
     @property
     def wants_usage(self) -> bool:
@@ -72,13 +83,20 @@ class Delta(msgspec.Struct):
 
     content: str | None = None
     reasoning_content: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    reasoning: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
     refusal: str | None = None
 
     @property
     def has_content(self) -> bool:
         """Whether the chunk carries anything a reader sees."""
-        return bool(self.content or self.reasoning_content or self.tool_calls or self.refusal)
+        return bool(
+            self.content
+            or self.reasoning_content
+            or self.reasoning
+            or self.tool_calls
+            or self.refusal
+        )
 
 
 class ChunkChoice(msgspec.Struct):
@@ -94,7 +112,23 @@ class Chunk(msgspec.Struct):
     model: str = ""
     choices: list[ChunkChoice] = []
     usage: WireUsage | None = None
-    error: msgspec.Raw | None = None
+    error: dict[str, msgspec.Raw] | str | None = None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any choice carries something a reader sees."""
+        for choice in self.choices:  # noqa: SIM110 - a generator takes twice the time
+            if choice.delta is not None and choice.delta.has_content:
+                return True
+        return False
+
+    @property
+    def is_final(self) -> bool:
+        """Whether any choice says why it ended."""
+        for choice in self.choices:  # noqa: SIM110 - as above
+            if choice.finish_reason is not None:
+                return True
+        return False
 
 
 class WireErrorBody(msgspec.Struct):
@@ -118,6 +152,10 @@ _CHUNK = msgspec.json.Decoder(Chunk)
 _ERROR = msgspec.json.Decoder(WireError)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder().encode
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
+_NULL = msgspec.Raw(b"null")
+_MISSING = "Object missing required field `"
 
 
 def decode_request(body: bytes) -> ChatRequest:
@@ -125,19 +163,17 @@ def decode_request(body: bytes) -> ChatRequest:
     try:
         request = _REQUEST.decode(body)
     except msgspec.ValidationError as wrong:
-        message, _, where = str(wrong).partition(" - at `$.")
-        param = where.rstrip("`") or None
-        raise PilotageError(
-            "invalid_request", message.replace("`", "'") + ".", param=param
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+        raise _explain(str(wrong)) from None
+    except _BROKEN as broken:
         raise PilotageError("invalid_json", f"The body is not valid JSON: {broken}.") from None
     if not request.messages:
         raise PilotageError("invalid_request", "'messages' is empty.", param="messages")
-    for name in ("max_tokens", "max_completion_tokens", "n"):
+    for name in (*_LIMITS, "n", "n_cmpl"):
         value = getattr(request, name)
         if isinstance(value, int) and value < 1:
             raise PilotageError("invalid_request", f"{name!r} must be 1 or more.", param=name)
+    if request.choices > MAX_CHOICES:
+        raise PilotageError("invalid_request", f"'n' must be {MAX_CHOICES} or less.", param="n")
     return request
 
 
@@ -146,23 +182,19 @@ def limit_request(body: bytes, request: ChatRequest, output_limit: int) -> bytes
 
     The original bytes come back when nothing needs to change.
     """
+    limits = _list_limits(request)
     added: dict[str, Any] = {}
-    replaced: dict[str, Any] = {}
-    limits = {
-        "max_tokens": request.max_tokens,
-        "max_completion_tokens": request.max_completion_tokens,
+    replaced: dict[str, Any] = {
+        name: output_limit for name, value in limits if value > output_limit
     }
-    given = {name: value for name, value in limits.items() if isinstance(value, int)}
-    if not given:
+    if not limits:
         place = added if request.max_tokens is msgspec.UNSET else replaced
         place["max_tokens"] = output_limit
-    replaced.update({name: output_limit for name, value in given.items() if value > output_limit})
     if request.stream and not request.wants_usage:
         place = added if request.stream_options is msgspec.UNSET else replaced
         place["stream_options"] = {"include_usage": True}
     if replaced:
-        fields: dict[str, Any] = _FIELDS.decode(body)
-        return _ENCODE({**fields, **added, **replaced})
+        return _replace(body, {**added, **replaced})
     if not added:
         return body
     start = body.index(b"{") + 1
@@ -170,16 +202,15 @@ def limit_request(body: bytes, request: ChatRequest, output_limit: int) -> bytes
 
 
 def output_limit_of(request: ChatRequest, ceiling: int) -> int:
-    """Return the most tokens that each choice may have: the least of the client's limits and ours."""
-    limits = (request.max_tokens, request.max_completion_tokens)
-    return min([ceiling, *(value for value in limits if isinstance(value, int))])
+    """Return the most tokens of each choice: the least of the client's limits and ours."""
+    return min([ceiling, *(value for _, value in _list_limits(request))])
 
 
 def decode_completion(body: bytes) -> Completion:
     """Read a plain reply; raise ``upstream_invalid``."""
     try:
         return _COMPLETION.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _BROKEN:
         raise PilotageError("upstream_invalid", "The model's answer is not valid JSON.") from None
 
 
@@ -187,24 +218,30 @@ def decode_chunk(data: bytes) -> Chunk:
     """Read one stream chunk; raise ``upstream_invalid``."""
     try:
         return _CHUNK.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _BROKEN:
         raise PilotageError(
             "upstream_invalid", "A chunk of the model's answer is not valid JSON."
         ) from None
 
 
 def rename_model(payload: bytes, old: str, new: str) -> bytes:
-    """Return a reply or chunk whose ``model`` says the alias.
+    """Return a reply or chunk whose own ``model`` (not one deeper within) says the alias.
 
     A quote inside a JSON string is escaped, so the searched bytes can only be a member of an
-    object; the first one is the reply's own in every server seen. Anything else is rewritten whole.
+    object; it is the outermost one's if nothing else opens before it or closes after it. Anything
+    else is rewritten whole.
     """
+    if old == new:
+        return payload
     member = b'"model":' + _ENCODE(old)
-    if member in payload:
-        return payload.replace(member, b'"model":' + _ENCODE(new), 1)
-    fields: dict[str, Any] = _FIELDS.decode(payload)
-    fields["model"] = new
-    return _ENCODE(fields)
+    start = payload.find(member)
+    end = start + len(member)
+    if start >= 0 and (
+        (payload.count(b"{", 0, start) == 1 and payload.find(b"[", 0, start) < 0)
+        or (payload.count(b"}", end) == 1 and payload.find(b"]", end) < 0)
+    ):
+        return b"".join([payload[:start], b'"model":', _ENCODE(new), payload[end:]])
+    return _ENCODE({**_FIELDS.decode(payload), "model": new})
 
 
 def normalise_usage(wire: WireUsage) -> Usage | None:
@@ -229,7 +266,7 @@ def decode_error(body: bytes) -> WireErrorBody:
     """Read an upstream's error reply; anything unreadable is an empty error."""
     try:
         error = _ERROR.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _BROKEN:
         return WireErrorBody()
     return WireErrorBody(message=error) if isinstance(error, str) else error
 
@@ -255,3 +292,26 @@ def encode_model(name: str, created_s: int) -> bytes:
 
 def _model(name: str, created_s: int) -> dict[str, object]:
     return {"id": name, "object": "model", "created": created_s, "owned_by": "pilotage"}
+
+
+def _explain(wrong: str) -> PilotageError:
+    """Return the error that names the field: ``messages``, ``stream_options.include_usage``."""
+    message, _, where = wrong.partition(" - at `$.")
+    param = where.rstrip("`")
+    if message.startswith(_MISSING):
+        missing = message[len(_MISSING) :].rstrip("`")
+        param = f"{param}.{missing}" if param else missing
+    return PilotageError("invalid_request", message.replace("`", "'") + ".", param=param or None)
+
+
+def _list_limits(request: ChatRequest) -> list[tuple[str, int]]:
+    return [(name, value) for name in _LIMITS if isinstance(value := getattr(request, name), int)]
+
+
+def _replace(body: bytes, changed: dict[str, Any]) -> bytes:
+    """Write a request anew with other values for some members; stream options keep their others."""
+    fields = _FIELDS.decode(body)
+    options = changed.get("stream_options")
+    if options and fields.get("stream_options", _NULL) != _NULL:
+        changed["stream_options"] = {**_FIELDS.decode(fields["stream_options"]), **options}
+    return _ENCODE({**fields, **changed})

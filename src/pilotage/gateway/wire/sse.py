@@ -1,4 +1,4 @@
-"""Server-sent events as model servers write them: ``data:`` lines, events ended by an empty line."""
+"""Server-sent events as model servers write them: ``data:`` lines, ended by an empty line."""
 
 from pilotage.core.errors import PilotageError
 
@@ -10,16 +10,28 @@ class EventSplitter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._held = b""
 
     def feed(self, part: bytes) -> list[bytes]:
-        """Return the data of every event that is complete now; raise ``upstream_invalid`` for an endless one."""
+        """Return the data of every event that is complete now.
+
+        Raises ``upstream_invalid`` for an event that does not end.
+        """
+        if self._held or b"\r" in part:
+            part = self._normalise(part)
         text = self._rest + part if self._rest else part
-        if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n")
         *events, self._rest = text.split(b"\n\n")
         if len(self._rest) > MAX_EVENT_BYTES:
             raise PilotageError("upstream_invalid", "An event of the model's answer does not end.")
         return [data for event in events if (data := _data_of(event))]
+
+    def _normalise(self, part: bytes) -> bytes:
+        """Return the part with LF as its only line end; a CR at its end waits for what follows."""
+        part = self._held + part
+        self._held = b"\r" if part.endswith(b"\r") else b""
+        if self._held:
+            part = part[:-1]
+        return part.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _data_of(event: bytes) -> bytes:

@@ -19,14 +19,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from gateway_harness import ALIAS, CLOCK, GatewayProcess, World, make_secret
+from gateway_harness import ALIAS, CLOCK, GatewayProcess, World, until
+from pilotage.kit.crypto import make_secret
 
 HERE = Path(__file__).parent
 CHUNKS = 103  # of one stream: role, 100 tokens, finish, terminator
@@ -46,14 +47,19 @@ class Round:
 
 def main() -> int:
     """Measure and print; 0 if everything could be measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     missing = [tool for tool in ("wrk", "nginx", "cc", "taskset") if shutil.which(tool) is None]
     if missing:
-        print(f"NOT MEASURED: {', '.join(missing)} missing (Debian: apt-get install wrk nginx-light gcc util-linux)")
+        print(
+            f"NOT MEASURED: {', '.join(missing)} missing "
+            "(Debian: apt-get install wrk nginx-light gcc util-linux)"
+        )
         return 0
     with tempfile.TemporaryDirectory() as folder:
         results = asyncio.run(Bench(Path(folder), options.seconds, options.rounds).run())
@@ -75,7 +81,10 @@ class Bench:
         for kind, path in self._bodies.items():
             request = {
                 "model": ALIAS,
-                "messages": [{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": question}],
+                "messages": [
+                    {"role": "system", "content": "Answer briefly."},
+                    {"role": "user", "content": question},
+                ],
                 "temperature": 0.2,
                 "max_tokens": 200,
                 "stream": kind == "stream",
@@ -85,7 +94,10 @@ class Bench:
     async def run(self) -> dict[str, object]:
         """Measure everything."""
         port = free_port()
-        with run_stub(self._folder, port), run_nginx(self._folder, port) as (nginx_port, nginx_pid):
+        async with (
+            run_stub(self._folder, port),
+            run_nginx(self._folder, port) as (nginx_port, nginx_pid),
+        ):
             self._world.point({"dep_a": port})
             self._world.publish()
             started = time.perf_counter()
@@ -99,17 +111,31 @@ class Bench:
                 rss = rss_mb(gateway.pid)
                 many = await self._with_many_keys(gateway)
                 print(gateway.log()[-300:] if "error" in gateway.log() else "", end="")
-        results = {"plain": plain, "stream": stream, "start_s": start_s, "rss_mb": rss, "many_keys": many}
+        results = {
+            "plain": plain,
+            "stream": stream,
+            "start_s": start_s,
+            "rss_mb": rss,
+            "many_keys": many,
+        }
         show(results)
         return results
 
     def _compare(
-        self, kind: str, connections: int, gateway: GatewayProcess, nginx_port: int, nginx_pid: int, units: int
+        self,
+        kind: str,
+        connections: int,
+        gateway: GatewayProcess,
+        nginx_port: int,
+        nginx_pid: int,
+        units: int,
     ) -> dict[str, dict[str, float]]:
         rounds: dict[str, list[Round]] = {"gateway": [], "nginx": []}
         for _ in range(self._rounds):
             rounds["nginx"].append(self._measure(nginx_port, nginx_pid, kind, connections, units))
-            rounds["gateway"].append(self._measure(gateway.port, gateway.pid, kind, connections, units))
+            rounds["gateway"].append(
+                self._measure(gateway.port, gateway.pid, kind, connections, units)
+            )
         return {name: summarise(found) for name, found in rounds.items()}
 
     def _measure(self, port: int, pid: int, kind: str, connections: int, units: int) -> Round:
@@ -117,17 +143,31 @@ class Bench:
         result = self._drive(port, kind, self._seconds, connections)
         used = cpu_s(pid) - before
         done = max(1, result["requests"]) * units
-        return Round(cpu_us=used / done * 1e6, per_second=done / result["us"] * 1e6, failed=result["failed"])
+        return Round(
+            cpu_us=used / done * 1e6, per_second=done / result["us"] * 1e6, failed=result["failed"]
+        )
 
     def _drive(self, port: int, kind: str, seconds: int, connections: int) -> dict[str, int]:
-        command = ["taskset", "-c", "0", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
+        command = [
+            "taskset",
+            "-c",
+            "0",
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "20s",
+        ]
         command += ["-s", str(HERE / "post.lua"), f"http://127.0.0.1:{port}/v1/chat/completions"]
         environment = {
             **os.environ,
             "BODY": str(self._bodies[kind]),
             "HEADERS": f"authorization: Bearer {self._world.secret}",
         }
-        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout
         found = re.search(r"RESULT (\{.*\})", output)
         if found is None:
             raise RuntimeError(f"wrk said: {output}")
@@ -135,17 +175,29 @@ class Bench:
         return result
 
     async def _with_many_keys(self, gateway: GatewayProcess) -> dict[str, float]:
-        """Publish 100,000 keys more: what a call costs then, and how long a switch holds the loop."""
+        """Publish 100,000 keys more: what a call costs then, and what a switch costs."""
         world = self._world
-        few = summarise([self._measure(gateway.port, gateway.pid, "plain", CONNECTIONS, 1) for _ in range(self._rounds)])
-        world.keys += [world.make_key(make_secret("plt_live_"), CLOCK.new_id("key")) for _ in range(MANY_KEYS)]
+        few = summarise(
+            [
+                self._measure(gateway.port, gateway.pid, "plain", CONNECTIONS, 1)
+                for _ in range(self._rounds)
+            ]
+        )
+        world.keys += [
+            world.make_key(make_secret("plt_live_"), CLOCK.new_id("key")) for _ in range(MANY_KEYS)
+        ]
         before = cpu_s(gateway.pid)
         await gateway.wait_serving(world.publish())
         first_ms = (cpu_s(gateway.pid) - before) * 1e3
         before = cpu_s(gateway.pid)
         await gateway.wait_serving(world.publish())  # nothing but weights moved
         next_ms = (cpu_s(gateway.pid) - before) * 1e3
-        many = summarise([self._measure(gateway.port, gateway.pid, "plain", CONNECTIONS, 1) for _ in range(self._rounds)])
+        many = summarise(
+            [
+                self._measure(gateway.port, gateway.pid, "plain", CONNECTIONS, 1)
+                for _ in range(self._rounds)
+            ]
+        )
         return {
             "few_cpu_us": few["cpu_us"],
             "many_cpu_us": many["cpu_us"],
@@ -171,8 +223,12 @@ def show(results: dict[str, object]) -> None:
         table: dict[str, dict[str, float]] = results[kind]  # type: ignore[assignment]
         for name, row in table.items():
             label = f"{name} / {unit}"
-            print(f"{label:24}{row['cpu_us']:>10.1f}{row['median_cpu_us']:>10.1f}{row['per_second']:>12.0f}{row['failed']:>8}")
-        print(f"  ratio gateway / nginx: {table['gateway']['cpu_us'] / table['nginx']['cpu_us']:.2f}")
+            print(
+                f"{label:24}{row['cpu_us']:>10.1f}{row['median_cpu_us']:>10.1f}{row['per_second']:>12.0f}{row['failed']:>8}"
+            )
+        print(
+            f"  ratio gateway / nginx: {table['gateway']['cpu_us'] / table['nginx']['cpu_us']:.2f}"
+        )
     many: dict[str, float] = results["many_keys"]  # type: ignore[assignment]
     print(f"start to serving {results['start_s']:.2f} s   RSS {results['rss_mb']:.0f} MB")
     print(
@@ -182,22 +238,22 @@ def show(results: dict[str, object]) -> None:
     )
 
 
-@contextmanager
-def run_stub(folder: Path, port: int) -> Iterator[None]:
+@asynccontextmanager
+async def run_stub(folder: Path, port: int) -> AsyncIterator[None]:
     """Compile and run the stub upstream on core 0."""
     program = folder / "stub"
     subprocess.run(["cc", "-O2", "-o", str(program), str(HERE / "stub.c")], check=True)
     stub = subprocess.Popen(["taskset", "-c", "0", str(program), str(port), "100", "10000"])
     try:
-        wait_port(port)
+        await wait_port(port)
         yield
     finally:
         stub.kill()
         stub.wait()
 
 
-@contextmanager
-def run_nginx(folder: Path, upstream: int) -> Iterator[tuple[int, int]]:
+@asynccontextmanager
+async def run_nginx(folder: Path, upstream: int) -> AsyncIterator[tuple[int, int]]:
     """Run nginx as a plain proxy with one worker on core 1."""
     port = free_port()
     config = folder / "nginx.conf"
@@ -211,13 +267,18 @@ http {{
   upstream stub {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://stub; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }}
+    location / {{
+      proxy_pass http://stub; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_buffering off;
+    }}
   }}
 }}
 """)
-    nginx = subprocess.Popen(["taskset", "-c", "1", "nginx", "-c", str(config)], stderr=subprocess.DEVNULL)
+    nginx = subprocess.Popen(
+        ["taskset", "-c", "1", "nginx", "-c", str(config)], stderr=subprocess.DEVNULL
+    )
     try:
-        wait_port(port)
+        await wait_port(port)
         yield port, nginx.pid
     finally:
         nginx.terminate()
@@ -231,15 +292,14 @@ def free_port() -> int:
         return port
 
 
-def wait_port(port: int) -> None:
+async def wait_port(port: int) -> None:
     """Wait until somebody listens."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
+
+    def is_open() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise RuntimeError(f"nobody listens on {port}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    await until(is_open, f"port {port}")
 
 
 def pin(pid: int) -> None:
@@ -256,7 +316,9 @@ def tree(pid: int) -> list[int]:
                 status = (entry / "stat").read_text()
             except OSError:
                 continue
-            children.setdefault(int(status.rpartition(")")[2].split()[1]), []).append(int(entry.name))
+            children.setdefault(int(status.rpartition(")")[2].split()[1]), []).append(
+                int(entry.name)
+            )
     found, queue = [], [pid]
     while queue:
         found.append(current := queue.pop())

@@ -1,19 +1,20 @@
-"""A whole installation as a user runs it: ``pilotage up`` on a folder of its own, with free ports."""
+"""A whole installation as a user runs it: ``pilotage up`` on its own folder and free ports."""
 
 import asyncio
 import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-from gateway_harness import until
 
+from gateway_harness import until
 from pilotage.kit.blobs_file import read_file
 from pilotage.kit.config import load_settings
 from pilotage.kit.data_folder import DataFolder, ServerInfo
@@ -45,7 +46,9 @@ class System:
 
     async def run(self, *arguments: str) -> Process:
         """Start a pilotage command in the environment of this installation."""
-        with (self.folder.path.parent / f"{self.folder.path.name}.{arguments[0]}.log").open("ab") as log:
+        with (self.folder.path.parent / f"{self.folder.path.name}.{arguments[0]}.log").open(
+            "ab"
+        ) as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -90,7 +93,10 @@ class System:
 
         def is_ready() -> bool:
             try:
-                return httpx.get(f"{self.server.gateway_url}/readyz", trust_env=False).status_code == 200
+                return (
+                    httpx.get(f"{self.server.gateway_url}/readyz", trust_env=False).status_code
+                    == 200
+                )
             except httpx.HTTPError:
                 return False
 
@@ -99,8 +105,10 @@ class System:
     async def wait_served(self, name: str) -> None:
         """Wait until every deployment of an endpoint is ready."""
         async with self.control() as control:
-            while any(item["state"] != "ready" for item in (await control.get(f"/endpoints/{name}"))["deployments"]):
-                await asyncio.sleep(0.05)
+            await poll(
+                lambda: control.get(f"/endpoints/{name}"),
+                lambda reply: all(item["state"] == "ready" for item in reply["deployments"]),
+            )
 
     def children(self, module: str = "") -> list[psutil.Process]:
         """Return the processes of the supervisor, or those that run a module."""
@@ -118,7 +126,9 @@ class System:
 
     async def replaced(self, old: psutil.Process, module: str) -> psutil.Process:
         """Wait until a killed process has a successor."""
-        await until(lambda: any(child.pid != old.pid for child in self.children(module)), f"a new {module}")
+        await until(
+            lambda: any(child.pid != old.pid for child in self.children(module)), f"a new {module}"
+        )
         return next(child for child in self.children(module) if child.pid != old.pid)
 
     async def stop(self, patience_s: float = 30.0) -> int:
@@ -164,11 +174,29 @@ async def serve(control: ControlClient, endpoint: str, *models: str) -> None:
     for name in {model.partition("@")[0] for model in models}:
         await control.post("/prices", {"subject": name, "input": "0.5", "output": "1.5"})
     for model in models:
-        await control.finish(await control.post(f"/endpoints/{endpoint}/deployments", {"model": model}))
+        await control.finish(
+            await control.post(f"/endpoints/{endpoint}/deployments", {"model": model})
+        )
 
 
 def ask(model: str, text: str = "hello", **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return a chat request."""
-    return {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 8, **more}
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": 8,
+        **more,
+    }
 
 
+async def poll(
+    ask_again: Callable[[], Awaitable[dict[str, Any]]],
+    is_enough: Callable[[dict[str, Any]], bool],
+    patience_s: float = START_S,
+) -> dict[str, Any]:
+    """Ask again and again until the answer is the one waited for."""
+    end = asyncio.get_running_loop().time() + patience_s
+    while not is_enough(answer := await ask_again()):
+        assert asyncio.get_running_loop().time() < end, f"still {answer} after {patience_s:g} s"
+        await asyncio.sleep(0.05)
+    return answer

@@ -1,5 +1,6 @@
 """Blobs in a folder, named by the SHA-256 of their bytes."""
 
+import asyncio
 import hashlib
 import os
 import tempfile
@@ -38,7 +39,7 @@ class FileBlobs:
                     digest.update(part)
                     file.write(part)
                 file.flush()
-                os.fsync(file.fileno())
+                await asyncio.to_thread(os.fsync, file.fileno())
             target = self._place(digest.hexdigest())
             target.parent.mkdir(exist_ok=True, mode=0o700)
             Path(temporary).replace(target)

@@ -8,7 +8,7 @@ with BEGIN IMMEDIATE, so that it never fails half-way for a lock.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,14 +127,15 @@ class Database:
     @asynccontextmanager
     async def write(self, actor: Actor) -> AsyncIterator[Tx]:
         """Open a transaction that commits at the end of the block and rolls back on an error."""
-        if self.dialect != "sqlite":
-            async with self._writer.begin() as conn:
+        waiting = self._one_writer if self.dialect == "sqlite" else nullcontext()
+        try:
+            async with waiting, self._writer.begin() as conn:
                 tx = self._tx(conn, actor)
                 yield tx
-        else:
-            async with self._one_writer, self._writer.begin() as conn:
-                tx = self._tx(conn, actor)
-                yield tx
+        except sa.exc.IntegrityError as raced:  # somebody else was first; what they did stands
+            raise PilotageError(
+                "conflict", "The object was changed or created by somebody else meanwhile."
+            ) from raced
         if tx.written:
             for listener in self.on_commit:
                 listener(max(tx.written))

@@ -53,6 +53,7 @@ class PublisherService:
         self._max_age_us = max_age_us
         self._current: Manifest | None = folder.find_manifest()
         self._published = asyncio.Condition()
+        self._price_changes_at_us: int | None = None
         self.left_out: Sequence[Unpublished] = ()
 
     @property
@@ -111,9 +112,12 @@ class PublisherService:
         return self._current.n if self._current else None
 
     def _is_due(self, current: Manifest, covers: int) -> bool:
-        return covers > current.covers or self._clock.now_us() - current.created_at_us >= min(
-            RENEW_US, self._max_age_us // 2
-        )
+        now_us = self._clock.now_us()
+        if covers > current.covers:
+            return True
+        if self._price_changes_at_us is not None and now_us >= self._price_changes_at_us:
+            return True
+        return now_us - current.created_at_us >= min(RENEW_US, self._max_age_us // 2)
 
     async def _compile(self, tx: Tx, line: Line, covers: int) -> tuple[dict[str, SectionRef], Line]:
         deployments = await self._endpoints.list_deployments(tx)
@@ -125,6 +129,7 @@ class PublisherService:
             self._context_tokens,
         )
         self.left_out = compiled.left_out
+        self._price_changes_at_us = await self._finops.find_next_price_change(tx, tx.now_us)
         keys, line_after = await self._compile_keys(tx, line, covers)
         directory = self._folder.put_section(encode_directory(compiled.directory))
         return {"directory": directory, **keys}, line_after

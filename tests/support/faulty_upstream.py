@@ -11,9 +11,9 @@ its clients left, is in ``.requests`` and at ``GET /requests``.
 
 Keys of a plan, all optional: ``fault`` (a key of FAULTS), ``chunks`` (content chunks),
 ``delay_ms`` (between chunks), ``prompt_tokens``, ``completion_tokens``, ``after`` (content chunks
-before the fault), ``status``, ``retry_after``, ``body`` (of a ``status`` fault), ``bytes`` (size of
-``big_body`` and of one ``firehose`` chunk), ``times`` (commit the fault only so often for this
-very plan).
+before the fault), ``status``, ``retry_after``, ``body`` (of a ``status`` fault; the list of
+``deltas``), ``bytes`` (size of ``big_body`` and of one ``firehose`` chunk), ``times`` (commit the
+fault only so often for this very plan).
 """
 
 import argparse

@@ -170,7 +170,7 @@ class Answer:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.transport.abort()
 
-    def chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
+    def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         """Return one chunk of a streamed completion."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         return {**self._frame("chat.completion.chunk"), "choices": [choice]}
@@ -330,6 +330,15 @@ async def _error_in_stream(answer: Answer) -> None:
     answer.end()
 
 
+async def _deltas(answer: Answer) -> None:
+    """Stream what the plan's body lists, one delta in each chunk."""
+    await answer.open_stream()
+    for delta in answer.plan.body:
+        await answer.pause()
+        await answer.send_event(answer.chunk(delta))
+    await answer.finish()
+
+
 async def _interim_first(answer: Answer) -> None:
     await answer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     await answer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n")
@@ -381,6 +390,7 @@ FAULTS: dict[str, Callable[[Answer], Awaitable[None]]] = {
     "wrong_model": _behave,
     "chunk_split": _chunk_split,
     "error_in_stream": _error_in_stream,
+    "deltas": _deltas,
     "lie_usage": _behave,
     "1xx": _interim_first,
     "close_delimited": _close_delimited,

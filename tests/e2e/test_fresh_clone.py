@@ -75,7 +75,7 @@ def test_make_up_as_an_ordinary_user() -> None:
             pytest.skip("no python3 that another user may run")
         done = subprocess.run(
             [
-                "runuser",
+                shutil.which("runuser") or "runuser",
                 "-u",
                 "nobody",
                 "--",

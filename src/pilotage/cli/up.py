@@ -112,12 +112,14 @@ Try it:
 
   curl {url}/chat/completions -H 'Authorization: Bearer {api_key}' \\
     -H 'Content-Type: application/json' \\
-    -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "What is the capital of France? Answer in one sentence."}}]}}'
+    -d '{{"model": "{name}", "temperature": 0, "messages": [{{"role": "user",
+         "content": "What is the capital of France? Answer in one sentence."}}]}}'
 
   from openai import OpenAI
   client = OpenAI(base_url="{url}", api_key="{api_key}")
-  print(client.chat.completions.create(
-      model="{name}", messages=[{{"role": "user", "content": "Say hello."}}]).choices[0].message.content)
+  answer = client.chat.completions.create(
+      model="{name}", messages=[{{"role": "user", "content": "Say hello."}}])
+  print(answer.choices[0].message.content)
 
   pilotage chat          talk to it        pilotage usage         what it cost
   pilotage traffic tail  watch the calls   pilotage --help        everything else

@@ -79,6 +79,8 @@ def test_make_up_as_an_ordinary_user() -> None:
                 "-u",
                 "nobody",
                 "--",
+                "env",
+                f"HOME={home}",  # runuser sets the one of the passwd file, which does not exist
                 python,
                 str(home / NEWCOMER.name),
                 str(there),

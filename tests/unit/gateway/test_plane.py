@@ -1,0 +1,146 @@
+"""The data plane's own decisions: who may call, what it trusts, when it is ready."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway_harness import CLOCK, World, chat_body
+from pilotage.core.errors import PilotageError
+from pilotage.gateway.plane import DataPlane, PlaneLimits
+from pilotage.gateway.snapshots import SnapshotReader
+from pilotage.gateway.targets import TargetsFile
+from pilotage.gateway.wire.openai import decode_request
+from pilotage.kit.crypto import digest_secret, make_secret
+from pilotage.kit.spool import SpoolWriter, open_spool
+
+HOUR_US = 3_600_000_000
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+async def spool(world: World) -> AsyncIterator[SpoolWriter]:
+    with open_spool(world.spool, segment_bytes=1 << 20, reserve_bytes=0, sync="none") as spool:
+        yield spool
+
+
+@pytest.fixture
+def plane(world: World, spool: SpoolWriter) -> DataPlane:
+    return make_plane(world, spool)
+
+
+def make_plane(world: World, spool: SpoolWriter, oldest_n: int = 0) -> DataPlane:
+    return DataPlane(
+        snapshots=SnapshotReader(world.folder.snapshots, world.signer.public),
+        targets=TargetsFile(world.folder.targets),
+        spool=spool,
+        clock=CLOCK,
+        limits=PlaneLimits(),
+        oldest_n=oldest_n,
+    )
+
+
+def refuse(plane: DataPlane, secret: str) -> PilotageError:
+    with pytest.raises(PilotageError) as caught:
+        plane.authenticate(secret.encode())
+    assert secret not in f"{caught.value.detail} {caught.value.hint}"
+    return caught.value
+
+
+async def test_a_key_is_its_tenants(world: World, plane: DataPlane) -> None:
+    live = make_secret("plt_live_")
+    world.keys.append(world.make_key(live, CLOCK.new_id("key"), CLOCK.now_us() + HOUR_US))
+    world.publish()
+    assert plane.refresh()
+    caller = plane.authenticate(world.secret.encode())
+    assert (caller.tenant, caller.key_id) == (world.tenant, world.key_id)
+    assert plane.authenticate(live.encode()).tenant == world.tenant
+
+
+async def test_keys_that_are_none_are_refused(world: World, plane: DataPlane) -> None:
+    expired, revoked, orphan = (make_secret("plt_live_") for _ in range(3))
+    world.keys += [
+        world.make_key(expired, CLOCK.new_id("key"), CLOCK.now_us() - 1),
+        world.make_key(revoked, CLOCK.new_id("key")),
+        world.make_key(orphan, CLOCK.new_id("key"))._replace(tenant_uuid=b"\0" * 16),
+    ]
+    world.revoked.append(digest_secret(revoked))
+    world.publish()
+    plane.refresh()
+    for secret in (expired, revoked, orphan, make_secret("plt_live_"), "x", "é"):
+        assert refuse(plane, secret).code == "invalid_api_key"
+    assert "expired" in refuse(plane, expired).detail
+    assert "control API" in refuse(plane, make_secret("plt_admin_")).hint
+
+
+async def test_a_plane_without_a_valid_snapshot_is_not_ready(
+    world: World, plane: DataPlane
+) -> None:
+    assert not plane.refresh()
+    assert plane.find_problem() == "no Snapshot yet"
+    assert refuse(plane, world.secret).code == "not_ready"
+    world.publish(max_age_s=-1)
+    assert plane.refresh()
+    assert plane.find_problem() == ("Snapshot 1 has expired: the control plane has not renewed it")
+    assert refuse(plane, world.secret).retry_after_s == 1.0
+    world.publish()
+    assert plane.refresh()
+    assert plane.find_problem() == ""
+
+
+async def test_what_was_served_before_a_restart_is_the_oldest(
+    world: World, spool: SpoolWriter
+) -> None:
+    plane = make_plane(world, spool, oldest_n=2)
+    world.publish()
+    assert not plane.refresh()
+    assert plane.find_problem() == "Snapshot 1 is older than 2, which was served before"
+    world.publish()
+    assert plane.refresh()
+
+
+async def test_a_broken_snapshot_leaves_the_one_in_use(
+    world: World, plane: DataPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.publish()
+    plane.refresh()
+    (world.folder.snapshots / "current").write_text("{")
+    assert not plane.refresh()
+    assert plane.view is not None
+    assert plane.view.n == 1
+    assert plane.find_problem() == ""
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    world.publish()
+    assert plane.refresh()
+
+
+async def test_broken_targets_leave_those_in_use(
+    world: World, plane: DataPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.publish()
+    world.folder.targets.write_text('{"replicas":[{"id":5}]}')
+    assert plane.refresh()
+    assert "Targets refused" in caplog.text
+    assert not plane.refresh()
+    assert len(caplog.records) == 1  # said once
+
+
+async def test_no_call_is_opened_once_a_drain_has_begun(world: World, plane: DataPlane) -> None:
+    world.publish()
+    plane.refresh()
+    caller = plane.authenticate(world.secret.encode())
+    request = decode_request(b'{"model":"chat","messages":[{}]}')
+    await plane.drain(0)
+    for act in (
+        lambda: plane.authenticate(world.secret.encode()),
+        lambda: plane.open_call(caller, request, b"", 0.0),
+    ):
+        with pytest.raises(PilotageError) as caught:
+            act()
+        assert (caught.value.code, caught.value.retry_after_s) == ("draining", 1.0)
+    assert plane.find_problem() == "draining"
+    assert chat_body()["model"] == request.model

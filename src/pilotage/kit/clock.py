@@ -24,8 +24,16 @@ class Clock(Protocol):
         ...
 
 
+_NOISE_BYTES = 10
+_NOISE_AT_ONCE = 256 * _NOISE_BYTES
+
+
 class SystemClock:
     """The machine's clock and the kernel's random numbers."""
+
+    def __init__(self) -> None:
+        self._noise = b""
+        self._used = 0
 
     def now_us(self) -> int:
         """Return the wall time, in microseconds since 1970 UTC."""
@@ -37,7 +45,11 @@ class SystemClock:
 
     def new_id(self, prefix: str) -> str:
         """Return a fresh id of a kind."""
-        return make_id(prefix, time.time_ns() // 1000, os.urandom(10))
+        if self._used == len(self._noise):
+            self._noise, self._used = os.urandom(_NOISE_AT_ONCE), 0
+        start = self._used
+        self._used = start + _NOISE_BYTES
+        return make_id(prefix, time.time_ns() // 1000, self._noise[start : self._used])
 
 
 class ManualClock:

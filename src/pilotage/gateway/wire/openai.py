@@ -182,6 +182,8 @@ def limit_request(body: bytes, request: ChatRequest, output_limit: int) -> bytes
 
     The original bytes come back when nothing needs to change.
     """
+    if _is_limited(request, output_limit):
+        return body
     limits = _list_limits(request)
     added: dict[str, Any] = {}
     replaced: dict[str, Any] = {
@@ -203,7 +205,14 @@ def limit_request(body: bytes, request: ChatRequest, output_limit: int) -> bytes
 
 def output_limit_of(request: ChatRequest, ceiling: int) -> int:
     """Return the most tokens of each choice: the least of the client's limits and ours."""
-    return min([ceiling, *(value for _, value in _list_limits(request))])
+    limit = ceiling
+    if isinstance(request.max_tokens, int) and request.max_tokens < limit:
+        limit = request.max_tokens
+    if isinstance(request.max_completion_tokens, int) and request.max_completion_tokens < limit:
+        limit = request.max_completion_tokens
+    if isinstance(request.n_predict, int) and request.n_predict < limit:
+        limit = request.n_predict
+    return limit
 
 
 def decode_completion(body: bytes) -> Completion:
@@ -302,6 +311,18 @@ def _explain(wrong: str) -> PilotageError:
         missing = message[len(_MISSING) :].rstrip("`")
         param = f"{param}.{missing}" if param else missing
     return PilotageError("invalid_request", message.replace("`", "'") + ".", param=param or None)
+
+
+def _is_limited(request: ChatRequest, output_limit: int) -> bool:
+    """Whether a request says all that it has to, as most plain ones do."""
+    given = request.max_tokens
+    return (
+        isinstance(given, int)
+        and given <= output_limit
+        and request.max_completion_tokens is msgspec.UNSET
+        and request.n_predict is msgspec.UNSET
+        and (not request.stream or request.wants_usage)
+    )
 
 
 def _list_limits(request: ChatRequest) -> list[tuple[str, int]]:

@@ -34,6 +34,7 @@ coverage: .venv/.dev  ## the quick tests with branch coverage: 90 % of all, 100 
 
 bench: .venv/.dev  ## what a call costs, beside nginx in the same run
 	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python tests/bench/latency.py
 
 lint: .venv/.dev  ## style, import contracts, dependencies
 	$(BIN)/ruff check .

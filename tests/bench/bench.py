@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,8 +25,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from gateway_harness import ALIAS, CLOCK, GatewayProcess, World, until
+from gateway_harness import ALIAS, CLOCK, GatewayProcess, World
 from pilotage.kit.crypto import make_secret
+from stub_upstream import free_port, run_stub, wait_port
 
 HERE = Path(__file__).parent
 CHUNKS = 103  # of one stream: role, 100 tokens, finish, terminator
@@ -239,20 +239,6 @@ def show(results: dict[str, object]) -> None:
 
 
 @asynccontextmanager
-async def run_stub(folder: Path, port: int) -> AsyncIterator[None]:
-    """Compile and run the stub upstream on core 0."""
-    program = folder / "stub"
-    subprocess.run(["cc", "-O2", "-o", str(program), str(HERE / "stub.c")], check=True)
-    stub = subprocess.Popen(["taskset", "-c", "0", str(program), str(port), "100", "10000"])
-    try:
-        await wait_port(port)
-        yield
-    finally:
-        stub.kill()
-        stub.wait()
-
-
-@asynccontextmanager
 async def run_nginx(folder: Path, upstream: int) -> AsyncIterator[tuple[int, int]]:
     """Run nginx as a plain proxy with one worker on core 1."""
     port = free_port()
@@ -283,23 +269,6 @@ http {{
     finally:
         nginx.terminate()
         nginx.wait()
-
-
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-async def wait_port(port: int) -> None:
-    """Wait until somebody listens."""
-
-    def is_open() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    await until(is_open, f"port {port}")
 
 
 def pin(pid: int) -> None:

@@ -20,12 +20,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import httpx
-from bench import free_port, run_stub
 
 from engine_process import RunningEngine, make_spec, run_engine
 from gateway_harness import GatewayProcess, World, chat_body, make_http
 from pilotage.endpoints.engines.llamacpp import ENGINE
 from pilotage.registry.backends.packages import fetch, get_weights
+from stub_upstream import free_port, run_stub
 
 RATE_HZ = 200
 TALKERS = 4

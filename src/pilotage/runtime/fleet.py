@@ -81,7 +81,10 @@ class LocalFleet:
             while True:
                 self._see(spec, ReplicaState.STARTING, restarts=crashes)
                 started_s = self._clock.monotonic_s()
-                detail = await self._run_once(spec, crashes)
+                try:
+                    detail = await self._run_once(spec, crashes)
+                except OSError as failed:  # no process, file or space to be had: try again later
+                    detail = f"it cannot be started: {failed}"
                 if self._clock.monotonic_s() - started_s > STEADY_S:
                     crashes = 0
                 crashes += 1

@@ -5,6 +5,7 @@ database, no pydantic and no FastAPI.
 """
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from pilotage.kit.spool import SpoolWriter, open_spool
 from pilotage.kit.telemetry import start_logging
 from pilotage.runtime.handover import Handover, Started, read_handover, say, say_failure
 
+_LOG = logging.getLogger("pilotage.gateway")
 LOOK_EVERY_S = 0.02
 MEND_EVERY_S = 1.0
 
@@ -108,8 +110,12 @@ class Watcher:
         self._set_floor()
 
     def _acknowledge(self) -> None:
-        if self._plane.view is not None:
+        if self._plane.view is None:
+            return
+        try:
             write_ack(self._folder.run, self._slot, Ack(pid=os.getpid(), n=self._plane.view.n))
+        except OSError as failed:  # a full disk: calls go on, and whoever waits is told who lags
+            _LOG.error("cannot acknowledge Snapshot %d: %s", self._plane.view.n, failed)
 
     def _set_floor(self) -> None:
         if self._spool.pending:

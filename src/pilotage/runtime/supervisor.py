@@ -153,7 +153,10 @@ class Supervisor:
         crashes = 0
         while not self._is_stopping:
             started_s = self._clock.monotonic_s()
-            code = await self._run_once(child)
+            try:
+                code: object = await self._run_once(child)
+            except OSError as failed:  # no process, file or space to be had: try again later
+                code = failed
             if self._is_stopping or child.refusal is not None:
                 return
             crashes = 1 if self._clock.monotonic_s() - started_s > STEADY_S else crashes + 1

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from gateway_harness import until
+from gateway_harness import BYTECODE, until
 from pilotage.kit.blobs_file import read_file
 from pilotage.kit.config import load_settings
 from pilotage.kit.data_folder import DataFolder, ServerInfo
@@ -30,6 +30,7 @@ class System:
     def __init__(self, path: Path, **environment: str) -> None:
         self.folder = DataFolder(path)
         self.environment = {
+            **BYTECODE,
             "PILOTAGE_DATA_DIR": str(path),
             "PILOTAGE_GATEWAY_PORT": "0",
             "PILOTAGE_CONTROL_PORT": "0",

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,7 +19,14 @@ from pilotage.core.snapshot import (
 from pilotage.kit.crypto import Signer
 from pilotage.kit.files import write_private
 
-KEPT_S = 3600.0  # a section that no manifest names any more stays this long for a slow reader
+KEPT_S = 3600  # a section that no manifest names any more stays this long for a slow reader
+
+
+class Current(NamedTuple):
+    """The manifest in the folder and the hex SHA-256 of its text."""
+
+    manifest: Manifest
+    sha256: str
 
 
 class SnapshotFolder:
@@ -32,15 +40,18 @@ class SnapshotFolder:
     def put_section(self, content: bytes) -> SectionRef:
         """Store a section if it is not there yet."""
         reference = SectionRef(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-        path = self._sections / reference.sha256
-        if not path.exists() or path.stat().st_size != reference.size:
-            write_private(path, content)
+        if not self.has_section(reference):
+            write_private(self._sections / reference.sha256, content)
         return reference
 
-    def has_section(self, sha256: str, size: int) -> bool:
+    def has_section(self, section: SectionRef) -> bool:
         """Say whether a section is there in full length."""
-        path = self._sections / sha256
-        return path.exists() and path.stat().st_size == size
+        path = self._sections / section.sha256
+        return path.exists() and path.stat().st_size == section.size
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Say whether a manifest and all its sections are still there."""
+        return self._current.exists() and all(map(self.has_section, manifest.sections.values()))
 
     def put_manifest(self, manifest: Manifest) -> str:
         """Sign a manifest and make it the current one; return its hex SHA-256."""
@@ -50,18 +61,21 @@ class SnapshotFolder:
         write_private(self._current, msgspec.json.encode(signed))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def find_manifest(self) -> Manifest | None:
+    def find_current(self) -> Current | None:
         """Return the manifest that is current, None if there is none that can be read."""
         try:
-            return decode_manifest(
-                msgspec.json.decode(self._current.read_bytes(), type=SignedManifest).manifest
-            )
+            text = msgspec.json.decode(self._current.read_bytes(), type=SignedManifest).manifest
+            return Current(decode_manifest(text), hashlib.sha256(text.encode()).hexdigest())
         except (OSError, msgspec.DecodeError, ValueError):
             return None
 
-    def drop_sections(self, manifest: Manifest, now_us: int) -> None:
-        """Remove sections that the manifest does not name and that are older than an hour."""
-        named = {section.sha256 for section in manifest.sections.values()}
+    def drop_sections(self, current: Manifest, before: Manifest | None, now_us: int) -> None:
+        """Remove sections that no manifest has named for an hour; ``before`` was the last one."""
+        named = {section.sha256 for section in current.sections.values()}
+        for section in before.sections.values() if before else ():
+            if section.sha256 not in named and self.has_section(section):
+                os.utime(self._sections / section.sha256, ns=(now_us * 1000, now_us * 1000))
         for entry in os.scandir(self._sections):
-            if entry.name not in named and now_us / 1e6 - entry.stat().st_mtime > KEPT_S:
+            age_us = now_us - entry.stat().st_mtime_ns // 1000
+            if entry.name not in named and age_us > KEPT_S * 1_000_000:
                 Path(entry.path).unlink(missing_ok=True)

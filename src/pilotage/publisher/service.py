@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pilotage.core.snapshot import (
     SNAPSHOT_VERSION,
@@ -51,8 +52,12 @@ class PublisherService:
         self._folder = folder
         self._context_tokens = context_tokens
         self._max_age_us = max_age_us
-        self._current: Manifest | None = folder.find_manifest()
+        found = folder.find_current()
+        self._current = found.manifest if found else None
+        self._current_sha256 = found.sha256 if found else ""
         self._published = asyncio.Condition()
+        self._one_at_a_time = asyncio.Lock()
+        self._has_compiled = False
         self._price_changes_at_us: int | None = None
         self.left_out: Sequence[Unpublished] = ()
 
@@ -66,39 +71,43 @@ class PublisherService:
 
         Return whether it did.
         """
-        async with self._db.read(SYSTEM) as tx:
-            covers = await get_last_seq(tx)
-            if self._current is not None and not self._is_due(self._current, covers):
-                return False
-            line = await store.get_line(tx)
-            sections, line_after = await self._compile(tx, line, covers)
-        now_us = self._clock.now_us()
-        n = max(line.n, self._current.n if self._current else 0) + 1
+        async with self._one_at_a_time:
+            async with self._db.read(SYSTEM) as tx:
+                covers = await get_last_seq(tx)
+                is_due = self._current is None or self._is_due(self._current, covers)
+                if self._has_compiled and not is_due:
+                    return False
+                line = await store.get_line(tx)
+                sections, line_after = await self._compile(tx, line, covers)
+            self._has_compiled = True
+            if not is_due and self._current is not None and sections == self._current.sections:
+                return False  # the first look of this process: prices or settings may have changed
+            await self._issue(line, line_after, covers, sections)
+        return True
+
+    async def _issue(
+        self, line: Line, line_after: Line, covers: int, sections: dict[str, SectionRef]
+    ) -> None:
+        before, now_us = self._current, self._clock.now_us()
+        is_behind = before is not None and before.n > line.n  # a crash before the line was moved
         manifest = Manifest(
-            n=n,
-            parent=line.parent,
+            n=max(line.n, before.n if before else 0) + 1,
+            parent=self._current_sha256 if is_behind else line.parent,
             created_at_us=now_us,
             expires_at_us=now_us + self._max_age_us,
             oldest_gateway=SNAPSHOT_VERSION,
             covers=covers,
             sections=sections,
         )
-        parent = self._folder.put_manifest(manifest)
+        sha256 = self._folder.put_manifest(manifest)
         async with self._db.write(SYSTEM) as tx:
-            moved = Line(
-                n=n,
-                parent=parent,
-                base_seq=line_after.base_seq,
-                base_sha256=line_after.base_sha256,
-                base_size=line_after.base_size,
-            )
+            moved = replace(line_after, n=manifest.n, parent=sha256)
             if not await store.set_line(tx, line, moved):
                 _LOG.warning("another publisher moved the line of Snapshots beyond %d", line.n)
         async with self._published:
-            self._current = manifest
+            self._current, self._current_sha256 = manifest, sha256
             self._published.notify_all()
-        self._folder.drop_sections(manifest, now_us)
-        return True
+        self._folder.drop_sections(manifest, before, now_us)
 
     async def wait_published(self, seq: int, timeout_s: float) -> int | None:
         """Wait until a Snapshot covers a revision; return its number, None if none does in time."""
@@ -113,7 +122,7 @@ class PublisherService:
 
     def _is_due(self, current: Manifest, covers: int) -> bool:
         now_us = self._clock.now_us()
-        if covers > current.covers:
+        if covers > current.covers or not self._folder.is_whole(current):
             return True
         if self._price_changes_at_us is not None and now_us >= self._price_changes_at_us:
             return True
@@ -138,22 +147,17 @@ class PublisherService:
         self, tx: Tx, line: Line, covers: int
     ) -> tuple[dict[str, SectionRef], Line]:
         put, now_us = self._folder.put_section, self._clock.now_us()
-        if line.base_sha256 and not self._folder.has_section(line.base_sha256, line.base_size):
+        kept = SectionRef(sha256=line.base_sha256, size=line.base_size)
+        if line.base_sha256 and not self._folder.has_section(kept):
             line = Line(n=line.n, parent=line.parent)  # the folder was cleared: build the base anew
         changed = await self._identity.list_changed_keys(tx, line.base_seq)
         if rules.is_merge_due(changed, line.base_seq) or not line.base_sha256:
             keys = changed if line.base_seq == 0 else await self._identity.list_changed_keys(tx, 0)
             base = put(await asyncio.to_thread(pack_keys, rules.make_records(keys, now_us)))
-            line = Line(
-                n=line.n,
-                parent=line.parent,
-                base_seq=covers,
-                base_sha256=base.sha256,
-                base_size=base.size,
-            )
+            line = replace(line, base_seq=covers, base_sha256=base.sha256, base_size=base.size)
             changed = []
         else:
-            base = SectionRef(sha256=line.base_sha256, size=line.base_size)
+            base = kept
         delta = put(pack_keys(rules.make_records(changed, now_us)))
         revoked = put(pack_digests(rules.list_revoked(changed)))
         return {"revoked": revoked, "keys-delta": delta, "keys": base}, line

@@ -4,7 +4,9 @@ SQLite migrates itself at start, after a copy of the file; Postgres only on ``pi
 so that one server of several does not surprise the others. A newer schema is never touched.
 """
 
-import shutil
+import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,6 +19,7 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import Database
+from pilotage.kit.files import write_private
 
 VERSIONS = ("0001",)  # every schema there was, oldest first; the last one is this program's
 HEAD = VERSIONS[-1]
@@ -38,7 +41,7 @@ async def prepare_schema(
         )
     if there is not None:
         copy = folder.database.with_suffix(f".{there}.{clock.now_us()}.bak")
-        shutil.copy2(folder.database, copy)
+        await asyncio.to_thread(_copy_sqlite, folder.database, copy)
     await migrate(db)
 
 
@@ -70,6 +73,13 @@ def make_config(connection: sa.Connection) -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+def _copy_sqlite(source: Path, target: Path) -> None:
+    """Copy a database with what lies in its write-ahead log, which a copied file would lack."""
+    write_private(target, b"")
+    with closing(sqlite3.connect(source)) as there, closing(sqlite3.connect(target)) as copy:
+        there.backup(copy)
 
 
 def _upgrade(connection: sa.Connection) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pilotage.core.errors import PilotageError
+from pilotage.kit.files import sync_folder
+
+_INCOMING = ".incoming."
 
 
 class BlobRef(NamedTuple):
@@ -27,7 +30,7 @@ class FileBlobs:
     async def put(self, stream: AsyncIterator[bytes], max_bytes: int) -> BlobRef:
         """Store a stream; raise ``request_too_large`` beyond ``max_bytes`` and leave nothing."""
         digest, size = hashlib.sha256(), 0
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".incoming.")
+        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=_INCOMING)
         try:
             with os.fdopen(handle, "wb") as file:
                 async for part in stream:
@@ -43,10 +46,16 @@ class FileBlobs:
             target = self._place(digest.hexdigest())
             target.parent.mkdir(exist_ok=True, mode=0o700)
             Path(temporary).replace(target)
+            await asyncio.to_thread(sync_folder, target.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
         return BlobRef(digest.hexdigest(), size)
+
+    def drop_incomplete(self) -> None:
+        """Remove what a killed process was storing; for the one who opens the folder."""
+        for path in self._folder.glob(f"{_INCOMING}*"):
+            path.unlink(missing_ok=True)
 
     def path_of(self, sha256: str) -> Path:
         """Return the file of a blob; raise ``not_found`` if there is none."""

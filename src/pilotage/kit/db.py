@@ -28,6 +28,7 @@ METADATA = sa.MetaData(
     }
 )
 Row = sa.RowMapping
+_LOST_RACES = {"40001", "40P01"}  # Postgres: serialization failure, deadlock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +133,13 @@ class Database:
             async with waiting, self._writer.begin() as conn:
                 tx = self._tx(conn, actor)
                 yield tx
-        except sa.exc.IntegrityError as raced:  # somebody else was first; what they did stands
+        except sa.exc.DBAPIError as raced:
+            if not _is_race(raced):
+                raise
             raise PilotageError(
-                "conflict", "The object was changed or created by somebody else meanwhile."
+                "conflict",
+                "The object was changed or created by somebody else meanwhile.",
+                hint="Try again.",
             ) from raced
         if tx.written:
             for listener in self.on_commit:
@@ -159,6 +164,13 @@ class Database:
 
     def _tx(self, conn: AsyncConnection, actor: Actor) -> Tx:
         return Tx(conn=conn, actor=actor, now_us=self._clock.now_us(), dialect=self.dialect)
+
+
+def _is_race(error: sa.exc.DBAPIError) -> bool:
+    """Say whether somebody else was first; what they did stands, and this write left nothing."""
+    if isinstance(error, sa.exc.IntegrityError):
+        return True
+    return getattr(error.orig, "sqlstate", None) in _LOST_RACES
 
 
 def open_sqlite(path: Path, clock: Clock) -> Database:

@@ -23,10 +23,11 @@ def write_private(path: Path, content: bytes, *, is_durable: bool = True) -> Non
         Path(temporary).unlink(missing_ok=True)
         raise
     if is_durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until what was created or renamed in a folder is on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 _LOG = logging.getLogger("pilotage.worker")
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
 
 
 class Wakeup:
@@ -54,8 +56,15 @@ class Worker:
             if await self._try_step():
                 await asyncio.sleep(0)
                 continue
-            pause = min(30.0, 0.5 * 2 ** (self.failures - 1)) if self.failures else self._interval_s
-            await self._wakeup.wait(pause)
+            await self._wakeup.wait(self.pause_s)
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait now before the next step, unless rung."""
+        if not self.failures:
+            return self._interval_s
+        doublings = min(self.failures, 16) - 1  # the failures of a week make no number of seconds
+        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**doublings)
 
     async def _try_step(self) -> bool:
         try:

@@ -10,6 +10,7 @@ from pilotage.endpoints.types import Deployment, Endpoint
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+_FINEST_PERCENT = Decimal(100) / FULL_WEIGHT
 STEADY_S = 60.0  # a replica that ran this long has not crashed in a loop
 
 
@@ -24,8 +25,7 @@ def compile_split(
     split: dict[str, int] = {}
     for name, percent in percents.items():
         deployment = _match(name, deployments)
-        points = percent * (FULL_WEIGHT // 100)
-        if points < 0 or points != points.to_integral_value():
+        if not 0 <= percent <= 100 or percent != percent.quantize(_FINEST_PERCENT):
             raise PilotageError(
                 "invalid_request",
                 f"{percent} % is no share.",
@@ -33,7 +33,7 @@ def compile_split(
             )
         if deployment.id in split:
             raise PilotageError("invalid_request", f"{name!r} is named twice.")
-        split[deployment.id] = int(points)
+        split[deployment.id] = int(percent * (FULL_WEIGHT // 100))
     total = sum(split.values())
     if total != FULL_WEIGHT:
         shown = Decimal(total) / (FULL_WEIGHT // 100)

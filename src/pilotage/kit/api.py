@@ -4,6 +4,7 @@ A handler takes an :class:`ApiCall` first and then its path, query and body para
 type. It opens the transactions itself, so that no transaction spans a network call.
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pilotage.kit.db import Actor, Tx
 
 Item = TypeVar("Item", bound="View")
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+_PERMISSION = re.compile(r"[a-z]+\.[a-z_]+\.[a-z_]+")
 
 
 class ApiCall(Protocol):
@@ -59,6 +61,10 @@ class Route:
     status: int = 200
     is_global: bool = False
     secrets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _PERMISSION.fullmatch(self.permission):
+            raise ValueError(f"{self.method} {self.path} needs a permission: slice.noun.verb")
 
 
 class Body(BaseModel):

@@ -25,10 +25,14 @@ KEPT_REPLY = sa.Table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptReply:
-    """The reply to the first request of a key."""
+    """The reply to the first request of a key.
+
+    ``body_sha256`` is of the raw body that the request streamed; empty where it streamed none.
+    """
 
     status: int
     body: str
+    body_sha256: str
 
 
 async def claim_key(tx: Tx, key: str, request: bytes) -> KeptReply | None:
@@ -37,7 +41,7 @@ async def claim_key(tx: Tx, key: str, request: bytes) -> KeptReply | None:
     Raises ``idempotency_mismatch`` if the key belongs to another request, ``conflict`` if the same
     request is still being answered.
     """
-    if not 0 < len(key) <= MAX_KEY:
+    if not 0 < len(key) <= MAX_KEY or not key.isprintable():
         raise PilotageError("invalid_request", f"An Idempotency-Key has 1 to {MAX_KEY} letters.")
     await tx.change(tx.delete(KEPT_REPLY).where(KEPT_REPLY.c.at_us < tx.now_us - KEPT_US))
     fingerprint = hashlib.sha256(request).hexdigest()
@@ -48,25 +52,38 @@ async def claim_key(tx: Tx, key: str, request: bytes) -> KeptReply | None:
             KEPT_REPLY, key=key, principal_id=principal, request=fingerprint, at_us=tx.now_us
         )
         return None
-    if row["request"] != fingerprint:
-        raise PilotageError(
-            "idempotency_mismatch", "This Idempotency-Key was used for another request."
-        )
+    asked_first, _, body_sha256 = row["request"].partition(" ")
+    if asked_first != fingerprint:
+        raise _mismatch()
     if row["status"] is None:
         raise PilotageError(
             "conflict", "The first request with this Idempotency-Key has not been answered yet."
         )
-    return KeptReply(status=row["status"], body=row["body"])
+    return KeptReply(status=row["status"], body=row["body"], body_sha256=body_sha256)
 
 
-async def keep_reply(tx: Tx, key: str, status: int, body: str) -> None:
+def check_same(kept: KeptReply, body_sha256: str) -> None:
+    """Raise ``idempotency_mismatch`` if the raw body is not the one that was answered."""
+    if kept.body_sha256 != body_sha256:
+        raise _mismatch()
+
+
+async def keep_reply(tx: Tx, key: str, status: int, body: str, body_sha256: str = "") -> None:
     """Keep the reply to the request that claimed a key."""
-    await tx.change(tx.update(KEPT_REPLY).where(*_is(tx, key)).values(status=status, body=body))
+    request = KEPT_REPLY.c.request + (f" {body_sha256}" if body_sha256 else "")
+    changed = tx.update(KEPT_REPLY).where(*_is(tx, key))
+    await tx.change(changed.values(status=status, body=body, request=request))
 
 
 async def release_key(tx: Tx, key: str) -> None:
     """Give a key back after a request that changed nothing."""
     await tx.change(tx.delete(KEPT_REPLY).where(*_is(tx, key)))
+
+
+def _mismatch() -> PilotageError:
+    return PilotageError(
+        "idempotency_mismatch", "This Idempotency-Key was used for another request."
+    )
 
 
 def _is(tx: Tx, key: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

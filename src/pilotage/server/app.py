@@ -8,16 +8,21 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Route as StarletteRoute
 
 import pilotage
 from pilotage.core.errors import PilotageError
 from pilotage.kit.api import Route
 from pilotage.runtime.installation import Installation
-from pilotage.server.conventions import Edge, make_endpoint
+from pilotage.server.conventions import Edge, make_endpoint, make_route_class
 
 PREFIX = "/api/v1"
 _LOG = logging.getLogger("pilotage.server")
-_STATUS_CODES = {404: "unknown_url", 405: "method_not_allowed", 401: "invalid_credential"}
+_STATUS_CODES = {
+    400: "invalid_json",  # what FastAPI says of a body that it cannot even decode
+    404: "unknown_url",
+    405: "method_not_allowed",
+}
 
 
 class Problem(BaseModel):
@@ -45,10 +50,11 @@ def make_app(installation: Installation) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
+        redirect_slashes=False,
         responses={"default": {"model": Problem, "description": "Any error"}},
     )
     for route in installation.routes:
-        app.add_api_route(
+        app.router.add_api_route(
             PREFIX + route.path,
             make_endpoint(edge, route),
             methods=[route.method],
@@ -58,6 +64,7 @@ def make_app(installation: Installation) -> FastAPI:
             openapi_extra={"x-pilotage-permission": route.permission},
             operation_id=f"{route.method.lower()}_{route.handler.__name__}",
             tags=[route.permission.partition(".")[0]],
+            route_class_override=make_route_class(edge, route),
         )
     app.add_api_route("/healthz", _answer_health, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(PilotageError, _answer_expected)
@@ -92,17 +99,26 @@ async def _answer_invalid(_: Request, error: Exception) -> Response:
         return _render(
             PilotageError("invalid_json", f"The body is not valid JSON: {first['ctx']['error']}.")
         )
-    param = ".".join(str(part) for part in first["loc"][1:])
-    return _render(
-        PilotageError("invalid_request", f"{param}: {first['msg']}.", param=param or None)
-    )
+    place = [str(part) for part in first["loc"]]
+    param = ".".join(place[1:] or place).encode("utf-8", "backslashreplace").decode()
+    return _render(PilotageError("invalid_request", f"{param}: {first['msg']}.", param=param))
 
 
-async def _answer_http(_: Request, error: Exception) -> Response:
+async def _answer_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return _render(
-        PilotageError(_STATUS_CODES.get(error.status_code, "invalid_request"), str(error.detail))
+    code = _STATUS_CODES.get(error.status_code, "invalid_request")
+    response = _render(PilotageError(code, str(error.detail)))
+    if error.status_code == 405:
+        response.headers["allow"] = ", ".join(_list_methods(request))
+    return response
+
+
+def _list_methods(request: Request) -> list[str]:
+    path = request.url.path
+    routes = [route for route in request.app.routes if isinstance(route, StarletteRoute)]
+    return sorted(
+        {m for route in routes if route.path_regex.match(path) for m in route.methods or ()}
     )
 
 

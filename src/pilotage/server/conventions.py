@@ -1,28 +1,37 @@
 """The conventions of ``/api/v1``, given to every route in one place.
 
-Bearer credential and permission; the project from ``?project=``; ``Idempotency-Key`` on POST, ETag
-and ``If-Match`` on PUT and PATCH; a reply to a change waits until gateways serve it (at most 2 s,
-then 202 and the name of the slot that is behind).
+Bearer credential and permission, before anything of the request is read; the project from
+``?project=``; ``Idempotency-Key`` on POST, ETag and ``If-Match`` on PUT and PATCH; pages of 1 to
+500 items; a reply to a change waits until gateways serve it (at most 2 s, then 202 and the name of
+the slot that is behind).
 """
 
+import hashlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
-from pilotage.kit.api import RevisedView, Route
+from pilotage.kit.api import Body, RevisedView, Route
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
-from pilotage.kit.idempotency import KeptReply, claim_key, keep_reply, release_key
+from pilotage.kit.idempotency import KeptReply, check_same, claim_key, keep_reply, release_key
 
 Visibility = Callable[[int], Awaitable[list[str]]]
 BEHIND = "pilotage-behind"
+MAX_JSON_BYTES = 1 << 20
+MAX_PAGE = 500
+_ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?', re.ASCII)
+_WHOLE_NUMBER = Query(ge=0, le=2**63 - 1)
+_EVERYWHERE = {"limit": Query(ge=1, le=MAX_PAGE), "after": _WHOLE_NUMBER}  # numbers of these names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +57,7 @@ class AuthorisedCall:
         self.actor = actor
         self.expected_rev = expected_rev
         self.last_seq = 0
+        self._read: hashlib._Hash | None = None
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
@@ -62,16 +72,43 @@ class AuthorisedCall:
             yield tx
         self.last_seq = max([self.last_seq, *tx.written])
 
-    def body(self) -> AsyncIterator[bytes]:
-        """Stream the raw body."""
-        return self._request.stream()
+    async def body(self) -> AsyncIterator[bytes]:
+        """Stream the raw body; what was read of it is what an ``Idempotency-Key`` stands for."""
+        if self._read is None:
+            self._read = hashlib.sha256()
+        async for part in self._request.stream():
+            self._read.update(part)
+            yield part
+
+    @property
+    def body_sha256(self) -> str:
+        """The hex SHA-256 of the raw body as far as it was read; empty if nobody asked for it."""
+        return "" if self._read is None else self._read.hexdigest()
+
+
+def make_route_class(edge: Edge, route: Route) -> type[APIRoute]:
+    """Return the class of a route that admits a request before it reads its body."""
+    has_json = any(_is_body(parameter) for parameter in _list_own(route))
+
+    class AuthorisedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            answer = super().get_route_handler()
+
+            async def admit(request: Request) -> Response:
+                request.state.call = await _authorise(edge, route, request)
+                return await answer(await _read_json(request) if has_json else request)
+
+            return admit
+
+    return AuthorisedRoute
 
 
 def make_endpoint(edge: Edge, route: Route) -> Callable[..., Awaitable[Response]]:
     """Return the FastAPI endpoint of a route: its handler within the conventions."""
 
-    async def endpoint(request: Request, project: str = "", **arguments: Any) -> Response:  # noqa: ANN401
-        call = await _authorise(edge, route, request, project)
+    async def endpoint(request: Request, project: str = "", **arguments: Any) -> Response:  # noqa: ANN401, ARG001 - the project is in the call
+        call: AuthorisedCall = request.state.call
+        _check_text(arguments, "")
         key = request.headers.get("idempotency-key") if route.method == "POST" else None
         if key is None:
             return await _respond(edge, route, call, arguments)
@@ -81,17 +118,24 @@ def make_endpoint(edge: Edge, route: Route) -> Callable[..., Awaitable[Response]
     return endpoint
 
 
-async def _authorise(edge: Edge, route: Route, request: Request, project: str) -> AuthorisedCall:
+async def _authorise(edge: Edge, route: Route, request: Request) -> AuthorisedCall:
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     async with edge.db.read(SYSTEM) as tx:
         principal = await edge.identity.authenticate(
             tx, credential.strip() if scheme.lower() == "bearer" else ""
         )
         edge.identity.authorise(principal, route.permission)
+        project = request.query_params.get("project", "default")
+        _check_text(project, "project")
         project_id = None if route.is_global else (await edge.identity.get_project(tx, project)).id
-    reason = request.headers.get("x-pilotage-reason", "")[:500]
-    actor = Actor(principal_id=principal.id, project_id=project_id, reason=reason)
+    actor = Actor(principal_id=principal.id, project_id=project_id, reason=_read_reason(request))
     return AuthorisedCall(edge, request, actor, _read_if_match(route, request))
+
+
+def _read_reason(request: Request) -> str:
+    """Return why something is done; the header is UTF-8, which HTTP itself takes for Latin-1."""
+    sent = request.headers.get("x-pilotage-reason", "")
+    return sent.encode("latin-1").decode("utf-8", "replace")[:500]
 
 
 def _read_if_match(route: Route, request: Request) -> int | None:
@@ -106,10 +150,40 @@ def _read_if_match(route: Route, request: Request) -> int | None:
         )
     if wanted == "*":
         return None
-    text = wanted.removeprefix("W/").strip('"')
-    if not text.isdigit():
-        raise PilotageError("precondition_failed", f"{wanted} is no ETag of this API.")
-    return int(text)
+    tag = _ETAG.fullmatch(wanted)
+    if tag is None:
+        raise PilotageError("precondition_failed", f"{wanted[:80]!r} is no ETag of this API.")
+    return int(tag[1])
+
+
+async def _read_json(request: Request) -> Request:
+    """Read a body that is not longer than JSON may be."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_JSON_BYTES:
+            raise PilotageError(
+                "request_too_large", f"A JSON body may have {MAX_JSON_BYTES} bytes at most."
+            )
+        parts.append(part)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+    return Request(request.scope, receive)
+
+
+def _check_text(value: object, place: str) -> None:
+    """Raise ``invalid_request`` for a NUL letter: Postgres stores none, and nobody means one."""
+    if isinstance(value, str) and "\x00" in value:
+        raise PilotageError("invalid_request", f"{place} has a NUL letter.", param=place)
+    if isinstance(value, BaseModel):
+        value = dict(value)
+        place = ""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_text(name, place or "a name")
+            _check_text(item, f"{place}.{name}".strip("."))
 
 
 async def _respond(
@@ -136,7 +210,7 @@ async def _respond_once(
     async with edge.db.write(call.actor) as tx:
         kept = await claim_key(tx, key, asked)
     if kept is not None:
-        return _replay(kept)
+        return await _replay(route, call, kept)
     try:
         response = await _respond(edge, route, call, arguments)
     except BaseException:
@@ -144,15 +218,23 @@ async def _respond_once(
             async with edge.db.write(call.actor) as tx:
                 await release_key(tx, key)
         raise
+    body = _without(bytes(response.body), route.secrets)
     async with edge.db.write(call.actor) as tx:
-        await keep_reply(
-            tx, key, response.status_code, _without(bytes(response.body), route.secrets)
-        )
+        await keep_reply(tx, key, response.status_code, body, call.body_sha256)
     return response
 
 
-def _replay(kept: KeptReply) -> Response:
-    return Response(kept.body, kept.status, {"idempotent-replayed": "true"}, "application/json")
+async def _replay(route: Route, call: AuthorisedCall, kept: KeptReply) -> Response:
+    if kept.body_sha256:
+        async for _ in call.body():
+            pass
+        check_same(kept, call.body_sha256)
+    headers = {"idempotent-replayed": "true"}
+    shown = inspect.signature(route.handler, eval_str=True).return_annotation
+    if isinstance(shown, type) and issubclass(shown, RevisedView):
+        headers["etag"] = f'"{msgspec.json.decode(kept.body)["rev"]}"'
+    media_type = "application/json" if kept.body else None
+    return Response(kept.body, kept.status, headers, media_type)
 
 
 def _without(body: bytes, secrets: tuple[str, ...]) -> str:
@@ -170,9 +252,25 @@ def _plain(arguments: dict[str, Any]) -> str:
     return msgspec.json.encode(plain, order="deterministic").decode()
 
 
+def _list_own(route: Route) -> list[inspect.Parameter]:
+    """Return the parameters of a route's handler behind the call."""
+    return list(inspect.signature(route.handler, eval_str=True).parameters.values())[1:]
+
+
+def _is_body(parameter: inspect.Parameter) -> bool:
+    return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Body)
+
+
+def _bound(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Keep the numbers by which every list pages within what every database can count."""
+    bound = _EVERYWHERE.get(parameter.name)
+    if bound is None or parameter.annotation not in (int, int | None):
+        return parameter
+    return parameter.replace(annotation=Annotated[parameter.annotation, bound])
+
+
 def _describe(endpoint: Callable[..., Awaitable[Response]], route: Route) -> None:
     """Give an endpoint the handler's parameters, name and text, for FastAPI to read."""
-    own = list(inspect.signature(route.handler, eval_str=True).parameters.values())[1:]
     request = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
     scope = inspect.Parameter(
         "project",
@@ -181,6 +279,7 @@ def _describe(endpoint: Callable[..., Awaitable[Response]], route: Route) -> Non
         annotation=str,
     )
     parameters = [request, *([] if route.is_global else [scope])]
+    own = [_bound(parameter) for parameter in _list_own(route)]
     parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     endpoint.__name__ = route.handler.__name__

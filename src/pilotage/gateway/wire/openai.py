@@ -154,6 +154,7 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder().encode
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
+_COUNTS = (*_LIMITS, "n", "n_cmpl")
 _NULL = msgspec.Raw(b"null")
 _MISSING = "Object missing required field `"
 
@@ -168,7 +169,7 @@ def decode_request(body: bytes) -> ChatRequest:
         raise PilotageError("invalid_json", f"The body is not valid JSON: {broken}.") from None
     if not request.messages:
         raise PilotageError("invalid_request", "'messages' is empty.", param="messages")
-    for name in (*_LIMITS, "n", "n_cmpl"):
+    for name in _COUNTS:
         value = getattr(request, name)
         if isinstance(value, int) and value < 1:
             raise PilotageError("invalid_request", f"{name!r} must be 1 or more.", param=name)

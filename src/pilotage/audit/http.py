@@ -41,17 +41,24 @@ class AuditReportView(View):
 def audit_routes(service: AuditService) -> list[Route]:
     """List the routes of the audit log."""
 
-    async def list_entries(
+    async def list_entries(  # noqa: PLR0917 - the server passes them by name
         call: ApiCall,
         event: str = "",
         object_id: str | None = None,
         actor: str | None = None,
         limit: int = 50,
         after: int = 0,
+        newest: bool = False,  # noqa: FBT001, FBT002
     ) -> Page[AuditEntryView]:
-        """List entries in order; ``event`` is the beginning of an event's name."""
+        """List entries in order; ``event`` is the beginning of an event's name.
+
+        ``newest`` asks for the last ones instead of the first: a single page.
+        """
+        wanted = limit if newest else limit + 1
         async with call.read() as tx:
-            found = await service.list_entries(tx, after, limit + 1, event, object_id, actor)
+            found = await service.list_entries(
+                tx, after, wanted, event, object_id, actor, is_newest=newest
+            )
             return make_page(found, limit, _show, "position")
 
     async def verify(call: ApiCall) -> AuditReportView:

@@ -78,9 +78,13 @@ class AuditService:
         event_prefix: str = "",
         object_id: str | None = None,
         actor: str | None = None,
+        *,
+        is_newest: bool = False,
     ) -> Sequence[AuditEntry]:
-        """Return entries behind a position, in order."""
-        return await store.list_entries(tx, after, limit, event_prefix, object_id, actor)
+        """Return the first entries behind a position, or the newest of them, in order."""
+        return await store.list_entries(
+            tx, after, limit, event_prefix, object_id, actor, is_newest=is_newest
+        )
 
 
 def _compare(entry: AuditEntry | None, revision: Revision | None, last: AuditEntry | None) -> str:

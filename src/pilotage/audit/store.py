@@ -64,8 +64,10 @@ async def list_entries(
     event_prefix: str = "",
     object_id: str | None = None,
     actor: str | None = None,
+    *,
+    is_newest: bool = False,
 ) -> Sequence[AuditEntry]:
-    """Return entries behind a position, in order."""
+    """Return the first entries behind a position, or the newest of them, in order."""
     statement = tx.select(AUDIT_ENTRY).where(AUDIT_ENTRY.c.position > after)
     if event_prefix:
         statement = statement.where(AUDIT_ENTRY.c.event.startswith(event_prefix, autoescape=True))
@@ -73,8 +75,9 @@ async def list_entries(
         statement = statement.where(AUDIT_ENTRY.c.object_id == object_id)
     if actor is not None:
         statement = statement.where(AUDIT_ENTRY.c.actor == actor)
-    rows = await tx.all(statement.order_by(AUDIT_ENTRY.c.position).limit(limit))
-    return [_entry(row) for row in rows]
+    place = AUDIT_ENTRY.c.position
+    rows = await tx.all(statement.order_by(place.desc() if is_newest else place).limit(limit))
+    return [_entry(row) for row in (reversed(rows) if is_newest else rows)]
 
 
 def _entry(row: Row) -> AuditEntry:

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
+from pydantic import Field
+
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import Deployment, Endpoint, ReplicaState, ReplicaStatus
-from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
+from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
 from pilotage.kit.operations import Operations, Progress
 from pilotage.kit.operations_http import OperationView
 
@@ -21,7 +23,14 @@ class EndpointBody(Body):
 
     name: str
     description: str = ""
-    max_output_tokens: int = 0
+    max_output_tokens: int = Field(0, le=2**31 - 1)
+
+
+class EndpointChange(Body):
+    """What an endpoint shall say of itself and allow; both are replaced."""
+
+    description: str = ""
+    max_output_tokens: int = Field(0, le=2**31 - 1)
 
 
 class DeployBody(Body):
@@ -51,6 +60,7 @@ class DeploymentView(RevisedView):
 class EndpointView(RevisedView):
     """An endpoint with its deployments."""
 
+    project_id: str
     name: str
     description: str
     max_output_tokens: int
@@ -58,11 +68,9 @@ class EndpointView(RevisedView):
     created_at: datetime
 
 
-class SplitView(View):
+class SplitView(RevisedView):
     """The split of an endpoint after a change."""
 
-    id: str
-    rev: int
     split: dict[str, float]
 
 
@@ -153,6 +161,15 @@ def _object_routes(service: EndpointService) -> list[Route]:
             found = await service.get_endpoint(tx, endpoint)
             return _show(found, await service.list_deployments(tx, found), service.list_statuses())
 
+    async def change_endpoint(call: ApiCall, endpoint: str, body: EndpointChange) -> EndpointView:
+        """Change an endpoint's description and limit."""
+        async with call.write() as tx:
+            changed = await service.change_endpoint(
+                tx, endpoint, body.description, body.max_output_tokens, call.expected_rev
+            )
+            deployments = await service.list_deployments(tx, changed)
+        return _show(changed, deployments, service.list_statuses())
+
     async def delete_endpoint(call: ApiCall, endpoint: str, force: bool = False) -> None:  # noqa: FBT001, FBT002
         """Delete an endpoint."""
         async with call.write() as tx:
@@ -173,6 +190,9 @@ def _object_routes(service: EndpointService) -> list[Route]:
             handler=list_endpoints,
         ),
         Route(method="GET", path=ONE, permission="endpoints.endpoint.read", handler=get_endpoint),
+        Route(
+            method="PUT", path=ONE, permission="endpoints.endpoint.change", handler=change_endpoint
+        ),
         Route(
             method="DELETE",
             path=ONE,

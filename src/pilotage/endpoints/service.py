@@ -48,12 +48,7 @@ class EndpointService:
             raise PilotageError(
                 "already_exists", f"There is an endpoint {name!r} already.", param="name"
             )
-        if max_output_tokens < 0:
-            raise PilotageError(
-                "invalid_request",
-                "max_output_tokens cannot be negative.",
-                param="max_output_tokens",
-            )
+        _check_limit(max_output_tokens)
         endpoint = Endpoint(
             id=self._clock.new_id("end"),
             rev=1,
@@ -80,6 +75,31 @@ class EndpointService:
                 hint="List them: pilotage endpoints list",
             )
         return endpoint
+
+    async def change_endpoint(
+        self,
+        tx: Tx,
+        name_or_id: str,
+        description: str,
+        max_output_tokens: int,
+        expected_rev: int | None = None,
+    ) -> Endpoint:
+        """Change what an endpoint says of itself and what it allows; its traffic stays as it is."""
+        endpoint = await self.get_endpoint(tx, name_or_id)
+        _check_rev(endpoint, expected_rev)
+        _check_limit(max_output_tokens)
+        after = {"description": description, "max_output_tokens": max_output_tokens}
+        before = {name: getattr(endpoint, name) for name in after}
+        if after == before:
+            return endpoint
+        if not await store.change_endpoint(tx, endpoint, **after):
+            raise PilotageError(
+                "precondition_failed", f"{endpoint.name!r} has changed meanwhile. Read it again."
+            )
+        await append_revision(
+            tx, "endpoints.endpoint.changed", endpoint.id, endpoint.rev + 1, after, before
+        )
+        return await self.get_endpoint(tx, endpoint.id)
 
     async def list_endpoints(
         self, tx: Tx, after: str = "", limit: int = EVERYTHING
@@ -223,6 +243,13 @@ class EndpointService:
             {"split": endpoint.split},
         )
         return await self.get_endpoint(tx, endpoint.id)
+
+
+def _check_limit(max_output_tokens: int) -> None:
+    if max_output_tokens < 0:
+        raise PilotageError(
+            "invalid_request", "max_output_tokens cannot be negative.", param="max_output_tokens"
+        )
 
 
 def _check_rev(endpoint: Endpoint, expected_rev: int | None) -> None:

@@ -9,7 +9,7 @@ from pilotage.finops.service import END_OF_TIME_US, FinopsService
 from pilotage.finops.types import EntryKind, GroupBy
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import ApiCall, Body, Page, Route, View, make_page
-from pilotage.kit.clock import parse_rfc3339
+from pilotage.kit.clock import parse_time
 from pilotage.kit.db import Tx
 
 
@@ -103,12 +103,10 @@ class TrafficView(_CostView):
 
 def finops_routes(service: FinopsService, identity: IdentityService) -> list[Route]:
     """List the routes of finops."""
+    return [*_price_routes(service), *_ledger_routes(service, identity)]
 
-    async def find_tenant_id(tx: Tx, tenant: str | None) -> str | None:
-        if tenant is None or tenant.startswith("ten_"):  # the ledger keeps deleted tenants' ids
-            return tenant
-        return (await identity.get_tenant(tx, tenant)).id
 
+def _price_routes(service: FinopsService) -> list[Route]:
     async def set_price(call: ApiCall, body: PriceBody) -> PriceView:
         """Set a price from a time on; earlier prices stay, and so do the costs made at them."""
         valid_from_us = None if body.valid_from is None else _time(body.valid_from, "valid_from")
@@ -127,12 +125,35 @@ def finops_routes(service: FinopsService, identity: IdentityService) -> list[Rou
         return PriceView.of(price)
 
     async def list_prices(
-        call: ApiCall, subject: str | None = None, limit: int = 50, after: str = ""
+        call: ApiCall,
+        subject: str | None = None,
+        current: bool = False,  # noqa: FBT001, FBT002 - the server passes it by name
+        limit: int = 50,
+        after: str = "",
     ) -> Page[PriceView]:
-        """List prices in the order in which they were set."""
+        """List prices in the order in which they were set; ``current`` only those in force now."""
+        listed = service.list_current_prices if current else service.list_prices
         async with call.read() as tx:
-            found = await service.list_prices(tx, subject, after, limit + 1)
+            found = await listed(tx, subject, after, limit + 1)
             return make_page(found, limit, PriceView.of, "id")
+
+    return [
+        Route(
+            method="POST",
+            path="/prices",
+            permission="finops.prices.set",
+            handler=set_price,
+            status=201,
+        ),
+        Route(method="GET", path="/prices", permission="finops.prices.read", handler=list_prices),
+    ]
+
+
+def _ledger_routes(service: FinopsService, identity: IdentityService) -> list[Route]:
+    async def find_tenant_id(tx: Tx, tenant: str | None) -> str | None:
+        if tenant is None or tenant.startswith("ten_"):  # the ledger keeps deleted tenants' ids
+            return tenant
+        return (await identity.get_tenant(tx, tenant)).id
 
     async def usage(  # noqa: PLR0917 - the server passes them by name
         call: ApiCall,
@@ -168,14 +189,6 @@ def finops_routes(service: FinopsService, identity: IdentityService) -> list[Rou
             return make_page(found, limit, TrafficView.of, "seq")
 
     return [
-        Route(
-            method="POST",
-            path="/prices",
-            permission="finops.prices.set",
-            handler=set_price,
-            status=201,
-        ),
-        Route(method="GET", path="/prices", permission="finops.prices.read", handler=list_prices),
         Route(method="GET", path="/usage", permission="finops.usage.read", handler=usage),
         Route(
             method="GET", path="/traffic", permission="finops.traffic.read", handler=list_traffic
@@ -201,10 +214,9 @@ def _groups(text: str) -> list[GroupBy]:
 
 
 def _time(text: str, param: str) -> int:
-    is_date = len(text) == len("2026-01-31") and text.count("-") == 2
     try:
-        return parse_rfc3339(f"{text}T00:00:00Z" if is_date else text)
-    except (ValueError, OverflowError):
+        return parse_time(text)
+    except ValueError:
         raise PilotageError(
             "invalid_request",
             f"{param}: {text[:40]!r} is not a time.",

@@ -113,6 +113,17 @@ class FinopsService:
         """Return prices, past and future ones too, in the order in which they were set."""
         return await store.list_prices(tx, subject, after, limit)
 
+    async def list_current_prices(
+        self, tx: Tx, subject: str | None = None, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[Price]:
+        """Return the price in force now of every subject that has one, in the same order."""
+        by_subject: dict[tuple[str, str], list[Price]] = {}
+        for price in await store.list_prices(tx, subject, "", FOREVER_PAGE):
+            by_subject.setdefault((price.project_id, price.subject), []).append(price)
+        current = [pick_price(prices, tx.now_us) for prices in by_subject.values()]
+        found = [price for price in current if price is not None and price.id > after]
+        return sorted(found, key=lambda price: price.id)[:limit]
+
     async def find_next_price_change(self, tx: Tx, after_us: int) -> int | None:
         """Return when the next price becomes valid, so that a new Snapshot can be made then."""
         return await store.find_next_valid_from(tx, after_us)
@@ -197,7 +208,7 @@ def _parse_key(text: str, length: int) -> list[str]:
         key = msgspec.json.decode(text, type=list[str])
     except msgspec.DecodeError:
         key = []
-    if not key or len(key) != length:
+    if not key or len(key) != length or "\x00" in "".join(key):
         raise PilotageError(
             "invalid_request",
             "That is not where a page of usage can continue.",

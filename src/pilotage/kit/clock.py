@@ -98,3 +98,15 @@ def parse_rfc3339(text: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"a time needs an offset, for example {text}Z")
     return round(moment.timestamp() * 1e6)
+
+
+def parse_time(text: str) -> int:
+    """Return the microseconds UTC of an RFC 3339 time or of the beginning of a date in UTC.
+
+    Raise ValueError for anything else.
+    """
+    is_date = len(text) == len("2026-01-31") and text.count("-") == 2
+    try:
+        return parse_rfc3339(f"{text}T00:00:00Z" if is_date else text)
+    except OverflowError as beyond:
+        raise ValueError(f"beyond the calendar: {text!r}") from beyond

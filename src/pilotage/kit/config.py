@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import yaml
@@ -154,6 +155,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.data_dir).expanduser().absolute()
 
 
+class LoadedSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings, where each that is not a default comes from, and the file that was read."""
+
+    settings: Settings
+    origins: dict[str, str]
+    file: Path | None
+
+
 class SettingDoc(msgspec.Struct, frozen=True, kw_only=True):
     """One documented setting: its dotted name, its variable, its default and its meaning."""
 
@@ -172,6 +181,13 @@ def load_settings(
     ``config_file`` defaults to ``PILOTAGE_CONFIG`` or, if it exists, ``pilotage.yaml`` here.
     Raises ``invalid_config``, one line that names the file or variable, the setting and the fix.
     """
+    return read_settings(config_file, environ).settings
+
+
+def read_settings(
+    config_file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> LoadedSettings:
+    """Do as :func:`load_settings` and say as well where each setting comes from."""
     variables = os.environ if environ is None else environ
     chosen = config_file or (
         Path(variables["PILOTAGE_CONFIG"]) if "PILOTAGE_CONFIG" in variables else None
@@ -187,8 +203,10 @@ def load_settings(
         settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as wrong:
         raise _explain(wrong, origin, str(path)) from None
-    _check_values(settings)
-    return settings
+    _check_values(settings, origin)
+    return LoadedSettings(
+        settings=settings, origins=origin, file=path if chosen or path.exists() else None
+    )
 
 
 def list_settings() -> list[SettingDoc]:
@@ -207,6 +225,14 @@ def list_settings() -> list[SettingDoc]:
             )
         )
     return documented
+
+
+def get_value(settings: Settings, name: str) -> str:
+    """Return the value of a setting by its dotted name, as text."""
+    node: Any = settings
+    for part in name.split("."):
+        node = getattr(node, part)
+    return str(node)
 
 
 def resolve_secret(reference: str, environ: Mapping[str, str] | None = None) -> str:
@@ -246,16 +272,19 @@ def child_environment(**extra: str) -> dict[str, str]:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as failed:
         raise PilotageError(
             "invalid_config", f"{path} cannot be read: {failed.strerror}."
         ) from None
+    except UnicodeDecodeError:
+        raise PilotageError("invalid_config", f"{path} is not UTF-8 text.") from None
     except yaml.YAMLError as wrong:
         mark = getattr(wrong, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(wrong, "problem", None) or getattr(wrong, "reason", "")
         raise PilotageError(
-            "invalid_config", f"{path} is not valid YAML{where}: {getattr(wrong, 'problem', '')}."
+            "invalid_config", f"{path} is not valid YAML{where}: {problem}."
         ) from None
     if content is None:
         return {}
@@ -263,7 +292,12 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise PilotageError(
             "invalid_config", f"{path} must hold settings such as 'gateway: {{port: 8080}}'."
         )
-    return content
+    sections = {name.partition(".")[0] for name, _ in _walk(Settings) if "." in name}
+    return {  # a section of comments alone is no mistake
+        name: value
+        for name, value in content.items()
+        if name not in sections or value not in (None, {})
+    }
 
 
 def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
@@ -285,6 +319,14 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
 def _check_names(tree: dict[str, Any], source: str) -> None:
     known = {name for name, _ in _walk(Settings)}
     sections = {name.partition(".")[0] for name in known}
+    for name in map(str, tree):
+        if name in known and "." in name:
+            section, _, setting = name.partition(".")
+            raise PilotageError(
+                "invalid_config",
+                f"{source}: {name} is written in one line.",
+                hint=f"Write '{section}:' and below it, indented, '{setting}: ...'.",
+            )
     for name in _leaf_names(tree):
         if name not in known and not (name in sections and not isinstance(_get(tree, name), dict)):
             raise PilotageError(
@@ -292,26 +334,35 @@ def _check_names(tree: dict[str, Any], source: str) -> None:
             )
 
 
-def _check_values(settings: Settings) -> None:
-    database = settings.database
-    if database.url != "sqlite" and not database.url.startswith("postgresql://"):
-        raise PilotageError(
-            "invalid_config",
-            "database.url must be 'sqlite' or start with postgresql://.",
-            hint="For example postgresql://pilotage@127.0.0.1:5432/pilotage.",
-        )
-    if re.search(r"//[^/@]*:[^/@]*@", database.url):
-        raise PilotageError(
-            "invalid_config",
-            "database.url holds a password.",
-            hint="Take it out and set database.password to env:NAME or file:PATH.",
-        )
-    if database.password and not database.password.startswith(("env:", "file:")):
-        raise PilotageError(
-            "invalid_config",
-            "database.password must be a reference.",
-            hint="Write env:NAME or file:PATH.",
-        )
+def _check_values(settings: Settings, origin: dict[str, str]) -> None:
+    for name in ("url", "password"):
+        problem, hint = _find_flaw(name, getattr(settings.database, name))
+        if problem:
+            full = f"database.{name}"
+            raise PilotageError("invalid_config", f"{origin[full]}: {full} {problem}.", hint=hint)
+
+
+def _find_flaw(name: str, value: str) -> tuple[str, str]:
+    """Say what is wrong with a database setting, without showing it, and how to mend it."""
+    if name == "password":
+        is_fine = not value or value.startswith(("env:", "file:"))
+        return ("", "") if is_fine else ("must be a reference", "Write env:NAME or file:PATH.")
+    if value == "sqlite":
+        return "", ""
+    try:
+        parts = urlsplit(value)
+        has_password = parts.password is not None or "password" in parse_qs(parts.query)
+        is_address = parts.scheme == "postgresql" and parts.port != 0
+    except ValueError:
+        has_password = is_address = False
+    if has_password:
+        return "holds a password", "Take it out and set database.password to env:NAME or file:PATH."
+    if is_address:
+        return "", ""
+    return (
+        "must be 'sqlite' or postgresql://USER@HOST:PORT/NAME",
+        "For example postgresql://pilotage@127.0.0.1:5432/pilotage.",
+    )
 
 
 def _explain(wrong: msgspec.ValidationError, origin: dict[str, str], source: str) -> PilotageError:
@@ -340,7 +391,7 @@ def _suggest(name: str, known: Mapping[str, str] | set[str]) -> str:
 def _guess(text: str, name: str) -> object:
     field = dict(_walk(Settings))[name]
     is_number = _type_name(msgspec.inspect.type_info(field.type)) == "integer"
-    return int(text) if is_number and re.fullmatch(r"-?\d+", text) else text
+    return int(text) if is_number and re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
 def _walk(

@@ -3,12 +3,16 @@
 import fcntl
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from pilotage.core.errors import PilotageError
+
+LOOKS = 20
+LOOK_S = 0.005
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +72,7 @@ class DataFolder:
         Raise ``conflict``, naming the holder, if it is taken.
         """
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(descriptor):
             os.close(descriptor)
             holder = self._read_info()
             by = f"process {holder.pid}" if holder else "another process"
@@ -78,22 +80,36 @@ class DataFolder:
                 "conflict",
                 f"The data folder {self.path} is in use by {by}.",
                 hint="Stop it first, or set PILOTAGE_DATA_DIR to another folder.",
-            ) from None
+            )
+        os.ftruncate(descriptor, 0)  # nobody shall take the last holder for this one
         lock = FolderLock(descriptor)
         lock.write(info)
         return lock
 
     def find_server(self) -> ServerInfo | None:
         """Return who serves this folder now, or None."""
+        holder = self.find_holder()
+        return holder if holder and holder.control_url else None
+
+    def find_holder(self) -> ServerInfo | None:
+        """Return who holds this folder now, server or not, or None.
+
+        Raise ``invalid_config`` if that cannot be read.
+        """
         try:
             descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        except OSError as failed:
+            raise PilotageError(
+                "invalid_config",
+                f"{self._lock} cannot be read: {failed.strerror}.",
+                hint="Set PILOTAGE_DATA_DIR to a folder you own.",
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            info = self._read_info()
-            return info if info and info.control_url else None
+            return self._read_info() or ServerInfo(pid=0, started_at_us=0)
         finally:
             os.close(descriptor)
         return None
@@ -103,6 +119,18 @@ class DataFolder:
             return msgspec.json.decode(self._lock.read_bytes(), type=ServerInfo)
         except (OSError, msgspec.DecodeError):
             return None
+
+
+def _take(descriptor: int) -> bool:
+    """Take the lock; try again for a moment, for whoever looks holds it as long as a look takes."""
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOOK_S)
+        else:
+            return True
+    return False
 
 
 class FolderLock:

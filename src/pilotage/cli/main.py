@@ -1,35 +1,54 @@
 """``pilotage``: every command, and the one place where errors become exit codes."""
 
 import sys
-
-import typer
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import pilotage
-from pilotage.cli import init, session, up
-from pilotage.core.errors import PilotageError
 
-app = typer.Typer(
-    name="pilotage",
-    help="One gateway for every model call, one release path for every model change.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-app.command()(up.up)
-app.command()(init.init)
+USAGE_ERROR = 2
+INTERRUPTED = 130
 
 
-@app.command()
-def version() -> None:
-    """Show the version."""
-    sys.stdout.write(f"{pilotage.__version__}\n")
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; errors end with one clear line, Ctrl-C with code 130."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["version"]:  # asked by scripts, often: without loading what parses commands
+        sys.stdout.write(f"{pilotage.__version__}\n")
+        sys.exit()
+    sys.exit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    from pilotage.cli.app import make_app
+    from pilotage.cli.session import explain
+    from pilotage.core.errors import PilotageError
+
     try:
-        app()
+        code: object = make_app()(words, prog_name="pilotage", standalone_mode=False)
     except PilotageError as failed:
-        sys.exit(session.explain(failed))
+        return explain(failed)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return INTERRUPTED
+    except Exception as broken:
+        message = getattr(broken, "format_message", None)
+        if message is None:
+            raise
+        return _explain_usage(broken, message())
+    return code if isinstance(code, int) else 0
+
+
+def _explain_usage(wrong: Any, message: str) -> int:  # noqa: ANN401 - Typer keeps its type private
+    """Write what is wrong with the command as one line, and where to read about it."""
+    from pilotage.cli.session import explain
+    from pilotage.core.errors import PilotageError
+
+    context = getattr(wrong, "ctx", None)
+    path = context.command_path if context else "pilotage"
+    line = " ".join(message.split())
+    explain(PilotageError("invalid_request", line, hint=f"See: {path} --help"))
+    return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,10 +13,11 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings, load_settings
 from pilotage.kit.data_folder import DataFolder
-from pilotage.kit.telemetry import start_logging
 from pilotage.runtime.credentials import read_credentials
-from pilotage.runtime.supervisor import Supervisor
 from pilotage.sdk.control import ControlClient, open_control
+
+if TYPE_CHECKING:  # imported when it starts: it brings cryptography and the engines along
+    from pilotage.runtime.supervisor import Supervisor
 
 
 def up(
@@ -32,12 +33,16 @@ def up(
 
     [bold]Examples[/bold]: pilotage up    |    PILOTAGE_GATEWAY_PORT=9000 pilotage up --bare
     """
+    from pilotage.kit.telemetry import start_logging
+
     settings = load_settings()
     start_logging("warning" if settings.log.level == "info" else settings.log.level)
     asyncio.run(_run(settings, None if bare else model))
 
 
 async def _run(settings: Settings, model: str | None) -> None:
+    from pilotage.runtime.supervisor import Supervisor
+
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -64,7 +69,7 @@ async def _run(settings: Settings, model: str | None) -> None:
 
 
 async def _prepare(
-    settings: Settings, folder: DataFolder, supervisor: Supervisor, model: str | None
+    settings: Settings, folder: DataFolder, supervisor: "Supervisor", model: str | None
 ) -> None:
     async with open_control(settings) as control:
         name = await _choose_model(control, model)
@@ -96,7 +101,9 @@ async def _wait_ready(control: ControlClient, name: str | None) -> None:
         await asyncio.sleep(0.05)
 
 
-def _print_next(supervisor: Supervisor, api_key: str, folder: DataFolder, name: str | None) -> None:
+def _print_next(
+    supervisor: "Supervisor", api_key: str, folder: DataFolder, name: str | None
+) -> None:
     url = f"{supervisor.gateway_url}/v1"
     OUT.print(f"\nGateway   {url}", markup=False)
     OUT.print(f"Control   {supervisor.control_url}/api/v1", markup=False)

@@ -5,32 +5,44 @@ takes the folder's lock and runs the control plane in this process for as long a
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
-
-import httpx
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from pilotage.core.errors import CATALOGUE, PilotageError
 from pilotage.kit.config import Settings
-from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.data_folder import DataFolder, ServerInfo
 from pilotage.runtime.credentials import read_credentials
+
+if TYPE_CHECKING:  # imported when a client is opened: a command that opens none starts faster
+    import httpx
 
 TIMEOUT_S = 30.0
 POLL_S = 0.1
+WAIT_S = 10.0  # for another command to give the folder back, or for a server to say where it is
 Watch = Callable[[dict[str, Any]], None]
 
 
 class ControlClient:
     """Calls of ``/api/v1``; errors come back as the :class:`PilotageError` they are."""
 
-    def __init__(self, http: httpx.AsyncClient, *, is_live: bool) -> None:
+    def __init__(self, http: "httpx.AsyncClient", *, is_live: bool) -> None:
         self._http = http
         self.is_live = is_live
 
     async def get(self, path: str, **query: object) -> dict[str, Any]:
         """Read an object."""
         return await self._call("GET", path, query)
+
+    async def find(self, path: str, **query: object) -> dict[str, Any] | None:
+        """Read an object; None if it is not there."""
+        try:
+            return await self.get(path, **query)
+        except PilotageError as missing:
+            if missing.code == "not_found":
+                return None
+            raise
 
     async def post(self, path: str, body: object = None, **query: object) -> dict[str, Any]:
         """Create something or do something."""
@@ -68,7 +80,7 @@ class ControlClient:
     ) -> dict[str, Any]:
         """Wait for an operation, telling ``watch`` each state of it.
 
-        Return its result or raise its error.
+        Return its result or raise its error. Cancelled meanwhile, it cancels the operation.
         """
         try:
             while operation["state"] == "running":
@@ -76,33 +88,55 @@ class ControlClient:
                 await asyncio.sleep(POLL_S)
                 operation = await self.get(f"/operations/{operation['id']}")
         except asyncio.CancelledError:
-            await self.post(f"/operations/{operation['id']}:cancel")
+            with suppress(PilotageError):  # it has ended meanwhile
+                await self.post(f"/operations/{operation['id']}:cancel")
             raise
         watch(operation)
         if operation["state"] == "succeeded":
             return dict(operation["result"] or {})
-        error = operation["error"] or {
-            "code": "cancelled",
-            "detail": "It was cancelled.",
-            "hint": "",
-        }
-        raise _error(error)
+        raise _error(operation["error"] or {"code": "cancelled", "detail": "It was cancelled."})
 
     async def _call(
-        self, method: str, path: str, query: dict[str, object], **more: Any
+        self,
+        method: str,
+        path: str,
+        query: dict[str, object],
+        **more: Any,  # noqa: ANN401 - httpx's own
     ) -> dict[str, Any]:
-        params = {name: str(value) for name, value in query.items() if value is not None}
+        import httpx
+
+        params = {name: _text(value) for name, value in query.items() if value is not None}
         try:
             response = await self._http.request(method, f"/api/v1{path}", params=params, **more)
         except httpx.HTTPError as failed:
+            reason = str(failed) or type(failed).__name__
             raise PilotageError(
                 "unavailable",
-                f"The control plane does not answer: {failed}.",
-                hint="See: pilotage doctor",
+                f"The control plane does not answer: {reason}.",
+                hint="It may be starting or stopping: try again, or look: pilotage doctor",
             ) from None
-        if response.is_error:
-            raise _error(response.json())
-        return dict(response.json()) if response.content else {}
+        return _read(response)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(response: "httpx.Response") -> dict[str, Any]:
+    try:
+        content = response.json() if response.content else {}
+    except json.JSONDecodeError:
+        content = None
+    if response.is_success and isinstance(content, dict):
+        return content
+    if isinstance(content, dict) and "code" in content:
+        raise _error(content)
+    raise PilotageError(
+        "unavailable",
+        f"{response.url.netloc.decode()} answers like no control plane (status "
+        f"{response.status_code}).",
+        hint="Another program may have the port: pilotage doctor",
+    )
 
 
 def _error(problem: dict[str, Any]) -> PilotageError:
@@ -115,15 +149,20 @@ def _error(problem: dict[str, Any]) -> PilotageError:
 
 @asynccontextmanager
 async def open_control(
-    settings: Settings, project: str = "default"
+    settings: Settings, project: str = "default", reason: str = ""
 ) -> AsyncIterator[ControlClient]:
-    """Open a client of the data folder's control plane, in process if no server runs."""
+    """Open a client of the data folder's control plane, in process if no server runs.
+
+    ``reason`` is kept with every change that is made through it.
+    """
     folder = DataFolder(settings.data_path)
-    server = folder.find_server()
+    server = await _find_server(folder)
     if server is not None:
-        async with _connect(folder, project, base_url=server.control_url) as http:
+        async with _connect(folder, project, reason, base_url=server.control_url) as http:
             yield ControlClient(http, is_live=True)
         return
+    import httpx
+
     from pilotage.server.embedded import (
         open_embedded,
     )  # FastAPI and SQL, which a client of a live server does without
@@ -131,16 +170,43 @@ async def open_control(
     async with (
         open_embedded(settings, folder) as app,
         _connect(
-            folder, project, base_url="http://pilotage", transport=httpx.ASGITransport(app=app)
+            folder,
+            project,
+            reason,
+            base_url="http://pilotage",
+            transport=httpx.ASGITransport(app=app),
         ) as http,
     ):
         yield ControlClient(http, is_live=False)
 
 
-def _connect(folder: DataFolder, project: str, **more: Any) -> httpx.AsyncClient:  # noqa: ANN401
+async def _find_server(folder: DataFolder) -> ServerInfo | None:
+    """Return who serves the folder; wait a while for somebody who holds it and does not serve."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + WAIT_S
+    while (holder := folder.find_holder()) is not None:
+        if holder.control_url:
+            return holder
+        if loop.time() >= end:
+            return None  # taking the folder will fail and say who has it
+        await asyncio.sleep(POLL_S)
+    return None
+
+
+def _connect(
+    folder: DataFolder,
+    project: str,
+    reason: str,
+    **more: Any,  # noqa: ANN401 - httpx's own
+) -> "httpx.AsyncClient":
+    import httpx
+
     credentials = read_credentials(folder.credentials)
+    headers = {b"authorization": f"Bearer {credentials.admin}".encode()}
+    if reason:
+        headers[b"x-pilotage-reason"] = " ".join(reason.split()).encode()
     return httpx.AsyncClient(
-        headers={"authorization": f"Bearer {credentials.admin}"},
+        headers=headers,
         params={"project": project},
         timeout=TIMEOUT_S,
         trust_env=False,

@@ -1,0 +1,78 @@
+"""Every command of ``pilotage``, put together."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import pilotage
+from pilotage.cli import (
+    apply,
+    audit,
+    chat,
+    config,
+    doctor,
+    endpoints,
+    init,
+    keys,
+    migrate,
+    models,
+    operations,
+    prices,
+    projects,
+    tenants,
+    traffic,
+    up,
+    usage,
+)
+from pilotage.cli.commands import command, make_group
+from pilotage.cli.session import show_json
+
+HELP = """\
+One gateway for every model call, one release path for every model change.
+
+[bold]Begin[/bold]: pilotage up, and in another terminal: pilotage chat
+"""
+
+
+def make_app() -> typer.Typer:
+    """Return the whole command line."""
+    app = make_group("pilotage", HELP)
+    for function in (
+        up.up,
+        init.init,
+        doctor.doctor,
+        chat.chat,
+        apply.apply,
+        usage.usage,
+        migrate.migrate,
+        version,
+    ):
+        command(app)(function)
+    for group in (
+        models.GROUP,
+        endpoints.GROUP,
+        prices.GROUP,
+        traffic.GROUP,
+        keys.GROUP,
+        tenants.GROUP,
+        projects.GROUP,
+        operations.GROUP,
+        audit.GROUP,
+        config.GROUP,
+    ):
+        app.add_typer(group)
+    return app
+
+
+def version(
+    *, as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False
+) -> None:
+    """Show the version.
+
+    [bold]Example[/bold]: pilotage version
+    """
+    if as_json:
+        show_json({"version": pilotage.__version__})
+    else:
+        sys.stdout.write(f"{pilotage.__version__}\n")

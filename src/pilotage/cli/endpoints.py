@@ -1,0 +1,277 @@
+"""``pilotage endpoints``: the names that clients send, and which versions answer them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from pilotage.cli.commands import command, make_group
+from pilotage.cli.session import (
+    Json,
+    OperationBar,
+    Project,
+    Reason,
+    at_endpoint,
+    collect,
+    fail_usage,
+    note,
+    run,
+    say,
+    show_fields,
+    show_json,
+    show_table,
+    show_time,
+)
+from pilotage.sdk.control import ControlClient
+
+GROUP = make_group("endpoints", "Endpoints: the model names of clients, and what answers them.")
+EMPTY = "There are no endpoints. Make one: pilotage endpoints create NAME"
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint.")]
+Deployment = Annotated[
+    str, typer.Argument(metavar="MODEL@VERSION", help="The deployment: model and version, or id.")
+]
+
+
+@command(GROUP, "list")
+def list_endpoints(*, project: Project = "default", as_json: Json = False) -> None:
+    """List endpoints, what answers them, and why one cannot be called.
+
+    [bold]Example[/bold]: pilotage endpoints list
+    """
+
+    async def work(control: ControlClient) -> list[dict[str, Any]]:
+        found = await collect(control, "/endpoints")
+        return [item | {"unpublished": await find_obstacle(control, item)} for item in found]
+
+    endpoints = run(work, project)
+    if as_json:
+        show_json(endpoints)
+        return
+    rows = [
+        (
+            item["name"],
+            ", ".join(_describe(deployment) for deployment in item["deployments"]),
+            f"no: {item['unpublished']}" if item["unpublished"] else "yes",
+        )
+        for item in endpoints
+    ]
+    show_table(("name", "deployments", "published"), rows, EMPTY)
+
+
+@command(GROUP, "show")
+def show_endpoint(name: Name, *, project: Project = "default", as_json: Json = False) -> None:
+    """Show an endpoint and its deployments.
+
+    [bold]Example[/bold]: pilotage endpoints show smollm2
+    """
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        found = await control.get(at_endpoint(name))
+        return found | {"unpublished": await find_obstacle(control, found)}
+
+    shown = run(work, project)
+    if as_json:
+        show_json(shown)
+        return
+    show_fields(
+        {
+            "name": shown["name"],
+            "description": shown["description"],
+            "output limit": shown["max_output_tokens"] or "that of the model's context",
+            "published": f"no: {shown['unpublished']}" if shown["unpublished"] else "yes",
+            "revision": shown["rev"],
+        }
+    )
+    show_table(
+        ("deployment", "#share", "state", "#restarts", "since (UTC)", "id", "detail"),
+        [
+            (
+                item["model"],
+                f"{item['percent']:g} %",
+                item["state"],
+                item["restarts"],
+                show_time(item["created_at"]),
+                item["id"],
+                item["detail"],
+            )
+            for item in shown["deployments"]
+        ],
+        f"Nothing is deployed. Deploy something: pilotage endpoints deploy {name} MODEL@VERSION",
+    )
+
+
+@command(GROUP)
+def create(
+    name: Name,
+    *,
+    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    max_output_tokens: Annotated[
+        int, typer.Option(min=0, help="Longest answer; 0: what the model's context allows.")
+    ] = 0,
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Create an endpoint: a model name that clients may send.
+
+    [bold]Example[/bold]: pilotage endpoints create support --description "the help desk"
+    """
+    body = {
+        "name": name,
+        "description": description,
+        "max_output_tokens": max_output_tokens,
+    }
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        return await control.post("/endpoints", body)
+
+    made = run(work, project, reason)
+    if as_json:
+        show_json(made)
+    else:
+        say(f"{name} is created. Put a model behind it: pilotage endpoints deploy {name} MODEL")
+
+
+@command(GROUP)
+def deploy(
+    name: Name,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL[@VERSION]", help="What to deploy; default: the newest.")
+    ],
+    *,
+    wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Put a model version behind an endpoint.
+
+    The first one gets all the traffic, later ones none until a split.
+
+    [bold]Example[/bold]: pilotage endpoints deploy support smollm2@1.0.0
+    """
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        operation = await control.post(at_endpoint(name, "deployments"), {"model": model})
+        result: dict[str, Any] = {"operation": operation["id"], "state": "starting"}
+        if wait:
+            with OperationBar(f"deploying {model}") as watch:
+                result |= await control.finish(operation, watch)
+        endpoint = await control.get(at_endpoint(name))
+        return result | {"unpublished": await find_obstacle(control, endpoint)}
+
+    done = run(work, project, reason)
+    if as_json:
+        show_json(done)
+        return
+    say(f"{done.get('model', model)} on {name}: {done['state']}.")
+    if done["unpublished"]:
+        note(f"{name} cannot be called yet: {done['unpublished']}.")
+        if done["unpublished"].startswith("no price"):
+            subject = done.get("model", model).partition("@")[0]
+            note(f"  Set one: pilotage prices set {subject} --input USD --output USD (or --free)")
+
+
+@command(GROUP)
+def split(
+    name: Name,
+    shares: Annotated[
+        list[str], typer.Argument(metavar="VERSION=PERCENT...", help="Who gets how much.")
+    ],
+    *,
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Move traffic between the deployments of an endpoint: one write, no restart.
+
+    A deployment is named by its version, MODEL@VERSION or id; the shares sum to 100.
+
+    [bold]Example[/bold]: pilotage endpoints split support 1.0.0=90 1.1.0=10 --reason "first look"
+    """
+    wanted = read_shares(shares)
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        endpoint = await control.get(at_endpoint(name))
+        await control.put(at_endpoint(name, "split"), {"split": wanted}, rev=endpoint["rev"])
+        return await control.get(at_endpoint(name))
+
+    shown = run(work, project, reason)
+    if as_json:
+        show_json(shown)
+    else:
+        say(f"{name}: {', '.join(map(_describe, shown['deployments']))}")
+
+
+@command(GROUP)
+def undeploy(
+    name: Name,
+    deployment: Deployment,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Even if it takes traffic.")] = False,
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Remove a deployment that takes no traffic.
+
+    [bold]Example[/bold]: pilotage endpoints undeploy support smollm2@1.0.0
+    """
+
+    async def work(control: ControlClient) -> None:
+        await control.delete(at_endpoint(name, "deployments", deployment), force=force)
+
+    run(work, project, reason)
+    if as_json:
+        show_json({"undeployed": deployment, "endpoint": name})
+    else:
+        say(f"{deployment} is removed from {name}.")
+
+
+@command(GROUP)
+def delete(
+    name: Name,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="With its deployments.")] = False,
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Delete an endpoint; refused while it has deployments.
+
+    [bold]Example[/bold]: pilotage endpoints delete support --force
+    """
+
+    async def work(control: ControlClient) -> None:
+        await control.delete(at_endpoint(name), force=force)
+
+    run(work, project, reason)
+    if as_json:
+        show_json({"deleted": name})
+    else:
+        say(f"{name} is deleted.")
+
+
+async def find_obstacle(control: ControlClient, endpoint: dict[str, Any]) -> str:
+    """Return why clients cannot use an endpoint, "" if they can."""
+    project_id = endpoint["project_id"]
+    for item in (await control.get("/snapshot"))["unpublished"]:
+        if (item["project_id"], item["name"]) == (project_id, endpoint["name"]):
+            return str(item["reason"])
+    return ""
+
+
+def read_shares(words: list[str]) -> dict[str, str]:
+    """Return percentages by deployment from words such as ``1.0.0=90``."""
+    shares: dict[str, str] = {}
+    for word in words:
+        deployment, is_pair, percent = word.rpartition("=")
+        if not is_pair or not percent.removesuffix("%").replace(".", "", 1).isdigit():
+            fail_usage(f"{word!r} is no share.", "Write VERSION=PERCENT, for example 1.0.0=90.")
+        if deployment in shares:
+            fail_usage(f"{deployment!r} is named twice.")
+        shares[deployment] = percent.removesuffix("%")
+    return shares
+
+
+def _describe(deployment: dict[str, Any]) -> str:
+    return f"{deployment['model']} {deployment['percent']:g} % {deployment['state']}"

@@ -1,4 +1,4 @@
-"""No prompt is written anywhere: a marker that every kind of request carries is found in no file."""
+"""No prompt is written anywhere: a marker in every kind of request is found in no file."""
 
 from pathlib import Path
 

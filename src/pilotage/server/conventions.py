@@ -30,6 +30,7 @@ BEHIND = "pilotage-behind"
 MAX_JSON_BYTES = 1 << 20
 MAX_PAGE = 500
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?', re.ASCII)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _WHOLE_NUMBER = Query(ge=0, le=2**63 - 1)
 _EVERYWHERE = {"limit": Query(ge=1, le=MAX_PAGE), "after": _WHOLE_NUMBER}  # numbers of these names
 
@@ -174,15 +175,17 @@ async def _read_json(request: Request) -> Request:
 
 
 def _check_text(value: object, place: str) -> None:
-    """Raise ``invalid_request`` for a NUL letter: Postgres stores none, and nobody means one."""
-    if isinstance(value, str) and "\x00" in value:
-        raise PilotageError("invalid_request", f"{place} has a NUL letter.", param=place)
+    """Raise ``invalid_request`` for what no database stores: NUL letters and halves of letters."""
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        shown = place.encode("ascii", "backslashreplace").decode()
+        raise PilotageError(
+            "invalid_request", f"{shown} has a letter that cannot be stored.", param=shown
+        )
     if isinstance(value, BaseModel):
-        value = dict(value)
-        place = ""
+        value, place = dict(value), ""
     if isinstance(value, dict):
         for name, item in value.items():
-            _check_text(name, place or "a name")
+            _check_text(name, place)
             _check_text(item, f"{place}.{name}".strip("."))
 
 

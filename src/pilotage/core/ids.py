@@ -47,6 +47,8 @@ def decode_uuid(object_id: str) -> int:
         if value is None:
             raise ValueError(f"not an id: {object_id!r}")
         bits = (bits << 5) | value
+    if bits & 3:  # 26 letters have two bits more than a UUID; they are zero
+        raise ValueError(f"not an id: {object_id!r}")
     return bits >> 2
 
 

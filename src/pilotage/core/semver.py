@@ -10,6 +10,7 @@ _SEMVER = re.compile(
     r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?",
     re.ASCII,
 )
+_MAX_LENGTH = 255
 
 
 @functools.total_ordering
@@ -49,10 +50,10 @@ class SemVer:
 
 def parse_semver(text: str) -> SemVer:
     """Read a version; raise ValueError that says what a version looks like."""
-    match = _SEMVER.fullmatch(text)
+    match = _SEMVER.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None:
         raise ValueError(
-            f"not a semantic version: {text!r} (write MAJOR.MINOR.PATCH, for example 1.0.0)"
+            f"not a semantic version: {text[:80]!r} (write MAJOR.MINOR.PATCH, for example 1.0.0)"
         )
     major, minor, patch, prerelease, build = match.groups()
     return SemVer(

@@ -42,7 +42,7 @@ from pilotage.publisher.folder import SnapshotFolder
 from pilotage.runtime.handover import Handover
 
 CLOCK = SystemClock()
-# Child processes start three times as fast with compiled modules, also where those are switched off.
+# Child processes start three times as fast with compiled modules; some machines switch them off.
 BYTECODE = {
     "PYTHONDONTWRITEBYTECODE": "",
     "PYTHONPYCACHEPREFIX": str(Path(__file__).parents[2] / "build" / "pycache"),

@@ -1,0 +1,60 @@
+"""Where a key stands and what a role may do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotage.identity.rules import ROLE_ADMIN, ROLE_VIEWER, assess_key, is_allowed
+from pilotage.identity.types import ApiKey, KeyState
+
+TIMES = st.integers(0, 100)
+
+
+def make_key(expires_at_us: int | None, revoked_at_us: int | None) -> ApiKey:
+    return ApiKey(
+        id="key_1",
+        rev=1,
+        project_id="prj_1",
+        tenant_id="ten_1",
+        name="ci",
+        digest=bytes(32),
+        hint="abcd",
+        created_at_us=0,
+        expires_at_us=expires_at_us,
+        revoked_at_us=revoked_at_us,
+    )
+
+
+@given(st.none() | TIMES, st.none() | TIMES, TIMES)
+def test_a_key_is_active_until_it_expires_or_is_revoked(
+    expires: int | None, revoked: int | None, now: int
+) -> None:
+    state = assess_key(make_key(expires, revoked), now)
+
+    assert (state == KeyState.REVOKED) == (revoked is not None)
+    if revoked is None:
+        is_over = expires is not None and expires <= now
+        assert state == (KeyState.EXPIRED if is_over else KeyState.ACTIVE)
+
+
+def test_a_key_lives_until_the_moment_it_expires_at() -> None:
+    assert assess_key(make_key(10, None), 9) == KeyState.ACTIVE
+    assert assess_key(make_key(10, None), 10) == KeyState.EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("role", "permission", "may"),
+    [
+        (ROLE_ADMIN, "identity.keys.read", True),
+        (ROLE_ADMIN, "identity.keys.create", True),
+        (ROLE_VIEWER, "identity.keys.read", True),
+        (ROLE_VIEWER, "identity.keys.create", False),
+        (ROLE_VIEWER, "identity.keys.spread", False),
+        (ROLE_VIEWER, "identity.read.keys", False),
+        ("", "identity.keys.read", False),
+        ("Admin", "identity.keys.read", False),
+        ("stranger", "identity.keys.read", False),
+    ],
+)
+def test_roles(role: str, permission: str, *, may: bool) -> None:
+    assert is_allowed(role, permission) is may

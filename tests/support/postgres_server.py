@@ -40,6 +40,11 @@ class PostgresServer:
         self._made += 1
         return self._create(f"test_{self._made}", "template")
 
+    def make_empty(self) -> str:
+        """Make a database with nothing in it and return its URL."""
+        self._made += 1
+        return self._create(f"test_{self._made}", "template1")
+
     def _create(self, name: str, template: str) -> str:
         self._server.psql(f"CREATE DATABASE {name} TEMPLATE {template};")
         return str(self._server.get_uri(database=name))

@@ -1,0 +1,222 @@
+"""Migrations on both databases: from nothing to head, never from the future, with a copy."""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from pilotage.core.errors import PilotageError
+from pilotage.identity.service import IdentityService
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.config import DatabaseSettings, Settings
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.db import SYSTEM, Database, open_postgres, open_sqlite
+from pilotage.migrations import run
+from pilotage.migrations.run import (
+    HEAD,
+    VERSIONS,
+    find_version,
+    make_config,
+    migrate,
+    prepare_schema,
+)
+from pilotage.migrations.tables import get_metadata
+from postgres_server import PostgresServer
+
+NEXT = '''"""One column more."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{head}"
+
+
+def upgrade() -> None:
+    """Add a column."""
+    op.add_column("project", sa.Column("colour", sa.Text()))
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    return DataFolder(tmp_path / "data").prepare()
+
+
+@pytest.fixture
+async def empty(
+    postgres_or_none: PostgresServer | None, folder: DataFolder, clock: ManualClock
+) -> AsyncIterator[Database]:
+    """Return a database of each kind with nothing in it."""
+    if postgres_or_none is None:
+        opened = open_sqlite(folder.database, clock)
+    else:
+        opened = open_postgres(postgres_or_none.make_empty(), "", clock)
+    yield opened
+    await opened.close()
+
+
+def settings_of(db: Database) -> Settings:
+    url = "sqlite" if db.dialect == "sqlite" else "postgresql:///test"
+    return Settings(database=DatabaseSettings(url=url))
+
+
+async def list_differences(db: Database) -> list[object]:
+    """Return what alembic would change to make the database what the stores declare."""
+
+    def compare(connection: sa.Connection) -> list[object]:
+        options = {"compare_type": True, "compare_server_default": True}
+        found = compare_metadata(
+            MigrationContext.configure(connection, opts=options), get_metadata()
+        )
+        return list(found)
+
+    async with db.engine.connect() as conn:
+        return await conn.run_sync(compare)
+
+
+async def list_tables(db: Database) -> set[str]:
+    async with db.engine.connect() as conn:
+        return set(await conn.run_sync(lambda sync: sa.inspect(sync).get_table_names()))
+
+
+async def execute(db: Database, statement: str) -> None:
+    async with db.engine.begin() as conn:
+        await conn.execute(sa.text(statement))
+
+
+async def test_an_empty_database_becomes_what_the_stores_declare(empty: Database) -> None:
+    assert await find_version(empty) is None
+
+    assert await migrate(empty) == HEAD
+
+    assert await find_version(empty) == HEAD
+    assert await list_differences(empty) == []
+    assert await list_tables(empty) == {*get_metadata().tables, "alembic_version"}
+
+
+async def test_migrating_again_changes_nothing(empty: Database, clock: ManualClock) -> None:
+    await migrate(empty)
+    async with empty.write(SYSTEM) as tx:
+        await IdentityService(clock).create_project(tx, "kept")
+
+    assert await migrate(empty) == HEAD
+
+    async with empty.read(SYSTEM) as tx:
+        assert (await IdentityService(clock).get_project(tx, "kept")).name == "kept"
+
+
+async def test_a_difference_would_be_seen(empty: Database) -> None:
+    await migrate(empty)
+    await execute(empty, "ALTER TABLE project ADD COLUMN colour TEXT")
+
+    assert "colour" in str(await list_differences(empty))
+
+
+async def test_the_list_of_versions_is_that_of_the_scripts(empty: Database) -> None:
+    def read(connection: sa.Connection) -> list[str]:
+        scripts = ScriptDirectory.from_config(make_config(connection))
+        return [script.revision for script in scripts.walk_revisions()][::-1]
+
+    async with empty.engine.connect() as conn:
+        assert tuple(await conn.run_sync(read)) == VERSIONS
+
+
+async def test_a_schema_from_the_future_is_refused_and_left_alone(
+    empty: Database, folder: DataFolder, clock: ManualClock
+) -> None:
+    await migrate(empty)
+    await execute(empty, "UPDATE alembic_version SET version_num = '9999'")
+    await execute(empty, "DROP TABLE kept_reply")
+    before = await list_tables(empty)
+
+    for attempt in (migrate(empty), prepare_schema(empty, settings_of(empty), folder, clock)):
+        with pytest.raises(PilotageError) as refused:
+            await attempt
+        assert refused.value.code == "schema_too_new"
+        assert "9999" in refused.value.detail
+        assert "newer" in refused.value.hint
+
+    assert await find_version(empty) == "9999"
+    assert await list_tables(empty) == before
+    assert list(folder.path.glob("*.bak")) == []
+
+
+async def test_sqlite_migrates_itself_and_postgres_when_told(
+    empty: Database, folder: DataFolder, clock: ManualClock
+) -> None:
+    preparing = prepare_schema(empty, settings_of(empty), folder, clock)
+    if empty.dialect == "sqlite":
+        await preparing
+        assert await find_version(empty) == HEAD
+        assert list(folder.path.glob("*.bak")) == []  # there was nothing to copy
+    else:
+        with pytest.raises(PilotageError) as refused:
+            await preparing
+        assert (refused.value.code, await list_tables(empty)) == ("conflict", set())
+        assert f"needs {HEAD}" in refused.value.detail
+        assert "pilotage migrate" in refused.value.hint
+        await migrate(empty)
+
+    await prepare_schema(empty, settings_of(empty), folder, clock)
+    assert await list_differences(empty) == []
+
+
+@pytest.fixture
+def newer_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make this the program of a version later: its scripts are ours and one more."""
+    scripts = tmp_path / "migrations"
+    shutil.copytree(Path(run.__file__).parent, scripts)
+    (scripts / "versions" / "v9999_next.py").write_text(NEXT.format(head=HEAD))
+    monkeypatch.setattr(run, "__file__", str(scripts / "run.py"))
+    monkeypatch.setattr(run, "VERSIONS", (*VERSIONS, "9999"))
+    monkeypatch.setattr(run, "HEAD", "9999")
+    return scripts
+
+
+async def test_a_copy_is_made_before_sqlite_is_migrated(
+    folder: DataFolder, clock: ManualClock, request: pytest.FixtureRequest
+) -> None:
+    db = open_sqlite(folder.database, clock)
+    await migrate(db)
+    async with db.write(SYSTEM) as tx:
+        made = await IdentityService(clock).create_project(tx, "in-the-log")
+    assert Path(f"{folder.database}-wal").stat().st_size > 0  # the file alone would lack it
+    request.getfixturevalue("newer_program")
+
+    await prepare_schema(db, Settings(), folder, clock)
+    version = await find_version(db)
+    await db.close()
+
+    (copy,) = folder.path.glob("*.bak")
+    assert version == "9999"
+    assert copy.name == f"pilotage.{HEAD}.{clock.now_us()}.bak"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(copy)) as old:
+        assert old.execute("SELECT id FROM project").fetchall() == [(made.id,)]
+        assert old.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+        assert "colour" not in [row[1] for row in old.execute("PRAGMA table_info(project)")]
+    with closing(sqlite3.connect(folder.database)) as new:
+        assert new.execute("SELECT id, colour FROM project").fetchall() == [(made.id, None)]
+
+
+async def test_a_migration_that_fails_changes_nothing(
+    empty: Database, folder: DataFolder, clock: ManualClock, request: pytest.FixtureRequest
+) -> None:
+    await migrate(empty)
+    scripts: Path = request.getfixturevalue("newer_program")
+    with (scripts / "versions" / "v9999_next.py").open("a") as script:
+        script.write('    op.execute("SELECT * FROM no_such_table")\n')
+
+    with pytest.raises(sa.exc.DBAPIError, match="no_such_table"):
+        await migrate(empty)
+
+    assert await find_version(empty) == HEAD
+    assert await list_differences(empty) == []

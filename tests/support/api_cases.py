@@ -1,0 +1,196 @@
+"""Every route of the control API and how it is asked: the tables of its conventions' suite."""
+
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+
+from control_api import Api, Json, put_operation
+from pilotage.core.errors import CATALOGUE
+from pilotage.kit.api import Body, Route
+from pilotage.kit.db import SYSTEM
+from pilotage.kit.operations import OperationState
+from pilotage.kit.outbox import get_last_seq
+
+JSON_TYPE = {"content-type": "application/json"}
+
+
+class World(NamedTuple):
+    """The API and the parameters that name one object of every kind in the default project."""
+
+    api: Api
+    names: dict[str, str]
+    gguf: Path
+
+    def fill(self, route: Route, **other: str) -> str:
+        """Return the path of a route with its parameters filled in."""
+        values = self.names | other
+        return re.sub(
+            r"\{(\w+)(?::path)?\}", lambda found: quote(values[found[1]], safe="/"), route.path
+        )
+
+    async def send(
+        self,
+        route: Route,
+        *,
+        project: str = "default",
+        **more: Any,  # noqa: ANN401
+    ) -> httpx.Response:
+        """Send a request that the route's handler would see, were it admitted."""
+        path = more.pop("path", None) or self.fill(route)
+        headers = {"if-match": "*"} | more.pop("headers", {})
+        params = {"project": project} | more.pop("params", {})
+        return await self.api.http.request(
+            route.method, path, headers=headers, params=params, **more
+        )
+
+    async def last_seq(self) -> int:
+        """Return the newest revision."""
+        async with self.api.db.read(SYSTEM) as tx:
+            return await get_last_seq(tx)
+
+
+class Ask(NamedTuple):
+    """A request that works: its body, and another body that asks for something else."""
+
+    body: Json | bytes | None
+    other: Json | bytes | None = None
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """How httpx is told to send it."""
+        return sent(self.body)
+
+
+def sent(body: Json | bytes | None) -> dict[str, Any]:
+    """Return how httpx is told to send a body; JSON with everything escaped."""
+    if isinstance(body, dict):
+        return {"content": json.dumps(body).encode(), "headers": JSON_TYPE}
+    return {} if body is None else {"content": body}
+
+
+def make_asks(world: World) -> dict[tuple[str, str], Ask]:
+    """Return a working request for every route that changes something by its body or its key."""
+    gguf, sha256 = world.gguf.read_bytes(), world.names["sha256"]
+    price = {"subject": "asked", "input": "1", "output": "2", "valid_from": "2030-01-01T00:00:00Z"}
+    version = {"version": "2.0.0", "artifact_sha256": sha256}
+    return {
+        ("POST", "/projects"): Ask({"name": "asked"}, {"name": "else"}),
+        ("POST", "/tenants"): Ask({"name": "asked"}, {"name": "else"}),
+        ("POST", "/keys"): Ask({"tenant": "acme", "expires_in": "1d"}, {"tenant": "default"}),
+        ("POST", "/keys/{key}:revoke"): Ask(None),
+        ("POST", "/artifacts"): Ask(gguf, gguf + b"\x00"),
+        ("POST", "/models"): Ask({"name": "asked", "description": "a"}, {"name": "asked"}),
+        ("POST", "/models:pull"): Ask({"name": "tiny"}, {"name": "nothing"}),
+        ("POST", "/models/{model}/versions"): Ask(version, version | {"license": "MIT"}),
+        ("POST", "/endpoints"): Ask(
+            {"name": "asked/a:b", "max_output_tokens": 9}, {"name": "asked/a:b"}
+        ),
+        ("POST", "/endpoints/{endpoint:path}/deployments"): Ask(
+            {"model": "tiny@3.0.0"}, {"model": "tiny@1.0.0"}
+        ),
+        ("POST", "/prices"): Ask(price, price | {"input": "2"}),
+        ("POST", "/audit:verify"): Ask(None),
+        ("POST", "/operations/{operation}:cancel"): Ask(None),
+        ("PUT", "/endpoints/{endpoint:path}/split"): Ask(
+            {"split": {"tiny@1.0.0": "100"}}, {"split": {"tiny@1.0.0": 100}}
+        ),
+        ("PUT", "/endpoints/{endpoint:path}"): Ask(
+            {"description": "asked", "max_output_tokens": 5}, {"description": "else"}
+        ),
+        ("PUT", "/models/{model}"): Ask({"description": "asked"}, {"description": "else"}),
+    }
+
+
+MakeItem = Callable[[World, int], Awaitable[object]]
+
+
+def posts(path: str, **body: str) -> MakeItem:
+    """Return how one more item of a list is made: ``*`` is its number."""
+
+    async def make(world: World, number: int) -> object:
+        filled = {name: text.replace("*", str(number)) for name, text in body.items()}
+        return await world.api.make(path, filled)
+
+    return make
+
+
+async def make_version(world: World, number: int) -> object:
+    """Make one more version of the furnished model."""
+    body = {"version": f"0.{number}.0", "artifact_sha256": world.names["sha256"]}
+    return await world.api.make("/models/tiny/versions", body)
+
+
+async def make_operation(world: World, _: int) -> object:
+    """Write one more operation that has ended."""
+    return await put_operation(world.api, OperationState.SUCCEEDED)
+
+
+async def make_nothing(_: World, __: int) -> object:
+    """Make nothing: the list is filled otherwise."""
+    return None
+
+
+LISTS: dict[str, MakeItem] = {
+    "/projects": posts("/projects", name="page-*"),
+    "/tenants": posts("/tenants", name="page-*"),
+    "/keys": posts("/keys", tenant="acme", name="page-*"),
+    "/models": posts("/models", name="page-*"),
+    "/models/{model}/versions": make_version,
+    "/packages": make_nothing,
+    "/endpoints": posts("/endpoints", name="Page-*"),
+    "/prices": posts("/prices", subject="page-*", input="1", output="1"),
+    "/usage": make_nothing,  # the calls of the ledger, furnished
+    "/traffic": make_nothing,
+    "/audit/entries": make_nothing,  # whatever else happened
+    "/operations": make_operation,
+}
+LIST_QUERIES: dict[str, dict[str, str]] = {"/usage": {"by": "day"}, "/traffic": {"after": "0"}}
+
+
+def problem_of(reply: httpx.Response) -> Json:
+    """Return the problem that a reply must be."""
+    assert reply.headers["content-type"] == "application/problem+json", reply.text
+    problem: Json = reply.json()
+    assert problem["status"] == reply.status_code == CATALOGUE[problem["code"]].status
+    assert problem["title"] == CATALOGUE[problem["code"]].title
+    assert problem["type"] == f"urn:pilotage:error:{problem['code']}"
+    assert problem["detail"]
+    return problem
+
+
+def refusal(reply: httpx.Response) -> tuple[int, str]:
+    """Return the status and the code of a refusal."""
+    return reply.status_code, str(problem_of(reply)["code"])
+
+
+def body_of(route: Route) -> type[Body] | None:
+    """Return the model of a route's JSON body."""
+    for parameter in inspect.signature(route.handler, eval_str=True).parameters.values():
+        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Body):
+            return parameter.annotation
+    return None
+
+
+def parameters_of(route: Route) -> list[str]:
+    """Return the names of a route's path parameters."""
+    return re.findall(r"\{(\w+)", route.path)
+
+
+def queries_of(route: Route) -> list[str]:
+    """Return the names of a route's query parameters."""
+    own = list(inspect.signature(route.handler, eval_str=True).parameters.values())[1:]
+    in_query = [item.name for item in own if item.name not in parameters_of(route)]
+    return [name for name in in_query if name != "body"]
+
+
+def lists(world: World) -> Iterator[Route]:
+    """Yield the routes that list something."""
+    for route in world.api.routes:
+        if "limit" in inspect.signature(route.handler).parameters:
+            yield route

@@ -1,0 +1,196 @@
+"""The whole control API of an installation in this process, with one object of every kind in it."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from fastapi import FastAPI
+
+from pilotage.core.frames import Ended, Outcome
+from pilotage.core.usage import Usage
+from pilotage.endpoints.backends.local import AbsentFleet
+from pilotage.finops.rules import make_charge
+from pilotage.finops.service import FinopsService
+from pilotage.finops.types import SpoolPlace
+from pilotage.identity import store as identity_store
+from pilotage.identity.rules import ROLE_VIEWER
+from pilotage.identity.types import ADMIN_PREFIX, Principal
+from pilotage.kit.api import Route
+from pilotage.kit.clock import Clock, SystemClock
+from pilotage.kit.config import Settings
+from pilotage.kit.crypto import digest_secret, make_secret
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.operations import OPERATION, OperationState
+from pilotage.migrations.run import migrate
+from pilotage.runtime.credentials import Credentials, read_credentials
+from pilotage.runtime.installation import Installation, open_database, open_installation
+from pilotage.server.app import PREFIX, make_app
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """An open installation and a client of it that may do everything."""
+
+    http: httpx.AsyncClient
+    app: FastAPI
+    installation: Installation
+    folder: DataFolder
+    credentials: Credentials
+    clock: Clock
+
+    @property
+    def routes(self) -> list[Route]:
+        """Every route, in the order in which they match."""
+        return list(self.installation.routes)
+
+    @property
+    def db(self) -> Database:
+        """The database behind it."""
+        return self.installation.db
+
+    async def make(self, path: str, body: object = None, **more: Any) -> Json:  # noqa: ANN401
+        """Create something and return what the reply shows of it."""
+        reply = await self.http.post(path, json=body, **more)
+        assert reply.status_code in (200, 201, 202), reply.text
+        made: Json = reply.json()
+        return made
+
+    async def show(self, path: str, **query: object) -> Json:
+        """Return what a GET shows."""
+        reply = await self.http.get(path, params={name: str(item) for name, item in query.items()})
+        assert reply.status_code == 200, reply.text
+        shown: Json = reply.json()
+        return shown
+
+    async def make_viewer(self) -> str:
+        """Return the credential of a principal that may only read."""
+        credential = make_secret(ADMIN_PREFIX)
+        viewer = Principal(id=self.clock.new_id("usr"), name="viewer", role=ROLE_VIEWER)
+        async with self.db.write(SYSTEM) as tx:
+            await identity_store.insert_principal(tx, viewer, digest_secret(credential))
+        return credential
+
+
+@asynccontextmanager
+async def open_api(path: Path, database_url: str = "sqlite") -> AsyncIterator[Api]:
+    """Open an installation on an empty folder and an empty database."""
+    settings = msgspec.convert(
+        {"data_dir": str(path), "database": {"url": database_url}}, type=Settings
+    )
+    folder, clock = DataFolder(path).prepare(), SystemClock()
+    if database_url != "sqlite":
+        db = open_database(settings, folder, clock)
+        await migrate(db)
+        await db.close()
+    async with open_installation(settings, folder, clock, AbsentFleet()) as installation:
+        app = make_app(installation)
+        credentials = read_credentials(folder.credentials)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url=f"http://control{PREFIX}",
+            headers={"authorization": f"Bearer {credentials.admin}"},
+        ) as http:
+            yield Api(
+                http=http,
+                app=app,
+                installation=installation,
+                folder=folder,
+                credentials=credentials,
+                clock=clock,
+            )
+
+
+async def furnish(api: Api, gguf: Path) -> dict[str, str]:
+    """Make one object of every kind in the default project; return the parameters that name it.
+
+    They are by the names that the paths of routes have; ``ids`` below give the same objects.
+    """
+    content = gguf.read_bytes()
+    artifact = await api.make("/artifacts", content=content)
+    assert artifact["sha256"] == hashlib.sha256(content).hexdigest()
+    project = await api.make("/projects", {"name": "furnished"})
+    tenant = await api.make("/tenants", {"name": "acme"})
+    key = await api.make("/keys", {"tenant": "acme", "name": "ci"})
+    model = await api.make("/models", {"name": "tiny"})
+    await api.make(
+        "/models/tiny/versions", {"version": "1.0.0", "artifact_sha256": artifact["sha256"]}
+    )
+    endpoint = await api.make("/endpoints", {"name": "chat"})
+    operation = await api.make("/endpoints/chat/deployments", {"model": "tiny@1.0.0"})
+    await api.make("/prices", {"subject": "tiny", "input": "0.5", "output": "1.5"})
+    (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
+    return {
+        "project_name": project["name"],
+        "tenant": tenant["name"],
+        "key": key["id"],
+        "model": model["name"],
+        "version": "1.0.0",
+        "sha256": artifact["sha256"],
+        "endpoint": endpoint["name"],
+        "deployment": deployment["id"],
+        "operation": operation["id"],
+        "tenant_id": tenant["id"],
+        "model_id": model["id"],
+        "endpoint_id": endpoint["id"],
+    }
+
+
+async def put_calls(api: Api, count: int) -> None:
+    """Write calls of the default project to the ledger, each on a day of its own."""
+    tenant = await api.show("/tenants/default")
+    charges = [
+        make_charge(
+            Ended(
+                call_id=api.clock.new_id("call"),
+                at_us=1_700_000_000_000_000 + number * 86_400_000_000,
+                project_id=tenant["project_id"],
+                tenant_id=tenant["id"],
+                key_id="key_a",
+                alias="chat",
+                outcome=Outcome.OK,
+                status=200,
+                usage=Usage(input=10, output=5),
+                cost_nano=1_500_000,
+                is_estimated=False,
+                duration_us=1,
+                ttft_us=1,
+                chunks=1,
+                attempts=1,
+            ),
+            "gateway-0",
+        )
+        for number in range(count)
+    ]
+    async with api.db.write(SYSTEM) as tx:
+        place = SpoolPlace(gateway="gateway-0", epoch="e", seq=0)
+        await FinopsService(api.clock).record(tx, place, count, charges)
+
+
+async def put_operation(api: Api, state: OperationState) -> str:
+    """Write an operation that an earlier process left; return its id."""
+    project = await api.show("/projects/default")
+    operation_id = api.clock.new_id("op")
+    async with api.db.write(SYSTEM) as tx:
+        await tx.insert(
+            OPERATION,
+            id=operation_id,
+            rev=2,
+            project_id=project["id"],
+            kind="deploy",
+            subject="dep_1",
+            state=state,
+            phase="starting",
+            done=0,
+            total=-1,
+            created_at_us=tx.now_us,
+            updated_at_us=tx.now_us,
+        )
+    return operation_id

@@ -242,22 +242,29 @@ def resolve_secret(reference: str, environ: Mapping[str, str] | None = None) -> 
     """
     kind, _, where = reference.partition(":")
     if kind == "env":
-        value = (os.environ if environ is None else environ).get(where)
-        if value is None:
+        secret = (os.environ if environ is None else environ).get(where)
+        if secret is None:
             raise PilotageError(
                 "invalid_config", f"The variable {where} named by a secret reference is not set."
             )
-        return value
-    if kind == "file":
+    elif kind == "file":
         try:
-            return Path(where).expanduser().read_text().strip()
+            secret = Path(where).expanduser().read_text(encoding="utf-8").strip()
         except OSError as failed:
             raise PilotageError(
                 "invalid_config", f"The secret file {where} cannot be read: {failed.strerror}."
             ) from None
-    raise PilotageError(
-        "invalid_config", "A secret is given by reference.", hint="Write env:NAME or file:PATH."
-    )
+        except UnicodeDecodeError:
+            raise PilotageError(
+                "invalid_config", f"The secret file {where} is not UTF-8 text."
+            ) from None
+    else:
+        raise PilotageError(
+            "invalid_config", "A secret is given by reference.", hint="Write env:NAME or file:PATH."
+        )
+    if not secret:
+        raise PilotageError("invalid_config", f"The secret {reference} is empty.")
+    return secret
 
 
 def duration_s(text: Duration) -> float:
@@ -310,7 +317,11 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
             raise PilotageError(
                 "invalid_config",
                 f"{variable} is not a setting.",
-                hint=_suggest(variable, by_variable),
+                hint=_suggest(
+                    variable.removeprefix(ENV_PREFIX),
+                    {known.removeprefix(ENV_PREFIX) for known in by_variable},
+                    ENV_PREFIX,
+                ),
             )
         found[by_variable[variable]] = text
     return found
@@ -379,10 +390,10 @@ def _explain(wrong: msgspec.ValidationError, origin: dict[str, str], source: str
     )
 
 
-def _suggest(name: str, known: Mapping[str, str] | set[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
+def _suggest(name: str, known: set[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
     return (
-        f"Did you mean {near[0]}?"
+        f"Did you mean {prefix}{near[0]}?"
         if near
         else "See 'pilotage config check --all' for all settings."
     )

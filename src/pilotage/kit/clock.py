@@ -2,7 +2,7 @@
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pilotage.core.ids import make_id
@@ -24,6 +24,7 @@ class Clock(Protocol):
         ...
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # integers from here: a double loses microseconds
 _NOISE_BYTES = 10
 _NOISE_AT_ONCE = 256 * _NOISE_BYTES
 
@@ -80,16 +81,13 @@ class ManualClock:
 
 def to_datetime(at_us: int | None) -> datetime | None:
     """Return the UTC datetime of a time in microseconds; None stays None."""
-    return None if at_us is None else datetime.fromtimestamp(at_us / 1e6, UTC)
+    return None if at_us is None else _EPOCH + timedelta(microseconds=at_us)
 
 
 def rfc3339(at_us: int) -> str:
     """Write a wall time in microseconds as RFC 3339 in UTC."""
-    return (
-        datetime.fromtimestamp(at_us / 1e6, UTC)
-        .isoformat(timespec="microseconds")
-        .replace("+00:00", "Z")
-    )
+    moment = _EPOCH + timedelta(microseconds=at_us)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_rfc3339(text: str) -> int:
@@ -97,7 +95,7 @@ def parse_rfc3339(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"a time needs an offset, for example {text}Z")
-    return round(moment.timestamp() * 1e6)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def parse_time(text: str) -> int:

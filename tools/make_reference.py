@@ -41,9 +41,9 @@ def make_errors() -> str:
     lines = [
         "# Errors",
         "",
-        "Every refusal has a code. The control API (`/api/v1`) sends it as a problem after RFC 9457,",
-        "the gateway (`/v1`) as an OpenAI error object. *Again* says whether the same request may be",
-        "repeated.",
+        "Every refusal has a code. The control API (`/api/v1`) sends it as a problem after",
+        "RFC 9457, the gateway (`/v1`) as an OpenAI error object. *Again* says whether the same",
+        "request may be repeated.",
         "",
         "| code | status | meaning | again | OpenAI type |",
         "|---|---|---|---|---|",

@@ -42,33 +42,24 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PUBLIC = {"/healthz", f"{PREFIX}/openapi.json"}
 BAD_LIMITS = ("0", "-1", str(MAX_PAGE + 1), str(10**9), str(10**30), "ten", "")
-HOSTILE_TEXTS = (
-    "\x00",
-    "a\x00b",
-    "-1",
-    "9" * 30,
-    "x" * 3000,
-    "' OR 1=1 --",
-    "ü/é",
-    "%",
-    "..",
-    "{}",
-)
+HOSTILE_TEXTS = ("a\x00b", "-1", "9" * 30, "x" * 3000, "' OR 1=1 --", "ü/é", "%", "..")
 HOSTILE_VALUES = (
-    *(text for text in HOSTILE_TEXTS),
+    "a\x00b",
     "\ud800",
     "",
+    "-1",
+    "1e400000",
+    "x" * 3000,
     None,
     True,
     -1,
     10**30,
     1e308,
-    [],
     ["\x00"],
     {},
     {"\x00": 1},
     {"\ud800": 1},
-    {"a": "1e400000"},
+    {"tiny@1.0.0": "1e400000"},
 )
 
 

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PUBLIC = {"/healthz", f"{PREFIX}/openapi.json"}
 BAD_LIMITS = ("0", "-1", str(MAX_PAGE + 1), str(10**9), str(10**30), "ten", "")
 HOSTILE_TEXTS = ("a\x00b", "-1", "9" * 30, "x" * 3000, "' OR 1=1 --", "ü/é", "%", "..")
-HOSTILE_VALUES = (
+HOSTILE_VALUES: tuple[object, ...] = (
     "a\x00b",
     "\ud800",
     "",

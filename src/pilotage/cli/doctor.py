@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pilotage.cli.endpoints import find_obstacle
+from pilotage.cli.endpoints import find_obstacles, key_of
 from pilotage.cli.session import ERR, FAILURE, OUT, Json, Project, collect, show_json
 from pilotage.core.errors import PilotageError
 from pilotage.kit.config import LoadedSettings, Settings, read_settings
@@ -116,9 +116,10 @@ async def _examine_endpoints(control: ControlClient) -> AsyncIterator["Finding"]
     endpoints = await collect(control, "/endpoints")
     if not endpoints:
         yield _make("endpoints", "warning", "There are none.", "Run: pilotage init")
+    obstacles = await find_obstacles(control)
     for endpoint in endpoints:
         name = endpoint["name"]
-        obstacle = await find_obstacle(control, endpoint)
+        obstacle = obstacles.get(key_of(endpoint))
         if obstacle:
             yield _make(
                 f"endpoint {name}", "problem", f"not published: {obstacle}", _mend(name, obstacle)

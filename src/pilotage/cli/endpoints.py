@@ -39,8 +39,8 @@ def list_endpoints(*, project: Project = "default", as_json: Json = False) -> No
     """
 
     async def work(control: ControlClient) -> list[dict[str, Any]]:
-        found = await collect(control, "/endpoints")
-        return [item | {"unpublished": await find_obstacle(control, item)} for item in found]
+        found, obstacles = await collect(control, "/endpoints"), await find_obstacles(control)
+        return [item | {"unpublished": obstacles.get(key_of(item), "")} for item in found]
 
     endpoints = run(work, project)
     if as_json:
@@ -66,7 +66,8 @@ def show_endpoint(name: Name, *, project: Project = "default", as_json: Json = F
 
     async def work(control: ControlClient) -> dict[str, Any]:
         found = await control.get(at_endpoint(name))
-        return found | {"unpublished": await find_obstacle(control, found)}
+        obstacles = await find_obstacles(control)
+        return found | {"unpublished": obstacles.get(key_of(found), "")}
 
     shown = run(work, project)
     if as_json:
@@ -157,7 +158,8 @@ def deploy(
             with OperationBar(f"deploying {model}") as watch:
                 result |= await control.finish(operation, watch)
         endpoint = await control.get(at_endpoint(name))
-        return result | {"unpublished": await find_obstacle(control, endpoint)}
+        obstacles = await find_obstacles(control)
+        return result | {"unpublished": obstacles.get(key_of(endpoint), "")}
 
     done = run(work, project, reason)
     if as_json:
@@ -251,13 +253,15 @@ def delete(
         say(f"{name} is deleted.")
 
 
-async def find_obstacle(control: ControlClient, endpoint: dict[str, Any]) -> str:
-    """Return why clients cannot use an endpoint, "" if they can."""
-    project_id = endpoint["project_id"]
-    for item in (await control.get("/snapshot"))["unpublished"]:
-        if (item["project_id"], item["name"]) == (project_id, endpoint["name"]):
-            return str(item["reason"])
-    return ""
+async def find_obstacles(control: ControlClient) -> dict[tuple[str, str], str]:
+    """Return why endpoints cannot be called, for those of which that is so."""
+    snapshot = await control.get("/snapshot")
+    return {key_of(item): item["reason"] for item in snapshot["unpublished"]}
+
+
+def key_of(endpoint: dict[str, Any]) -> tuple[str, str]:
+    """Return what makes an endpoint unique in an installation."""
+    return endpoint["project_id"], endpoint["name"]
 
 
 def read_shares(words: list[str]) -> dict[str, str]:

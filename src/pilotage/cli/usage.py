@@ -62,4 +62,4 @@ def _sums(item: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _name(key: str, value: str, names: dict[str, str]) -> str:
-    return names.get(value, value) if key == "tenant" else value
+    return names.get(value, value) if key == "tenant" else value or "(none)"

@@ -6,13 +6,15 @@ takes the folder's lock and runs the control plane in this process for as long a
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pilotage.core.errors import CATALOGUE, PilotageError
+from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
-from pilotage.kit.data_folder import DataFolder, ServerInfo
+from pilotage.kit.data_folder import DataFolder, FolderLock, ServerInfo
 from pilotage.runtime.credentials import read_credentials
 
 if TYPE_CHECKING:  # imported when a client is opened: a command that opens none starts faster
@@ -156,41 +158,51 @@ async def open_control(
     ``reason`` is kept with every change that is made through it.
     """
     folder = DataFolder(settings.data_path)
-    server = await _find_server(folder)
-    if server is not None:
-        async with _connect(folder, project, reason, base_url=server.control_url) as http:
+    taken = await _take(folder)
+    if isinstance(taken, ServerInfo):
+        async with _connect(folder, project, reason, base_url=taken.control_url) as http:
             yield ControlClient(http, is_live=True)
         return
-    import httpx
+    with taken:
+        import httpx
 
-    from pilotage.server.embedded import (
-        open_embedded,
-    )  # FastAPI and SQL, which a client of a live server does without
+        from pilotage.server.embedded import (
+            open_embedded,
+        )  # FastAPI and SQL, which a client of a live server does without
 
-    async with (
-        open_embedded(settings, folder) as app,
-        _connect(
-            folder,
-            project,
-            reason,
-            base_url="http://pilotage",
-            transport=httpx.ASGITransport(app=app),
-        ) as http,
-    ):
-        yield ControlClient(http, is_live=False)
+        async with (
+            open_embedded(settings, folder) as app,
+            _connect(
+                folder,
+                project,
+                reason,
+                base_url="http://pilotage",
+                transport=httpx.ASGITransport(app=app),
+            ) as http,
+        ):
+            yield ControlClient(http, is_live=False)
 
 
-async def _find_server(folder: DataFolder) -> ServerInfo | None:
-    """Return who serves the folder; wait a while for somebody who holds it and does not serve."""
+async def _take(folder: DataFolder) -> ServerInfo | FolderLock:
+    """Return who serves the folder, or its lock.
+
+    Another command gets a while to give it back, and a server to say where it is and, at its first
+    start, to make the credentials.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + WAIT_S
-    while (holder := folder.find_holder()) is not None:
-        if holder.control_url:
-            return holder
-        if loop.time() >= end:
-            return None  # taking the folder will fail and say who has it
+    while True:
+        is_late = loop.time() >= end
+        server = folder.find_server()
+        if server is not None and (is_late or folder.credentials.exists()):
+            return server
+        try:
+            holder = ServerInfo(pid=os.getpid(), started_at_us=SystemClock().now_us())
+            return folder.prepare().acquire(holder)
+        except PilotageError as refused:
+            if refused.code != "conflict" or is_late:
+                raise
         await asyncio.sleep(POLL_S)
-    return None
 
 
 def _connect(

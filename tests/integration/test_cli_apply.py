@@ -1,0 +1,342 @@
+"""``pilotage apply``: all of it or nothing, again without a change, and every mistake named."""
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from command_line import CommandLine, provide_package
+from pilotage.cli.objects import KINDS, Share
+
+ROOT = Path(__file__).parents[2]
+RELEASE = """\
+kind: Endpoint
+name: team/chat
+description: for trying
+deployments:
+- {model: tiny@1.0.0, share: 90}
+- {model: tiny@1.1.0, share: 10}
+---
+{kind: Project, name: research}
+---
+{kind: Tenant, name: lab, project: research}
+---
+{kind: Model, name: tiny, description: small}
+---
+{kind: ModelVersion, model: tiny, version: 1.0.0, file: tiny.gguf}
+---
+{kind: ModelVersion, model: tiny, version: 1.1.0, file: ./tiny.gguf, license: MIT}
+---
+{kind: Price, model: tiny, input: 0.10, output: 0.60}
+---
+{kind: Price, model: tiny@1.1.0, free: true, from: 2026-01-01}
+---
+{kind: Key, name: ci, tenant: lab, project: research, expires: 30d}
+"""
+
+
+@pytest.fixture
+def pilotage(tmp_path: Path, tiny_gguf: Path) -> CommandLine:
+    shutil.copy(tiny_gguf, tmp_path / "tiny.gguf")
+    return CommandLine(tmp_path)
+
+
+def write(pilotage: CommandLine, text: str, name: str = "release.yaml") -> str:
+    (pilotage.folder / name).write_text(text)
+    return name
+
+
+def results(pilotage: CommandLine, *words: str) -> dict[str, str]:
+    return {
+        f"{item['kind']} {item['name']}": item["result"] for item in pilotage.json("apply", *words)
+    }
+
+
+def test_a_release_is_applied_once_and_then_unchanged(pilotage: CommandLine) -> None:
+    file = write(pilotage, RELEASE)
+
+    planned = results(pilotage, "-f", file, "--dry-run")
+    assert pilotage.json("models", "list") == []
+    first = pilotage.ok("apply", "-f", file, "--reason", "first look")
+    second = results(pilotage, "-f", ".")
+
+    assert set(planned.values()) == {"created"}
+    assert [line.split()[:2] for line in first.out.splitlines() if "created" in line] == [
+        ["created", "Project"],
+        ["created", "Tenant"],
+        ["created", "Model"],
+        ["created", "ModelVersion"],
+        ["created", "ModelVersion"],
+        ["created", "Price"],
+        ["created", "Price"],
+        ["created", "Endpoint"],
+        ["created", "Key"],
+    ]
+    assert len(re.findall("plt_live_", first.out)) == 1
+    assert second == dict.fromkeys(planned, "unchanged")
+    shown = pilotage.json("endpoints", "show", "team/chat")
+    assert {item["model"]: item["percent"] for item in shown["deployments"]} == {
+        "tiny@1.0.0": 90,
+        "tiny@1.1.0": 10,
+    }
+    splits = pilotage.json("audit", "list", "--event", "endpoints.endpoint.split")
+    assert {entry["reason"] for entry in splits} == {"first look"}
+    assert pilotage.json("keys", "list", "--project", "research")[0]["name"] == "ci"
+
+
+def test_only_what_differs_is_changed(pilotage: CommandLine) -> None:
+    pilotage.ok("apply", "-f", write(pilotage, RELEASE))
+    rev = pilotage.json("endpoints", "show", "team/chat")["rev"]
+    changed = (
+        RELEASE.replace("share: 90", "share: 0")
+        .replace("share: 10", "share: 100")
+        .replace("output: 0.60", "output: 0.7")
+        .replace("description: small", "description: smaller")
+    )
+
+    outcome = results(pilotage, "-f", write(pilotage, changed))
+
+    assert {name for name, result in outcome.items() if result == "changed"} == {
+        "Endpoint team/chat",
+        "Price tiny",
+        "Model tiny",
+    }
+    assert set(outcome.values()) == {"changed", "unchanged"}
+    endpoint = pilotage.json("endpoints", "show", "team/chat")
+    assert endpoint["rev"] == rev + 1
+    assert {item["model"]: item["percent"] for item in endpoint["deployments"]} == {
+        "tiny@1.0.0": 0,
+        "tiny@1.1.0": 100,
+    }
+    prices = pilotage.json("prices", "list", "--model", "tiny", "--history")
+    assert [price["output"] for price in prices] == ["0.60", "0.70"]
+    assert pilotage.json("models", "show", "tiny")["description"] == "smaller"
+
+
+def test_what_is_left_out_stays(pilotage: CommandLine) -> None:
+    pilotage.ok("apply", "-f", write(pilotage, RELEASE))
+    before = pilotage.json("endpoints", "show", "team/chat")
+    bare = "{kind: Endpoint, name: team/chat}\n---\n{kind: Model, name: tiny}\n"
+
+    assert set(results(pilotage, "-f", write(pilotage, bare, "bare.yaml")).values()) == {
+        "unchanged"
+    }
+    limited = "{kind: Endpoint, name: team/chat, max_output_tokens: 64}"
+    assert results(pilotage, "-f", write(pilotage, limited, "bare.yaml")) == {
+        "Endpoint team/chat": "changed"
+    }
+    after = pilotage.json("endpoints", "show", "team/chat")
+    assert (after["description"], after["max_output_tokens"]) == ("for trying", 64)
+    assert after["deployments"] == before["deployments"]
+
+
+def test_standard_input_is_a_file_of_the_working_folder(pilotage: CommandLine) -> None:
+    text = RELEASE.replace("./tiny.gguf", "tiny.gguf")
+
+    said = pilotage.ok("apply", "-f", "-", "--json", stdin=text)
+
+    assert {item["result"] for item in said.json} == {"created"}
+
+
+MISTAKES = {
+    "unknown kind": ("kind: Endpont\nname: x", "'Endpont' is no kind", "Endpoint"),
+    "no kind": ("name: x", "there is no kind", "Project"),
+    "unknown field": ("kind: Model\nname: x\nnmae: y", "nmae is not a field", "name"),
+    "missing field": ("kind: Model", "missing required field 'name'", ""),
+    "bad name": ("{kind: Tenant, name: Not A Name}", "'Not A Name' is not a name", "lower-case"),
+    "wrong type": ("{kind: Endpoint, name: x, max_output_tokens: many}", "max_output_tokens", ""),
+    "twice": ("kind: Model\nname: x\nname: y", "name is there twice", ""),
+    "no such file": (
+        "{kind: ModelVersion, model: tiny, version: 2.0.0, file: gone.gguf}",
+        "file: gone.gguf is not a file",
+        "",
+    ),
+    "no file": ("{kind: ModelVersion, model: tiny, version: 2.0.0}", "either a file or", ""),
+    "bad version": (
+        "{kind: ModelVersion, model: tiny, version: 1.0, file: tiny.gguf}",
+        "not a semantic version: '1.0'",
+        "",
+    ),
+    "unknown package": (
+        "{kind: ModelVersion, model: nope, version: 1.0.0, package: nope}",
+        "package: there is no 'nope'",
+        "smollm2",
+    ),
+    "other version of a package": (
+        "{kind: ModelVersion, model: smollm2, version: 9.0.0, package: smollm2}",
+        "package: smollm2 is smollm2@1.0.0",
+        "",
+    ),
+    "no such model": (
+        "{kind: ModelVersion, model: ghost, version: 1.0.0, file: tiny.gguf}",
+        "there is no model 'ghost'",
+        "kind Model",
+    ),
+    "half a price": ("{kind: Price, model: x, input: 1}", "input and output, or is free", ""),
+    "no rate": ("{kind: Price, model: x, input: 1e3, output: 1}", "input: '1e3' is no rate", ""),
+    "zero": ("{kind: Price, model: x, input: 0, output: 0}", "free: true goes with", ""),
+    "bad time": ("{kind: Price, model: x, free: true, from: soon}", "'soon'", ""),
+    "no share": (
+        "{kind: Endpoint, name: x, deployments: [{model: a@1.0.0}, {model: b@1.0.0}]}",
+        "a@1.0.0 has no share",
+        "",
+    ),
+    "bad sum": (
+        (
+            "{kind: Endpoint, name: x, deployments: "
+            "[{model: a@1.0.0, share: 50}, {model: b@1.0.0, share: 60}]}"
+        ),
+        "the shares sum to 110, not 100",
+        "",
+    ),
+    "not a number": (
+        "{kind: Endpoint, name: x, deployments: [{model: a@1.0.0, share: NaN}]}",
+        "share",
+        "",
+    ),
+    "no version": (
+        "{kind: Endpoint, name: x, deployments: [{model: a}]}",
+        "'a' names no version",
+        "",
+    ),
+    "unknown deployment field": (
+        "{kind: Endpoint, name: x, deployments: [{model: a@1.0.0, weight: 5}]}",
+        "deployments[0]",
+        "",
+    ),
+    "undeployable": (
+        "{kind: Endpoint, name: x, deployments: [{model: ghost@1.0.0}]}",
+        "there is no version 'ghost@1.0.0'",
+        "ModelVersion",
+    ),
+    "no such project": (
+        "{kind: Tenant, name: x, project: nowhere}",
+        "there is no project 'nowhere'",
+        "pilotage projects create",
+    ),
+    "no such tenant": ("{kind: Key, name: x, tenant: nobody}", "there is no tenant 'nobody'", ""),
+    "bad duration": ("{kind: Key, name: x, expires: soon}", "not a duration: 'soon'", ""),
+    "project in a project": ("{kind: Project, name: x, project: y}", "belongs to none", ""),
+    "two of one": ("{kind: Tenant, name: acme}", "it is in", ""),
+    "deep": ("{kind: Model, name: " + "[" * 12 + "]" * 12 + "}", "nested too deeply", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> CommandLine:
+    folder = tmp_path_factory.mktemp("mistakes")
+    shutil.copy(tiny_gguf, folder / "tiny.gguf")
+    made = CommandLine(folder)
+    made.ok("projects", "list")
+    return made
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_and_nothing_is_written(shared: CommandLine, mistake: str) -> None:
+    text, problem, hint = MISTAKES[mistake]
+    before = count_revisions(shared)
+    good = "{kind: Tenant, name: acme}\n---\n{kind: Model, name: tiny}\n---\n"
+
+    said = shared("apply", "-f", write(shared, good + text))
+
+    assert said.code == 1
+    line, *rest = said.err.splitlines()
+    assert line.startswith("error: release.yaml, document 3 (line 5): ")
+    assert problem in line
+    assert hint in "".join(rest)
+    assert len(rest) <= 1
+    assert said.out == ""
+    assert count_revisions(shared) == before > 0
+
+
+def count_revisions(pilotage: CommandLine) -> int:
+    with closing(sqlite3.connect(pilotage.data / "pilotage.db")) as db:
+        (count,) = db.execute("SELECT count(*) FROM revision").fetchone()
+    return int(count)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: [1", "release.yaml, line"),
+        ("", "There is no document"),
+        ("# nothing\n---\n", "There is no document"),
+        ("- a\n- b", "there is no kind"),
+        ("just words", "there is no kind"),
+    ],
+)
+def test_what_is_no_document_is_told(shared: CommandLine, text: str, problem: str) -> None:
+    said = shared("apply", "-f", write(shared, text))
+
+    assert said.code == 1
+    assert problem in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_file_that_is_not_there_is_told(shared: CommandLine) -> None:
+    said = shared("apply", "-f", "gone.yaml")
+
+    assert (said.code, said.err.splitlines()[0]) == (
+        1,
+        "error: gone.yaml cannot be read: No such file or directory.",
+    )
+
+
+def test_a_file_that_is_no_model_stops_everything_else(pilotage: CommandLine) -> None:
+    (pilotage.folder / "tiny.gguf").write_bytes(b"GIF89a" * 100)
+
+    said = pilotage("apply", "-f", write(pilotage, RELEASE))
+
+    assert said.code == 1
+    assert "document 5 (line 14): ModelVersion tiny@1.0.0" in said.err
+    assert pilotage.json("models", "list") == []
+    assert pilotage.json("endpoints", "list") == []
+    assert pilotage.json("prices", "list") == []
+
+
+def test_a_version_never_changes(pilotage: CommandLine, tiny_gguf: Path) -> None:
+    pilotage.ok("apply", "-f", write(pilotage, RELEASE))
+    relicensed = pilotage(
+        "apply", "-f", write(pilotage, RELEASE.replace("license: MIT", "license: GPL-3.0"))
+    )
+    (pilotage.folder / "tiny.gguf").write_bytes(tiny_gguf.read_bytes() + b"\0")
+    replaced = pilotage("apply", "-f", write(pilotage, RELEASE))
+
+    assert (relicensed.code, replaced.code) == (1, 1)
+    assert "license: it is there already, with 'MIT'" in relicensed.err
+    assert "ModelVersion tiny@1.0.0: it is there already, made of another file" in replaced.err
+
+
+def test_the_example_is_applied(
+    tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pilotage = CommandLine(tmp_path)
+    shutil.copy(ROOT / "examples" / "release.yaml", tmp_path)
+    shutil.copy(tiny_gguf, tmp_path / "support.gguf")
+    provide_package(pilotage, tiny_gguf, monkeypatch)
+
+    first = results(pilotage, "-f", "release.yaml")
+    second = results(pilotage, "-f", "release.yaml")
+
+    assert set(first.values()) == {"created"}
+    assert second == dict.fromkeys(first, "unchanged")
+    assert {name.partition(" ")[0] for name in first} == set(KINDS) - {"Project"}
+
+
+def test_the_reference_names_every_kind_and_field() -> None:
+    page = (ROOT / "docs" / "reference" / "objects.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+
+    assert list(sections) == list(KINDS)
+    for kind, shape in KINDS.items():
+        documented = re.findall(r"^\| `(\w+)` \|", sections[kind], re.MULTILINE)
+        fields = {field.encode_name for field in msgspec.structs.fields(shape)}
+        if kind == "Project":
+            fields -= {"project"}
+        if kind == "Endpoint":
+            fields |= {field.encode_name for field in msgspec.structs.fields(Share)}
+        assert set(documented) == fields, kind

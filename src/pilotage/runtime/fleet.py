@@ -150,7 +150,10 @@ class LocalFleet:
                 line = await child.stdout.readline()
         except (TimeoutError, BrokenPipeError, ConnectionResetError):
             return None
-        return read_event(line) if line else Failed(reason="it ended without a word; see its log")
+        try:
+            return read_event(line)
+        except ValueError:
+            return Failed(reason="it ended without a word; see its log")
 
     async def _let_finish(self, child: Process) -> None:
         """Give calls that still run on a removed replica their time."""
@@ -169,7 +172,10 @@ class LocalFleet:
             self._write_targets()
 
     def _write_targets(self) -> None:
-        self._targets_file.write(Targets(replicas=list(self._targets.values())))
+        try:
+            self._targets_file.write(Targets(replicas=list(self._targets.values())))
+        except OSError as failed:  # a full disk: the next change writes it again
+            _LOG.error("the Targets file cannot be written: %s", failed)
 
     def _see(
         self,

@@ -50,6 +50,7 @@ class Child:
     process: Process | None = None
     has_started: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: PilotageError | None = None
+    has_run: bool = False
 
 
 class Supervisor:
@@ -122,7 +123,7 @@ class Supervisor:
         async def prepare_control() -> Handover:
             ours, theirs = socket.socketpair()
             reader, self._channel = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
-            background.start(self._obey(reader), "channel")
+            background.start(self._obey(reader, self._channel), "channel")
             return self._handover(self._sockets[1], channel_fd=theirs.detach())
 
         def gateway(slot: str) -> Child:
@@ -157,8 +158,10 @@ class Supervisor:
                 code: object = await self._run_once(child)
             except OSError as failed:  # no process, file or space to be had: try again later
                 code = failed
-            if self._is_stopping or child.refusal is not None:
+            if self._is_stopping or (child.refusal is not None and not child.has_run):
                 return
+            if child.refusal is not None:  # it ran before: what refuses it now may pass
+                code, child.refusal = child.refusal, None
             crashes = 1 if self._clock.monotonic_s() - started_s > STEADY_S else crashes + 1
             _LOG.warning("%s ended with code %s and is started again", child.name, code)
             if crashes > 1:
@@ -169,27 +172,31 @@ class Supervisor:
         inherited = [handover.listen_fd] + (
             [handover.channel_fd] if handover.channel_fd >= 0 else []
         )
-        with open_log(log_path(self._folder.logs, child.name)) as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                child.module,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=log,
-                pass_fds=inherited,
-                env=child_environment(),
-                start_new_session=True,
-            )
+        try:
+            with open_log(log_path(self._folder.logs, child.name)) as log:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    child.module,
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=log,
+                    pass_fds=inherited,
+                    env=child_environment(),
+                    start_new_session=True,
+                )
+        finally:
+            if handover.channel_fd >= 0:
+                os.close(handover.channel_fd)  # the child has its own; ours would hide its end
         child.process = process
-        if handover.channel_fd >= 0:
-            os.close(handover.channel_fd)  # the child has its own; ours would hide that it ended
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the child has no pipes")
         process.stdin.write(msgspec.json.encode(handover) + b"\n")
         event = read_event(await process.stdout.readline())
         if isinstance(event, NotStarted):
             child.refusal = PilotageError(event.code, event.detail, hint=event.hint)
+        elif event is not None:
+            child.has_run = True
         if event is not None:
             child.has_started.set()
         return await process.wait()
@@ -225,12 +232,17 @@ class Supervisor:
                 if child.process is not None and child.process.returncode is None:
                     child.process.kill()
 
-    async def _obey(self, reader: asyncio.StreamReader) -> None:
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Do what one control process says for as long as it lives."""
         self._report()
-        while line := await reader.readline():
-            if self._fleet is not None:
-                self._fleet.apply(msgspec.json.decode(line, type=Desired).replicas)
+        try:
+            while line := await reader.readline():
+                if self._fleet is not None:
+                    self._fleet.apply(msgspec.json.decode(line, type=Desired).replicas)
+        except (ConnectionError, msgspec.DecodeError) as cut:  # killed in the middle of a word
+            _LOG.warning("the control process broke off: %s", cut)
+        finally:
+            writer.close()
 
     def _report(self) -> None:
         if self._channel is not None and self._fleet is not None and not self._channel.is_closing():

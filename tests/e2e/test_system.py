@@ -162,7 +162,7 @@ async def test_a_killed_engine_ends_its_streams_with_an_error_frame_and_comes_ba
 ) -> None:
     old = system.child(ENGINE)
     async with system.http() as http:
-        request = ask("chat", stream=True, max_tokens=400)
+        request = ask("chat", stream=True, max_tokens=1900)
         async with http.stream("POST", "/v1/chat/completions", json=request) as stream:
             lines = stream.aiter_lines()
             assert (await anext(lines)).startswith("data: ")

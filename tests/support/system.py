@@ -33,7 +33,7 @@ class System:
             "PILOTAGE_DATA_DIR": str(path),
             "PILOTAGE_GATEWAY_PORT": "0",
             "PILOTAGE_CONTROL_PORT": "0",
-            "PILOTAGE_ENGINE_CONTEXT_TOKENS": "512",
+            "PILOTAGE_ENGINE_CONTEXT_TOKENS": "2048",
             **environment,
         }
         self.process: Process | None = None

@@ -34,10 +34,28 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("request_timeout", 408, "The body did not arrive in time", is_retryable=True),
         ErrorSpec("request_too_large", 413, "The body is larger than allowed"),
         ErrorSpec("idempotency_mismatch", 422, "The idempotency key was used for another request"),
+        ErrorSpec("content_policy_violation", 400, "A guard refused the content"),
+        ErrorSpec("unsupported", 400, "The chosen model's provider cannot do this"),
         # who asks
         ErrorSpec("invalid_api_key", 401, "The API key is missing or not valid"),
         ErrorSpec("invalid_credential", 401, "The credential is missing or not valid"),
         ErrorSpec("permission_denied", 403, "The caller may not do this", "permission_error"),
+        # how much is asked for
+        ErrorSpec(
+            "rate_limit_exceeded",
+            429,
+            "A rate limit is reached",
+            "rate_limit_error",
+            is_retryable=True,
+        ),
+        ErrorSpec("insufficient_quota", 429, "A budget or quota is used up", "insufficient_quota"),
+        ErrorSpec(
+            "limits_unavailable",
+            503,
+            "Limits cannot be checked, and must be",
+            _API,
+            is_retryable=True,
+        ),
         # what is asked for
         ErrorSpec("not_found", 404, "There is no such object"),
         ErrorSpec("model_not_found", 404, "There is no such model"),
@@ -49,6 +67,7 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("precondition_failed", 412, "The object has changed since it was read"),
         ErrorSpec("precondition_required", 428, "The request must say which revision it changes"),
         # what the gateway cannot do now
+        ErrorSpec("no_allowed_target", 403, "No target may answer this call", "permission_error"),
         ErrorSpec("price_missing", 503, "The model has no price", _API),
         ErrorSpec("no_replica", 503, "No replica of the model is ready", _API, is_retryable=True),
         ErrorSpec("draining", 503, "The server is shutting down", _API, is_retryable=True),
@@ -57,6 +76,14 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("unavailable", 503, "A service this needs is away", _API, is_retryable=True),
         ErrorSpec("schema_too_new", 503, "The database is newer than this program", _API),
         # what went wrong upstream
+        ErrorSpec("upstream_overloaded", 503, "The model is overloaded", _API, is_retryable=True),
+        ErrorSpec("upstream_quota", 503, "The quota at the provider is used up", _API),
+        ErrorSpec(
+            "upstream_cold", 503, "The provider is starting the model", _API, is_retryable=True
+        ),
+        ErrorSpec("upstream_auth", 502, "The provider refused our credential", _API),
+        ErrorSpec("egress_denied", 502, "The address may not be reached from here", _API),
+        ErrorSpec("breaker_open", 503, "The model has failed too often", _API, is_retryable=True),
         ErrorSpec(
             "upstream_unreachable", 502, "The model could not be reached", _API, is_retryable=True
         ),

@@ -11,7 +11,7 @@ import msgspec
 
 from pilotage.core.usage import Usage
 
-FRAME_VERSION = 1
+FRAME_VERSION = 2
 
 
 class Outcome(StrEnum):
@@ -31,8 +31,26 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
+class Flag(StrEnum):
+    """What else is worth knowing of a call; closed."""
+
+    BUDGET_OVERRUN = "budget_overrun"  # it cost more than its worst case
+    USAGE_INVALID = "usage_invalid"  # the upstream's counts do not add up
+    USAGE_MISSING = "usage_missing"  # the upstream gave none
+    LIMIT_WARNED = "limit_warned"  # over a limit that only warns
+    LIMIT_UNKNOWN = "limit_unknown"  # a limit could not be looked up and is declared open
+    DOWNGRADED = "downgraded"  # a limit moved it to a cheaper model
+    OUTPUT_CUT = "output_cut"  # its output limit was lowered to what a budget could pay
+    FELL_BACK = "fell_back"  # another arm than the chosen one answered
+    RETRIED = "retried"  # an arm was asked more than once
+    SHADOW = "shadow"  # a copy that no client waited for
+
+
 class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun", kw_only=True):
-    """A call was admitted; written before anything is asked of an upstream."""
+    """A call was admitted; written before anything is asked of an upstream.
+
+    ``counters`` names the limits' counters that it reserves its worst case from.
+    """
 
     v: int = FRAME_VERSION
     call_id: str
@@ -46,10 +64,20 @@ class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun", kw_only=T
     worst_nano: int
     snapshot_n: int
     purpose: str = ""
+    user: str = ""
+    feature: str = ""
+    worst_tokens: int = 0
+    counters: list[str] = []
+    trace_id: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=True):
-    """How, when and at what cost the call ended. Durations are microseconds, -1 where unknown."""
+    """How, when and at what cost the call ended. Durations are microseconds, -1 where unknown.
+
+    ``cost_nano`` is all that it cost, abandoned attempts included, and ``usage`` all it used;
+    ``counters`` names the limits' counters that it was charged to; ``flags`` is a set of
+    :class:`Flag` values; ``answered_by`` and ``fingerprint`` are what the upstream itself said.
+    """
 
     v: int = FRAME_VERSION
     call_id: str
@@ -73,6 +101,17 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
     price_id: str = ""
     code: str = ""
     snapshot_n: int = 0
+    user: str = ""
+    feature: str = ""
+    upstream_id: str = ""
+    answered_by: str = ""
+    fingerprint: str = ""
+    finish_reason: str = ""
+    counters: list[str] = []
+    flags: list[str] = []
+    trace_id: str = ""
+    shadow_of: str = ""
+    queue_us: int = -1
 
 
 Frame = Begun | Ended
@@ -117,4 +156,8 @@ def make_lost(begun: Begun, at_us: int) -> Ended:
         attempts=0,
         code="lost",
         snapshot_n=begun.snapshot_n,
+        user=begun.user,
+        feature=begun.feature,
+        counters=begun.counters,
+        trace_id=begun.trace_id,
     )

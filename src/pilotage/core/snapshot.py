@@ -14,7 +14,7 @@ import msgspec
 
 from pilotage.core.usage import Rates
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 CURRENT = "current"  # in a folder of Snapshots: the signed manifest
 SECTIONS = "sections"  # in a folder of Snapshots: the sections, named by their hashes
 FULL_WEIGHT = 10_000  # weights are basis points of an alias's traffic
@@ -54,15 +54,51 @@ class SignedManifest(msgspec.Struct, frozen=True):
 
 
 class TenantEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A paying tenant and the project its calls belong to."""
+    """A paying tenant, the project its calls belong to, and what holds for all its calls.
+
+    ``regions`` are those where its calls may be answered (none given: anywhere); ``features`` the
+    values it may send as ``x-pilotage-feature``; ``shows`` says whether replies carry their cost,
+    arm and model version; ``log_share`` is the part of its calls, in basis points, that the request
+    log keeps, and ``data_class`` what the log calls them.
+    """
 
     id: str
     name: str
     project_id: str
+    time_zone: str = "UTC"
+    regions: list[str] = []
+    features: list[str] = []
+    data_class: str = "internal"
+    shows: bool = True
+    log_share: int = 0
+
+
+class UpstreamEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's API that arms may name. ``secret`` is a reference (``env:NAME``, ``file:PATH``).
+
+    ``provider`` is openai, anthropic or vertex; ``base_url`` what its paths are below, such as
+    ``https://api.openai.com/v1``; ``proxy`` an ``http://HOST:PORT`` to CONNECT through; ``ca_file``
+    the certificates to trust instead of the system's; ``location`` where it runs.
+    """
+
+    id: str
+    project_id: str
+    name: str
+    provider: str
+    base_url: str
+    secret: str = ""
+    location: str = ""
+    proxy: str = ""
+    ca_file: str = ""
+    max_connections: int = 256
 
 
 class ArmEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One weighted target of an alias: a deployment of a model version, and its price."""
+    """One weighted target of an alias: a deployment of a model version, and its price.
+
+    An arm with an ``upstream_id`` is answered by that upstream's ``upstream_model``, one without by
+    this installation's replicas. ``location`` is the region that residency rules look at.
+    """
 
     id: str
     weight: int
@@ -70,10 +106,56 @@ class ArmEntry(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     context_tokens: int
     rates: Rates
+    upstream_id: str = ""
+    upstream_model: str = ""
+    location: str = ""
+
+
+class RouteRule(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that match everything given here may only use these arms; the first match counts.
+
+    ``min_input`` and ``max_input`` bound the prompt's size in tokens (the upper bound the gateway
+    works with); 0 is no bound.
+    """
+
+    arms: list[str]
+    tenants: list[str] = []
+    purposes: list[str] = []
+    data_classes: list[str] = []
+    min_input: int = 0
+    max_input: int = 0
+
+
+class Shadow(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy of ``share`` basis points of an alias's calls goes to ``arm``, never in their way.
+
+    At most ``concurrency`` copies run at once, and they cost at most ``daily_nano`` a UTC day.
+    """
+
+    arm: str
+    share: int
+    concurrency: int = 4
+    daily_nano: int = 0
+
+
+class Routing(msgspec.Struct, frozen=True, kw_only=True):
+    """How an alias finds its target.
+
+    ``policy`` is weighted, cheapest or fastest; ``fallbacks`` are arms in the order in which they
+    are tried when the chosen one fails before its first byte; ``retries`` is how often one arm is
+    asked again; ``first_byte_timeout_ms`` bounds each attempt's wait (0: the call's own limit).
+    """
+
+    policy: str = "weighted"
+    rules: list[RouteRule] = []
+    fallbacks: list[str] = []
+    retries: int = 1
+    first_byte_timeout_ms: int = 0
+    shadow: Shadow | None = None
 
 
 class AliasEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A model name that clients of a project may send."""
+    """A model name that clients of a project may send; ``regions`` as in a tenant."""
 
     project_id: str
     name: str
@@ -81,17 +163,47 @@ class AliasEntry(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     max_output_tokens: int
     arms: list[ArmEntry]
+    routing: Routing = Routing()
+    regions: list[str] = []
+
+
+class LimitEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What calls may use together, at most ``amount`` per ``per``.
+
+    A call counts when it matches ``tenant_id``, ``key_id``, ``user`` and ``alias``: "" matches any
+    and counts all together, "*" matches any and counts each apart. ``measure`` is requests, tokens,
+    concurrency (calls at once; ``per`` is "") or cost (nano-USD); ``per`` is minute, day, month or
+    total, by the calendar of the tenant's time zone. ``action`` is block, warn or downgrade (to the
+    alias ``downgrade_to``); ``on_store_loss`` is closed or open.
+    """
+
+    id: str
+    project_id: str
+    measure: str
+    amount: int
+    per: str = ""
+    tenant_id: str = ""
+    key_id: str = ""
+    user: str = ""
+    alias: str = ""
+    action: str = "block"
+    downgrade_to: str = ""
+    on_store_loss: str = "closed"
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
-    """The section ``directory``: tenants and aliases."""
+    """The section ``directory``: tenants, upstreams, aliases and limits."""
 
     tenants: list[TenantEntry]
     aliases: list[AliasEntry]
+    upstreams: list[UpstreamEntry] = []
+    limits: list[LimitEntry] = []
 
 
-_RECORD = Layout("<32s16s16sq")
+_RECORD = Layout("<32s16s16sqII")
+_RECORD_V1 = Layout("<32s16s16sq")
 _DIGEST_SIZE = 32
+MAY_NAME_USERS = 1  # a flag of a key: its calls may say on whose behalf they are made
 
 
 class KeyRecord(NamedTuple):
@@ -101,22 +213,28 @@ class KeyRecord(NamedTuple):
     key_uuid: bytes
     tenant_uuid: bytes
     expires_at_us: int
+    flags: int = 0
+    reserved: int = 0
 
 
 class KeyTable:
-    """Key records sorted by digest, over any buffer (bytes or a mapped file)."""
+    """Key records sorted by digest, over any buffer (bytes or a mapped file).
 
-    def __init__(self, buffer: bytes | memoryview) -> None:
-        if len(buffer) % _RECORD.size:
+    ``version`` is the Snapshot's: the first one's records had no flags.
+    """
+
+    def __init__(self, buffer: bytes | memoryview, version: int = SNAPSHOT_VERSION) -> None:
+        self._layout = _RECORD_V1 if version == 1 else _RECORD
+        if len(buffer) % self._layout.size:
             raise ValueError(f"a key table of {len(buffer)} bytes is cut")
         self._buffer = buffer
-        self._count = len(buffer) // _RECORD.size
+        self._count = len(buffer) // self._layout.size
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> bytes:
-        start = index * _RECORD.size
+        start = index * self._layout.size
         return bytes(self._buffer[start : start + _DIGEST_SIZE])
 
     def find(self, digest: bytes) -> KeyRecord | None:
@@ -124,7 +242,7 @@ class KeyTable:
         index = bisect_left(self, digest)
         if index == self._count:
             return None
-        record = KeyRecord(*_RECORD.unpack_from(self._buffer, index * _RECORD.size))
+        record = KeyRecord(*self._layout.unpack_from(self._buffer, index * self._layout.size))
         return record if record.digest == digest else None
 
 

@@ -44,8 +44,22 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
+class Tier(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates of calls whose whole prompt has more than ``over`` tokens; units as in Rates."""
+
+    over: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+
+
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """A price: nano-USD per 10^6 tokens of each class, and the id of its row in the price book."""
+    """A price: nano-USD per 10^6 tokens of each class, and the id of its row in the price book.
+
+    ``tiers`` (ascending) replace the rates for long prompts.
+    """
 
     price_id: str
     input: int
@@ -53,26 +67,38 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     cache_read: int
     cache_write: int
     reasoning: int
+    tiers: list[Tier] = []
 
     @property
     def dearest_input(self) -> int:
         """The highest rate at which a prompt token can be billed."""
-        return max(self.input, self.cache_read, self.cache_write)
+        longer = [max(tier.input, tier.cache_read, tier.cache_write) for tier in self.tiers]
+        return max(self.input, self.cache_read, self.cache_write, *longer)
 
     @property
     def dearest_output(self) -> int:
         """The highest rate at which a completion token can be billed."""
-        return max(self.output, self.reasoning)
+        longer = [max(tier.output, tier.reasoning) for tier in self.tiers]
+        return max(self.output, self.reasoning, *longer)
+
+    def for_prompt(self, prompt_tokens: int) -> "Rates | Tier":
+        """Return the rates of a prompt of this size."""
+        found: Rates | Tier = self
+        for tier in self.tiers:
+            if prompt_tokens > tier.over:
+                found = tier
+        return found
 
 
 def cost_nano(usage: Usage, rates: Rates) -> int:
     """Return the price of a usage in nano-USD, rounded once, half to even."""
+    due = rates.for_prompt(usage.prompt_tokens) if rates.tiers else rates
     return divide_half_even(
-        usage.input * rates.input
-        + usage.cache_read * rates.cache_read
-        + usage.cache_write * rates.cache_write
-        + usage.output * rates.output
-        + usage.reasoning * rates.reasoning,
+        usage.input * due.input
+        + usage.cache_read * due.cache_read
+        + usage.cache_write * due.cache_write
+        + usage.output * due.output
+        + usage.reasoning * due.reasoning,
         PER_TOKENS,
     )
 

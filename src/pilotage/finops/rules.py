@@ -72,7 +72,11 @@ def to_rates(price: Price) -> Rates:
     """Return a price as gateways use it: nano-USD per 10^6 tokens."""
     return Rates(
         price_id=price.id,
-        **{name: parse_usd(getattr(price, name)) for name in _CLASSES},
+        input=parse_usd(price.input),
+        output=parse_usd(price.output),
+        cache_read=parse_usd(price.cache_read),
+        cache_write=parse_usd(price.cache_write),
+        reasoning=parse_usd(price.reasoning),
     )
 
 

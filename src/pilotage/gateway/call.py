@@ -7,17 +7,17 @@ that no second cancellation can interrupt them.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Outcome
+from pilotage.core.frames import Flag, Outcome
 from pilotage.core.snapshot import ArmEntry, TenantEntry
 from pilotage.core.usage import Usage
 from pilotage.gateway.snapshots import AliasView, SnapshotView
 from pilotage.gateway.upstream import UpstreamFailure
-from pilotage.gateway.wire.openai import ChatRequest
+from pilotage.gateway.wire.door import Wire, WireRequest
 
 _LOG = logging.getLogger("pilotage.gateway")
 
@@ -29,6 +29,12 @@ _OUTCOMES = {
     "upstream_error": Outcome.UPSTREAM_ERROR,
     "upstream_unreachable": Outcome.UPSTREAM_ERROR,
     "upstream_invalid": Outcome.UPSTREAM_ERROR,
+    "upstream_overloaded": Outcome.UPSTREAM_ERROR,
+    "upstream_quota": Outcome.UPSTREAM_ERROR,
+    "upstream_cold": Outcome.UPSTREAM_ERROR,
+    "upstream_auth": Outcome.UPSTREAM_ERROR,
+    "egress_denied": Outcome.UPSTREAM_ERROR,
+    "breaker_open": Outcome.UPSTREAM_ERROR,
     "no_replica": Outcome.UPSTREAM_ERROR,
     "unavailable": Outcome.UPSTREAM_ERROR,
     "upstream_cut": Outcome.UPSTREAM_CUT,
@@ -47,30 +53,42 @@ _FAILURE_CODES = {
 }
 
 
+class Bill(NamedTuple):
+    """What a call used and cost in all, and whether that rests on an estimate."""
+
+    usage: Usage
+    cost_nano: int
+    is_estimated: bool
+
+
 class Call:
     """An admitted call. The Snapshot is taken once, so a call never sees half a change."""
 
     __slots__ = (
-        "alias", "alias_name", "answer_bytes", "arm", "attempts", "body", "chunks", "deadline_s",
-        "endings", "error", "first_byte_timeout_s", "id", "input_bound", "is_sent", "key_id",
-        "outcome", "output_limit", "purpose", "request", "seq", "started_s", "status", "stopped",
-        "task", "tenant", "ttft_us", "usage", "view", "wire",
+        "alias", "alias_name", "answer_bytes", "answered_by", "arm", "attempts", "bill", "body",
+        "chunks", "counters", "deadline_s", "endings", "error", "feature", "fingerprint",
+        "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
+        "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit", "plan",
+        "purpose", "request", "seq", "shadow_of", "spent_nano", "spent_usage", "started_s",
+        "status", "stopped", "task", "tenant", "trace_id", "trace_parent", "ttft_us", "usage",
+        "user", "view", "wire", "worst_nano", "worst_tokens",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - what its door knows of it
+    def __init__(  # noqa: PLR0913, PLR0915 - what its door knows of it
         self,
         *,
         call_id: str,
-        wire: str,
+        wire: Wire,
         view: SnapshotView,
         tenant: TenantEntry,
         key_id: str,
         alias: AliasView | None,
-        request: ChatRequest,
+        request: WireRequest,
         body: bytes,
         started_s: float,
         deadline_s: float,
         purpose: str = "",
+        user: str = "",
     ) -> None:
         self.id = call_id
         self.wire = wire
@@ -82,12 +100,18 @@ class Call:
         self.request = request
         self.body = body
         self.purpose = purpose
+        self.user = user
+        self.feature = ""
         self.started_s = started_s
         self.deadline_s = deadline_s
         self.first_byte_timeout_s = 0.0
-        self.input_bound = len(body)
+        self.input_bound = request.bound_input(body)
         self.output_limit = 0
+        self.worst_nano = 0
+        self.worst_tokens = 0
+        self.counters: list[str] = []
         self.seq = 0
+        self.plan: Sequence[ArmEntry] = ()
         self.arm: ArmEntry | None = None
         self.attempts = 0
         self.is_sent = False
@@ -96,6 +120,18 @@ class Call:
         self.answer_bytes = 0
         self.ttft_us = -1
         self.usage: Usage | None = None
+        self.spent_usage = Usage()
+        self.spent_nano = 0
+        self.bill: Bill | None = None
+        self.answered_by = ""
+        self.fingerprint = ""
+        self.finish_reason = ""
+        self.flags: set[Flag] = set()
+        self.head_lines = b""
+        self.trace_id = ""
+        self.trace_parent = ""
+        self.shadow_of = ""
+        self.idempotency_key = ""
         self.stopped: Outcome | None = None
         self.outcome = Outcome.OK
         self.error: PilotageError | None = None
@@ -120,6 +156,11 @@ class Call:
         """Have something done when the call closes, before what was pushed earlier."""
         self.endings.append(ending)
 
+    def undo(self, mark: int) -> None:
+        """Run the endings pushed since there were ``mark`` of them: an attempt is given up."""
+        while len(self.endings) > mark:
+            self._end(self.endings.pop())
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -132,17 +173,18 @@ class Call:
         """Judge how the call ended and run the endings; swallow all but a foreign cancellation."""
         if raised is not None or self.stopped is not None:
             self.outcome, self.error = judge(self, raised)
-        for ending in reversed(self.endings):
-            try:
-                ending()
-            except Exception:
-                _LOG.exception("an ending of a call failed", extra={"call_id": self.id})
-        self.endings.clear()
+        self.undo(0)
         if self.stopped is not None and self.task is not None:
             self.task.uncancel()  # else later awaits of this task would be cancelled too
         elif isinstance(raised, asyncio.CancelledError):
             return False
         return raised is None or isinstance(raised, (Exception, asyncio.CancelledError))
+
+    def _end(self, ending: Ending) -> None:
+        try:
+            ending()
+        except Exception:
+            _LOG.exception("an ending of a call failed", extra={"call_id": self.id})
 
 
 def judge(call: Call, raised: BaseException | None) -> tuple[Outcome, PilotageError]:

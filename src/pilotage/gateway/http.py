@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.gateway.call import Call, Reply
-from pilotage.gateway.plane import Caller, DataPlane
+from pilotage.gateway.plane import Caller, DataPlane, Sent
 from pilotage.gateway.strangers import Strangers
 from pilotage.gateway.wire import openai as wire
+from pilotage.gateway.wire.door import Wire
 from pilotage.kit.clock import Clock
 
 Scope = dict[str, Any]
@@ -28,6 +29,17 @@ CONNECTION = "pilotage.connection"  # scope key: the server's protocol instance
 CYCLE = "pilotage.cycle"  # scope key: the server's state of this one request
 JSON = (b"content-type", b"application/json")
 DISCARD_FACTOR = 8  # a body of so many limits is read away, so that its sender hears the 413
+MAX_HEADER = 200  # letters of a header that are kept
+WIRES: dict[str, Wire] = {"/v1/chat/completions": wire.CHAT}
+_SAID = {
+    b"x-pilotage-purpose": "purpose",
+    b"x-pilotage-feature": "feature",
+    b"x-pilotage-user": "user",
+    b"traceparent": "trace_parent",
+    b"idempotency-key": "idempotency_key",
+}
+_NOTHING = Sent()
+_NOT_AGAIN = frozenset({"insufficient_quota", "upstream_quota"})
 _CLOSING = frozenset({"request_timeout", "request_too_large"})  # the rest of the body may follow
 
 
@@ -96,9 +108,9 @@ class GatewayDoor:
             raise RuntimeError(f"the gateway does not speak {scope['type']}")
         path = scope["path"]
         try:
-            if path == "/v1/chat/completions":
+            if path in WIRES:
                 _expect(scope, "POST")
-                await self._answer_chat(scope, receive, send)
+                await self._answer_call(scope, receive, send, WIRES[path])
             elif path == "/v1/models" or path.startswith("/v1/models/"):
                 _expect(scope, "GET")
                 await _send_json(send, 200, self._show_models(scope, path))
@@ -112,10 +124,11 @@ class GatewayDoor:
                 )
         except PilotageError as refused:
             self._count(scope, refused)
-            await self._send_error(send, refused)
+            await self._send_error(send, refused, WIRES.get(path, wire.CHAT))
         except Exception:
             _LOG.exception("a request broke")
-            await self._send_error(send, PilotageError("internal_error"))
+            broken = PilotageError("internal_error")
+            await self._send_error(send, broken, WIRES.get(path, wire.CHAT))
 
     async def _answer_ready(self, send: Send) -> None:
         problem = self._plane.find_problem()
@@ -123,14 +136,14 @@ class GatewayDoor:
             raise PilotageError("draining" if self._plane.is_draining else "not_ready", problem)
         await _send_json(send, 200, b'{"status":"ready"}')
 
-    async def _answer_chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_call(self, scope: Scope, receive: Receive, send: Send, spoken: Wire) -> None:
         started_s = self._clock.monotonic_s()
         headers = scope["headers"]
-        caller, purpose, length = self._read_headers(headers)
+        caller, sent, length = self._read_headers(headers)
         body = await self._read_body(scope, receive, length)
         if body is None:
             return
-        call = self._plane.open_call(caller, wire.decode_request(body), body, started_s, purpose)
+        call = self._plane.open_call(caller, spoken, body, started_s, sent)
         connection: Connection = scope[CONNECTION]
         answer = Answer(call, connection, scope[CYCLE], self._reader_timeout_s)
         self._plane.enter(call)
@@ -142,9 +155,8 @@ class GatewayDoor:
             connection.on_gone = None
             self._plane.leave(call)
         if not answer.finish():
-            await self._send_error(
-                send, call.error or PilotageError("internal_error"), _call_headers(call)
-            )
+            error = call.error or PilotageError("internal_error")
+            await self._send_error(send, error, spoken, _call_headers(call))
         elif connection.is_closing:
             await asyncio.sleep(0)  # the server must see the loss before this task ends
 
@@ -157,20 +169,23 @@ class GatewayDoor:
         except TimeoutError:
             raise PilotageError("request_timeout") from None
 
-    def _read_headers(self, headers: Headers) -> tuple[Caller, str, int]:
-        secret, purpose, length = b"", "", -1
+    def _read_headers(self, headers: Headers) -> tuple[Caller, Sent, int]:
+        secret, length = b"", -1
+        said: dict[str, str] = {}
         for name, value in headers:
             if name == b"authorization":
                 secret = value[7:].strip() if value[:7].lower() == b"bearer " else b""
+            elif name == b"x-api-key":  # what Anthropic's clients send
+                secret = secret or value.strip()
             elif name == b"content-length":
                 length = int(value)
-            elif name == b"x-pilotage-purpose":
-                purpose = value.decode("latin-1")[:200]
+            elif name in _SAID:
+                said[_SAID[name]] = value.decode("latin-1")[:MAX_HEADER]
         if not secret:
             raise PilotageError(
                 "invalid_api_key", "There is no API key.", hint="Send 'Authorization: Bearer KEY'."
             )
-        return self._plane.authenticate(secret), purpose, length
+        return self._plane.authenticate(secret), Sent(**said) if said else _NOTHING, length
 
     def _show_models(self, scope: Scope, path: str) -> bytes:
         caller, _, _ = self._read_headers(scope["headers"])
@@ -196,7 +211,7 @@ class GatewayDoor:
             self.strangers.count(client[0] if client else "", refused.code)
 
     async def _send_error(
-        self, send: Send, error: PilotageError, extra: Headers | None = None
+        self, send: Send, error: PilotageError, spoken: Wire, extra: Headers | None = None
     ) -> None:
         headers = list(extra or [])
         if error.retry_after_s is not None:
@@ -204,7 +219,9 @@ class GatewayDoor:
             headers.append((b"retry-after-ms", b"%d" % round(error.retry_after_s * 1000)))
         if self._plane.is_draining or error.code in _CLOSING:
             headers.append((b"connection", b"close"))
-        await _send_json(send, error.status, wire.encode_error(error), headers)
+        if error.code in _NOT_AGAIN:
+            headers.append((b"x-should-retry", b"false"))
+        await _send_json(send, error.status, spoken.encode_error(error), headers)
 
 
 class Answer:
@@ -260,8 +277,8 @@ class Answer:
         ):
             connection.abort()
         elif self.is_started:
-            frame = wire.encode_error(call.error or PilotageError("internal_error"))
-            connection.close_stream(self._cycle, b"data: " + frame + b"\n\n")
+            error = call.error or PilotageError("internal_error")
+            connection.close_stream(self._cycle, call.wire.encode_stream_error(error))
         else:
             return False
         return True
@@ -276,35 +293,34 @@ class Answer:
 
 
 def _make_head(call: Call, reply: Reply) -> bytes:
-    arm = call.arm
-    if arm is None:
-        raise RuntimeError("a reply without an arm")
+    own = b"x-request-id: %b\r\n%b%b" % (call.id.encode(), _list_origin(call), call.head_lines)
     if reply.stream is None:
-        return _PLAIN_HEAD % (
-            len(reply.body),
-            call.id.encode(),
-            arm.model.encode(),
-            arm.id.encode(),
-        )
-    return _STREAM_HEAD % (call.id.encode(), arm.model.encode(), arm.id.encode())
+        return _PLAIN_HEAD % (len(reply.body), own)
+    return _STREAM_HEAD + own
 
 
-_OWN_LINES = b"x-request-id: %b\r\nx-pilotage-model-version: %b\r\nx-pilotage-arm: %b\r\n"
-_PLAIN_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" + _OWN_LINES
-)
+def _list_origin(call: Call) -> bytes:
+    """Return the header lines that say who answered, where the tenant wants them."""
+    arm = call.arm
+    if arm is None or not call.tenant.shows:
+        return b""
+    return b"x-pilotage-model-version: %b\r\nx-pilotage-arm: %b\r\n" % (
+        arm.model.encode(),
+        arm.id.encode(),
+    )
+
+
+_PLAIN_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b"
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n" + _OWN_LINES
+    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
 )
 
 
 def _call_headers(call: Call) -> Headers:
-    headers = [(b"x-request-id", call.id.encode())]
-    if call.arm is not None:
-        headers.append((b"x-pilotage-model-version", call.arm.model.encode()))
-        headers.append((b"x-pilotage-arm", call.arm.id.encode()))
-    return headers
+    lines = _list_origin(call) + call.head_lines
+    pairs = [line.partition(b": ") for line in lines.split(b"\r\n") if line]
+    return [(b"x-request-id", call.id.encode()), *((name, value) for name, _, value in pairs)]
 
 
 def _expect(scope: Scope, method: str) -> None:

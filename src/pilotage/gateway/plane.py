@@ -14,10 +14,10 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.core.ids import id_from_bytes
-from pilotage.core.snapshot import TenantEntry
+from pilotage.core.snapshot import MAY_NAME_USERS, TenantEntry
 from pilotage.gateway.call import Call, Step
 from pilotage.gateway.chain import StepMaker, build_chain
-from pilotage.gateway.providers.openai import OpenAiProvider
+from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.replicas import Replicas
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
 from pilotage.gateway.steps.deadline import Deadline
@@ -25,11 +25,12 @@ from pilotage.gateway.steps.record import Record
 from pilotage.gateway.steps.route import Route
 from pilotage.gateway.targets import TargetsFile
 from pilotage.gateway.upstream import Limits
-from pilotage.gateway.wire.openai import ChatRequest
+from pilotage.gateway.wire.door import Wire
 from pilotage.kit.clock import Clock
 from pilotage.kit.spool import SpoolWriter
 
 _LOG = logging.getLogger("pilotage.gateway")
+MAX_USER = 128  # letters of a user's name that are kept
 
 
 class PlaneLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,11 +44,25 @@ class PlaneLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(NamedTuple):
-    """Whose key it was, and the Snapshot that said so."""
+    """Whose key it was, and the Snapshot that said so.
+
+    ``may_name_users``: the key is trusted to say on whose behalf it calls.
+    """
 
     view: SnapshotView
     tenant: TenantEntry
     key_id: str
+    may_name_users: bool
+
+
+class Sent(NamedTuple):
+    """What a client says of its call beside the body."""
+
+    purpose: str = ""
+    feature: str = ""
+    user: str = ""
+    trace_parent: str = ""
+    idempotency_key: str = ""
 
 
 class DataPlane:
@@ -77,7 +92,7 @@ class DataPlane:
                 Route,
                 lambda follow: Deadline(follow, clock, limits.first_byte_timeout_s),
             ],
-            OpenAiProvider(replicas := _open_replicas(limits), clock),
+            Ask(replicas := _open_replicas(limits), clock),
         )
         self._replicas = replicas
         self._snapshots = snapshots
@@ -154,18 +169,26 @@ class DataPlane:
         tenant = view.tenants.get(record.tenant_uuid)
         if tenant is None:
             raise _bad_key(secret)
-        return Caller(view, tenant, id_from_bytes("key", record.key_uuid))
+        key_id = id_from_bytes("key", record.key_uuid)
+        return Caller(view, tenant, key_id, bool(record.flags & MAY_NAME_USERS))
 
     def open_call(
-        self, caller: Caller, request: ChatRequest, body: bytes, started_s: float, purpose: str = ""
+        self,
+        caller: Caller,
+        wire: Wire,
+        body: bytes,
+        started_s: float,
+        sent: Sent,
     ) -> Call:
-        """Make the call of the current task; raise ``draining``."""
+        """Make the call of the current task; raise ``draining`` or what its wire does."""
+        request = wire.decode_request(body)
         if self.is_draining:  # that may have begun while the body came
             raise _draining()
-        view, tenant, key_id = caller
-        return Call(
+        view, tenant, key_id, may_name_users = caller
+        user = (sent.user or request.user)[:MAX_USER] if may_name_users else ""
+        call = Call(
             call_id=self._clock.new_id("call"),
-            wire="chat",
+            wire=wire,
             view=view,
             tenant=tenant,
             key_id=key_id,
@@ -174,8 +197,13 @@ class DataPlane:
             body=body,
             started_s=started_s,
             deadline_s=started_s + self._limits.call_timeout_s,
-            purpose=purpose,
+            purpose=sent.purpose,
+            user=user,
         )
+        call.feature = sent.feature if sent.feature in tenant.features else ""
+        call.trace_parent = sent.trace_parent
+        call.idempotency_key = sent.idempotency_key
+        return call
 
     def enter(self, call: Call) -> None:
         """Count a call among the running ones; whoever does it sees to :meth:`leave`."""

@@ -6,6 +6,7 @@ Snapshot older than the one in use is refused.
 
 import hashlib
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,10 +18,12 @@ from pilotage.core.snapshot import (
     AliasEntry,
     KeyRecord,
     KeyTable,
+    LimitEntry,
     Manifest,
     SectionRef,
     SignedManifest,
     TenantEntry,
+    UpstreamEntry,
     decode_directory,
     decode_manifest,
     unpack_digests,
@@ -34,11 +37,14 @@ _SECTIONS = frozenset({"directory", "keys", "keys-delta", "revoked"})
 class AliasView:
     """An alias with what every call needs of it worked out."""
 
-    __slots__ = ("dearest_input", "dearest_output", "entry")
+    __slots__ = ("arms", "dearest_input", "dearest_output", "entry")
 
     def __init__(self, entry: AliasEntry) -> None:
-        reachable = [arm for arm in entry.arms if arm.weight] or entry.arms
+        reachable = [
+            arm for arm in entry.arms if arm.weight or arm.id in entry.routing.fallbacks
+        ] or entry.arms
         self.entry = entry
+        self.arms = {arm.id: arm for arm in entry.arms}
         self.dearest_input = max((arm.rates.dearest_input for arm in reachable), default=0)
         self.dearest_output = max((arm.rates.dearest_output for arm in reachable), default=0)
 
@@ -59,12 +65,16 @@ class SnapshotView:
         revoked: frozenset[bytes],
         base: KeyTable,
         delta: KeyTable,
+        upstreams: Sequence[UpstreamEntry] = (),
+        limits: Sequence[LimitEntry] = (),
     ) -> None:
         self.manifest = manifest
         self.n = manifest.n
         self.expires_at_us = manifest.expires_at_us
         self.tenants = tenants
         self.aliases = aliases
+        self.upstreams = upstreams
+        self.limits = limits
         self._revoked = revoked
         self._base = base
         self._delta = delta
@@ -115,9 +125,11 @@ class SnapshotReader:
             aliases={
                 (entry.project_id, entry.name): AliasView(entry) for entry in directory.aliases
             },
+            upstreams=directory.upstreams,
+            limits=directory.limits,
             revoked=revoked,
-            base=self._map_keys(sections["keys"]),
-            delta=KeyTable(self._read_section(sections["keys-delta"])),
+            base=self._map_keys(sections["keys"], manifest.v),
+            delta=KeyTable(self._read_section(sections["keys-delta"]), manifest.v),
         )
 
     def _read_stamp(self) -> tuple[int, int, int]:
@@ -148,21 +160,21 @@ class SnapshotReader:
         _check(section, content)
         return content
 
-    def _map_keys(self, section: SectionRef) -> KeyTable:
+    def _map_keys(self, section: SectionRef, version: int) -> KeyTable:
         if self._mapped[0] != section.sha256:
-            self._mapped = (section.sha256, self._open_keys(section))
+            self._mapped = (section.sha256, self._open_keys(section, version))
         return self._mapped[1]
 
-    def _open_keys(self, section: SectionRef) -> KeyTable:
+    def _open_keys(self, section: SectionRef, version: int) -> KeyTable:
         if section.size == 0:
-            return KeyTable(b"")
+            return KeyTable(b"", version)
         try:
             with self._path(section).open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as missing:
             raise ValueError(f"section {section.sha256} is missing") from missing
         _check(section, mapped)
-        return KeyTable(memoryview(mapped))
+        return KeyTable(memoryview(mapped), version)
 
 
 def _check(section: SectionRef, content: bytes | mmap.mmap) -> None:

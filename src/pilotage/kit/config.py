@@ -38,7 +38,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     processes: Annotated[
         int,
         msgspec.Meta(
-            ge=0, le=64, description="gateway processes; 0 is half the cores, at least one"
+            ge=0,
+            le=64,
+            description=(
+                "gateway processes; 0 is one, or half the cores where counters.url is shared"
+            ),
         ),
     ] = 0
     max_body_mb: Annotated[
@@ -54,6 +58,77 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     drain_timeout: Annotated[
         Duration, _doc("time that running calls get when the server stops")
     ] = "30s"
+    tls_certificate: Annotated[
+        str, _doc("file with the certificate (and its chain) of the door, PEM; none is plain HTTP")
+    ] = ""
+    tls_key: Annotated[str, _doc("file with the certificate's private key, PEM")] = ""
+    plain_http: Annotated[
+        Literal["loopback", "anywhere"],
+        _doc("where the door may listen without a certificate"),
+    ] = "loopback"
+
+
+class CounterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where limits and budgets are counted."""
+
+    url: Annotated[
+        str,
+        _doc(
+            "'memory' (one gateway process) or valkey://HOST:PORT/DB, valkeys:// with TLS, "
+            "without a password"
+        ),
+    ] = "memory"
+    password: Annotated[str, _doc("reference to the password: env:NAME or file:PATH")] = ""
+    ca_file: Annotated[str, _doc("file with the certificates to trust, PEM")] = ""
+    timeout: Annotated[Duration, _doc("longest wait for an answer of the store")] = "50ms"
+
+
+class EgressSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which addresses may be called from here."""
+
+    allow: Annotated[
+        str,
+        _doc(
+            "hosts that may be called, separated by commas: api.openai.com, *.googleapis.com, "
+            "10.1.2.0/24, 127.0.0.1:9000; empty is every public address. Private and loopback "
+            "addresses must be named, metadata addresses are never called"
+        ),
+    ] = ""
+
+
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Traces that are sent elsewhere (never a prompt)."""
+
+    otlp_url: Annotated[
+        str,
+        _doc("OTLP/HTTP address of a collector, such as http://127.0.0.1:4318; none sends none"),
+    ] = ""
+    otlp_headers: Annotated[
+        str, _doc("reference to header lines for the collector: env:NAME or file:PATH")
+    ] = ""
+    sample_percent: Annotated[
+        int,
+        msgspec.Meta(ge=0, le=100, description="part of ordinary calls that is traced, percent"),
+    ] = 5
+    slow: Annotated[Duration, _doc("calls at least this long are always traced")] = "10s"
+
+
+class RemoteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``pilotage gateway`` needs to run apart from its control plane."""
+
+    control_url: Annotated[str, _doc("address of the control plane, https://HOST:PORT")] = ""
+    credential: Annotated[
+        str, _doc("reference to the gateway's credential: env:NAME or file:PATH")
+    ] = ""
+    snapshots: Annotated[
+        str,
+        _doc(
+            "where Snapshots come from if not from the control plane: a folder, or the https:// "
+            "address of one in a blob store"
+        ),
+    ] = ""
+    public_key: Annotated[str, _doc("the key that Snapshots are signed with, hex")] = ""
+    ca_file: Annotated[str, _doc("file with the certificates to trust, PEM")] = ""
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -148,6 +223,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     snapshot: SnapshotSettings = msgspec.field(default_factory=SnapshotSettings)
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
+    counters: CounterSettings = msgspec.field(default_factory=CounterSettings)
+    egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
+    telemetry: TelemetrySettings = msgspec.field(default_factory=TelemetrySettings)
+    remote: RemoteSettings = msgspec.field(default_factory=RemoteSettings)
 
     @property
     def data_path(self) -> Path:

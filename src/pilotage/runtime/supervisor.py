@@ -132,7 +132,7 @@ class Supervisor:
 
             return Child(slot, GATEWAY_MODULE, prepare)
 
-        count = self._settings.gateway.processes or max(1, (os.cpu_count() or 1) // 2)
+        count = self._settings.gateway.processes or 1
         control = Child("control", CONTROL_MODULE, prepare_control)
         return [control, *(gateway(f"gateway-{number}") for number in range(count))]
 

@@ -17,7 +17,7 @@ from pilotage.core.snapshot import (
 from pilotage.core.usage import Usage, cost_nano
 from pilotage.gateway.call import Call
 from pilotage.gateway.snapshots import AliasView, SnapshotView
-from pilotage.gateway.steps.record import settle_usage
+from pilotage.gateway.bill import settle_usage
 from pilotage.gateway.wire.openai import decode_request
 
 BODY = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'

@@ -1,25 +1,51 @@
 """The pools of connections to the replicas that are ready, kept in step with the Targets file."""
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.snapshot import ArmEntry
+from pilotage.gateway.call import Call
+from pilotage.gateway.providers.openai import translate_error
 from pilotage.gateway.targets import ReplicaTarget, Targets
 from pilotage.gateway.upstream import Limits, Origin, Pool
 
 
 class Replica:
-    """One replica as the provider uses it: its pool, its request head, how many calls it has."""
+    """One replica as the chain uses it: its pool, its request heads, how many calls it has."""
 
-    __slots__ = ("busy", "head", "is_retired", "pool", "target")
+    __slots__ = ("_heads", "_lines", "busy", "is_retired", "pool", "target", "wire")
 
     def __init__(self, target: ReplicaTarget, limits: Limits) -> None:
         self.target = target
+        self.wire = "openai"
         self.busy = 0
         self.is_retired = False
         self.pool = Pool(Origin(host=target.host, port=target.port), limits)
-        self.head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: {target.host}:{target.port}\r\n"
+        self._heads: dict[bytes, bytes] = {}
+        self._lines = (
+            f"host: {target.host}:{target.port}\r\n"
             f"content-type: application/json\r\naccept-encoding: identity\r\n"
             f"authorization: Bearer {target.key}\r\n"
         ).encode()
+
+    async def make_head(self, path: bytes, call: Call) -> bytes:
+        """Return the head of a request; replicas have their API below ``/v1``."""
+        head = self._heads.get(path)
+        if head is None:
+            head = b"POST /v1%b HTTP/1.1\r\n%b" % (path, self._lines)
+            self._heads[path] = head
+        if call.trace_parent:
+            return b"%btraceparent: %b\r\n" % (head, call.trace_parent.encode())
+        return head
+
+    async def renew_head(self, path: bytes, call: Call) -> bytes | None:
+        """Return None: the key of a replica is the one of its start."""
+        del path, call
+        return None
+
+    def translate_error(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> PilotageError:
+        """Return our error for the replica's."""
+        return translate_error(status, headers, body)
 
     def enter(self) -> None:
         """Count a call in."""
@@ -58,9 +84,9 @@ class Replicas:
         for gone in known.values():
             gone.retire()
 
-    def pick(self, deployment_id: str) -> Replica:
-        """Return the least busy replica of a deployment; raise ``no_replica``."""
-        group = self._by_deployment.get(deployment_id)
+    def pick(self, arm: ArmEntry) -> Replica:
+        """Return the least busy replica of an arm's deployment; raise ``no_replica``."""
+        group = self._by_deployment.get(arm.id)
         if not group:
             raise PilotageError("no_replica", retry_after_s=1.0)
         return min(group, key=_business) if len(group) > 1 else group[0]

@@ -1,13 +1,11 @@
 """Record: one Begun before anything is asked of a model, one Ended whatever happens after."""
 
-from pilotage.core.frames import Begun, Ended, Outcome, encode_frame
-from pilotage.core.usage import Usage, cost_nano
+from pilotage.core.frames import Begun, Ended, Flag, encode_frame
+from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call, Reply, Step
-from pilotage.gateway.wire.openai import output_limit_of
+from pilotage.gateway.snapshots import AliasView
 from pilotage.kit.clock import Clock
 from pilotage.kit.spool import SpoolWriter
-
-BYTES_PER_TOKEN = 4  # for estimates only, never for bounds
 
 
 class Record:
@@ -23,11 +21,8 @@ class Record:
 
     async def __call__(self, call: Call) -> Reply:
         """Work out the worst case, write Begun, and see to it that Ended is written."""
-        worst_nano = 0
         if call.alias is not None:
-            call.output_limit = output_limit_of(call.request, call.alias.entry.max_output_tokens)
-            outputs = call.output_limit * call.request.choices
-            worst_nano = call.alias.worst_nano(call.input_bound, outputs)
+            bound_call(call, call.alias)
         begun = Begun(
             call_id=call.id,
             at_us=self._clock.now_us(),
@@ -35,11 +30,16 @@ class Record:
             tenant_id=call.tenant.id,
             key_id=call.key_id,
             alias=call.alias_name,
-            wire=call.wire,
+            wire=call.wire.name,
             is_stream=bool(call.request.stream),
-            worst_nano=worst_nano,
+            worst_nano=call.worst_nano,
             snapshot_n=call.view.n,
             purpose=call.purpose,
+            user=call.user,
+            feature=call.feature,
+            worst_tokens=call.worst_tokens,
+            counters=call.counters,
+            trace_id=call.trace_id,
         )
         call.seq = self._spool.append(encode_frame(begun))
         call.at_end(lambda: self._end(call))
@@ -48,8 +48,9 @@ class Record:
         return await self._follow(call)
 
     def _end(self, call: Call) -> None:
-        usage, is_estimated = settle_usage(call)
-        arm = call.arm
+        bill, arm = bill_call(call), call.arm
+        if bill.cost_nano > call.worst_nano:
+            call.flags.add(Flag.BUDGET_OVERRUN)
         self._spool.append_end(
             encode_frame(
                 Ended(
@@ -61,9 +62,9 @@ class Record:
                     alias=call.alias_name,
                     outcome=call.outcome,
                     status=call.error.status if call.error else call.status,
-                    usage=usage,
-                    cost_nano=cost_nano(usage, arm.rates) if arm else 0,
-                    is_estimated=is_estimated,
+                    usage=bill.usage,
+                    cost_nano=bill.cost_nano,
+                    is_estimated=bill.is_estimated,
                     duration_us=round((self._clock.monotonic_s() - call.started_s) * 1e6),
                     ttft_us=call.ttft_us,
                     chunks=call.chunks,
@@ -74,23 +75,24 @@ class Record:
                     price_id=arm.rates.price_id if arm else "",
                     code=call.error.code if call.error else "",
                     snapshot_n=call.view.n,
+                    user=call.user,
+                    feature=call.feature,
+                    upstream_id=arm.upstream_id if arm else "",
+                    answered_by=call.answered_by,
+                    fingerprint=call.fingerprint,
+                    finish_reason=call.finish_reason,
+                    counters=call.counters,
+                    flags=sorted(call.flags),
+                    trace_id=call.trace_id,
+                    shadow_of=call.shadow_of,
                 )
             )
         )
 
 
-def settle_usage(call: Call) -> tuple[Usage, bool]:
-    """Return the usage to bill and whether it is an estimate.
-
-    What the model reported counts. A call that reached no model, or that the model refused, cost
-    nothing. Anything else (cut, stopped, no or impossible counts) is estimated from what was sent
-    and produced: a quarter token per byte, or one token per chunk of a streamed answer.
-    """
-    if call.usage is not None:
-        return call.usage, False
-    if not call.is_sent or (
-        call.outcome in (Outcome.REFUSED, Outcome.UPSTREAM_ERROR) and not call.chunks
-    ):
-        return Usage(), False
-    output = max(call.chunks, call.answer_bytes // BYTES_PER_TOKEN)
-    return Usage(input=call.input_bound // BYTES_PER_TOKEN, output=output), True
+def bound_call(call: Call, alias: AliasView) -> None:
+    """Work out the most that a call of an alias can take: its output limit, tokens and cost."""
+    call.output_limit = call.request.limit_output(alias.entry.max_output_tokens)
+    outputs = call.output_limit * call.request.choices
+    call.worst_tokens = call.input_bound + outputs
+    call.worst_nano = alias.worst_nano(call.input_bound, outputs)

@@ -10,6 +10,7 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
+from pilotage.gateway.wire.door import Wire
 
 DONE = b"data: [DONE]\n\n"
 MAX_CHOICES = 128
@@ -36,6 +37,7 @@ class ChatRequest(msgspec.Struct):
     n_predict: int | msgspec.UnsetType | None = msgspec.UNSET
     n: int | None = None
     n_cmpl: int | None = None
+    user: str = ""
 
     @property
     def choices(self) -> int:
@@ -48,6 +50,21 @@ class ChatRequest(msgspec.Struct):
         return isinstance(self.stream_options, StreamOptions) and bool(
             self.stream_options.include_usage
         )
+
+    def limit_output(self, ceiling: int) -> int:
+        """Return the most tokens of each choice: the least of the client's limits and ours."""
+        limit = ceiling
+        if isinstance(self.max_tokens, int) and self.max_tokens < limit:
+            limit = self.max_tokens
+        if isinstance(self.max_completion_tokens, int) and self.max_completion_tokens < limit:
+            limit = self.max_completion_tokens
+        if isinstance(self.n_predict, int) and self.n_predict < limit:
+            limit = self.n_predict
+        return limit
+
+    def bound_input(self, body: bytes) -> int:
+        """Return more tokens than the prompt can have: no token is shorter than a byte."""
+        return len(body)
 
 
 class PromptDetails(msgspec.Struct):
@@ -71,10 +88,18 @@ class WireUsage(msgspec.Struct):
     completion_tokens_details: CompletionDetails | None = None
 
 
+class CompletionChoice(msgspec.Struct):
+    """One choice of a plain reply."""
+
+    finish_reason: str | None = None
+
+
 class Completion(msgspec.Struct):
     """The part of a plain reply that the gateway reads."""
 
     model: str = ""
+    system_fingerprint: str | None = None
+    choices: list[CompletionChoice] = []
     usage: WireUsage | None = None
 
 
@@ -110,6 +135,7 @@ class Chunk(msgspec.Struct):
     """The part of a stream chunk that the gateway reads."""
 
     model: str = ""
+    system_fingerprint: str | None = None
     choices: list[ChunkChoice] = []
     usage: WireUsage | None = None
     error: dict[str, msgspec.Raw] | str | None = None
@@ -123,12 +149,12 @@ class Chunk(msgspec.Struct):
         return False
 
     @property
-    def is_final(self) -> bool:
-        """Whether any choice says why it ended."""
-        for choice in self.choices:  # noqa: SIM110 - as above
+    def finish_reason(self) -> str | None:
+        """Why a choice ended, None while all of them go on."""
+        for choice in self.choices:
             if choice.finish_reason is not None:
-                return True
-        return False
+                return choice.finish_reason
+        return None
 
 
 class WireErrorBody(msgspec.Struct):
@@ -178,18 +204,24 @@ def decode_request(body: bytes) -> ChatRequest:
     return request
 
 
-def limit_request(body: bytes, request: ChatRequest, output_limit: int) -> bytes:
+def limit_request(
+    body: bytes, request: ChatRequest, output_limit: int, upstream_model: str = ""
+) -> bytes:
     """Return the body with an explicit output limit and, for a stream, with usage asked for.
 
-    The original bytes come back when nothing needs to change.
+    ``upstream_model`` is what the target calls the model, "" if it does not mind. The original
+    bytes come back when nothing needs to change.
     """
-    if _is_limited(request, output_limit):
+    is_named = not upstream_model or upstream_model == request.model
+    if is_named and _is_limited(request, output_limit):
         return body
     limits = _list_limits(request)
     added: dict[str, Any] = {}
     replaced: dict[str, Any] = {
         name: output_limit for name, value in limits if value > output_limit
     }
+    if not is_named:
+        replaced["model"] = upstream_model
     if not limits:
         place = added if request.max_tokens is msgspec.UNSET else replaced
         place["max_tokens"] = output_limit
@@ -202,18 +234,6 @@ def limit_request(body: bytes, request: ChatRequest, output_limit: int) -> bytes
         return body
     start = body.index(b"{") + 1
     return b"{" + _ENCODE(added)[1:-1] + b"," + body[start:]
-
-
-def output_limit_of(request: ChatRequest, ceiling: int) -> int:
-    """Return the most tokens of each choice: the least of the client's limits and ours."""
-    limit = ceiling
-    if isinstance(request.max_tokens, int) and request.max_tokens < limit:
-        limit = request.max_tokens
-    if isinstance(request.max_completion_tokens, int) and request.max_completion_tokens < limit:
-        limit = request.max_completion_tokens
-    if isinstance(request.n_predict, int) and request.n_predict < limit:
-        limit = request.n_predict
-    return limit
 
 
 def decode_completion(body: bytes) -> Completion:
@@ -290,6 +310,11 @@ def encode_error(error: PilotageError) -> bytes:
     )
 
 
+def encode_stream_error(error: PilotageError) -> bytes:
+    """Return the event that ends a stream which broke; clients raise on it."""
+    return b"data: " + encode_error(error) + b"\n\n"
+
+
 def encode_models(models: list[tuple[str, int]]) -> bytes:
     """Return the body of ``/v1/models`` for pairs of alias and creation time in seconds."""
     return _ENCODE({"object": "list", "data": [_model(name, created) for name, created in models]})
@@ -337,3 +362,6 @@ def _replace(body: bytes, changed: dict[str, Any]) -> bytes:
     if options and fields.get("stream_options", _NULL) != _NULL:
         changed["stream_options"] = {**_FIELDS.decode(fields["stream_options"]), **options}
     return _ENCODE({**fields, **changed})
+
+
+CHAT = Wire("chat", decode_request, encode_error, encode_stream_error)

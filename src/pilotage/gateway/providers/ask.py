@@ -1,0 +1,67 @@
+"""The innermost step: ask the arm's target, and read its answer to a proper end.
+
+What is said and understood depends on two wires, the client's and the target's; a
+:class:`~pilotage.gateway.providers.bridge.Bridge` stands between each pair of them.
+"""
+
+from pilotage.core.errors import PilotageError
+from pilotage.gateway.call import Call, Reply
+from pilotage.gateway.providers.bridge import find_bridge
+from pilotage.gateway.providers.target import Target, Targets
+from pilotage.gateway.upstream import Exchange, UpstreamFailure
+from pilotage.kit.clock import Clock
+
+
+class Ask:
+    """Success is a whole reply, or a stream that finished and said so."""
+
+    def __init__(self, targets: Targets, clock: Clock) -> None:
+        self._targets = targets
+        self._clock = clock
+
+    async def __call__(self, call: Call) -> Reply:
+        """Ask a target of the call's arm and return its reply as the client's wire has it."""
+        arm = call.arm
+        if arm is None:
+            raise PilotageError("no_replica")
+        target = self._targets.pick(arm)
+        bridge = find_bridge(call.wire.name, target.wire)
+        exchange = await self._post(call, target, bridge.path, bridge.encode(call))
+        if exchange.status != 200:
+            body = await exchange.read_all()
+            raise target.translate_error(exchange.status, exchange.headers, body)
+        if call.request.stream:
+            stream = bridge.open(call, exchange, self._clock)
+            await stream.open()  # nothing is promised to the client before there is content
+            return Reply(stream=stream, terminator=stream.terminator)
+        payload = await exchange.read_all()
+        call.answer_bytes = len(payload)
+        return Reply(body=bridge.decode(call, payload))
+
+    async def _post(self, call: Call, target: Target, path: bytes, body: bytes) -> Exchange:
+        target.enter()
+        call.at_end(target.leave)
+        head = await target.make_head(path, call)
+        exchange = await _post(call, target, head, body)
+        if exchange.status == 401 and (renewed := await target.renew_head(path, call)):
+            exchange.close()
+            exchange = await _post(call, target, renewed, body)
+        return exchange
+
+
+async def _post(call: Call, target: Target, head: bytes, body: bytes) -> Exchange:
+    call.attempts += 1
+    try:
+        exchange = await target.pool.post(
+            head,
+            body,
+            headers_timeout_s=call.first_byte_timeout_s,
+            on_write=call.note_sent,
+        )
+    except UpstreamFailure as failed:
+        call.attempts += failed.attempts - 1
+        raise
+    call.attempts += exchange.attempts - 1
+    call.at_end(exchange.close)
+    call.status = exchange.status
+    return exchange

@@ -1,0 +1,104 @@
+"""Calls, aliases and Snapshots made by hand, for tests of single steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway_harness import make_rates
+from pilotage.core.snapshot import (
+    FULL_WEIGHT,
+    AliasEntry,
+    ArmEntry,
+    KeyTable,
+    LimitEntry,
+    Manifest,
+    TenantEntry,
+    UpstreamEntry,
+)
+from pilotage.gateway.call import Call
+from pilotage.gateway.snapshots import AliasView, SnapshotView
+from pilotage.gateway.wire import openai
+from pilotage.gateway.wire.door import Wire
+
+PROJECT = "prj_1"
+BODY = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
+
+
+def make_arm(arm_id: str = "dep_a", weight: int = FULL_WEIGHT, **more: Any) -> ArmEntry:  # noqa: ANN401
+    """Return an arm with a price."""
+    return ArmEntry(
+        **{
+            "id": arm_id,
+            "weight": weight,
+            "version_id": f"ver_{arm_id}",
+            "model": f"model-{arm_id}@1.0.0",
+            "context_tokens": 2048,
+            "rates": make_rates(),
+        }
+        | more
+    )
+
+
+def make_alias(*arms: ArmEntry, **more: Any) -> AliasView:  # noqa: ANN401
+    """Return an alias ``chat`` with these arms, or with one."""
+    return AliasView(
+        AliasEntry(
+            **{
+                "project_id": PROJECT,
+                "name": "chat",
+                "created_at_us": 0,
+                "salt": "salt",
+                "max_output_tokens": 256,
+                "arms": list(arms) or [make_arm()],
+            }
+            | more
+        )
+    )
+
+
+def make_view(
+    *aliases: AliasView,
+    limits: Sequence[LimitEntry] = (),
+    upstreams: Sequence[UpstreamEntry] = (),
+) -> SnapshotView:
+    """Return a Snapshot of these aliases."""
+    manifest = Manifest(
+        n=1, parent="", created_at_us=0, expires_at_us=0, oldest_gateway=1, covers=1, sections={}
+    )
+    return SnapshotView(
+        manifest=manifest,
+        tenants={},
+        aliases={(a.entry.project_id, a.entry.name): a for a in aliases},
+        revoked=frozenset(),
+        base=KeyTable(b""),
+        delta=KeyTable(b""),
+        upstreams=upstreams,
+        limits=limits,
+    )
+
+
+def make_call(
+    alias: AliasView | None = None,
+    *,
+    view: SnapshotView | None = None,
+    tenant: TenantEntry | None = None,
+    wire: Wire = openai.CHAT,
+    body: bytes = BODY,
+    call_id: str = "call_1",
+    **more: Any,  # noqa: ANN401
+) -> Call:
+    """Return a call; needs a running task."""
+    return Call(
+        **{
+            "call_id": call_id,
+            "wire": wire,
+            "view": view or make_view(*([alias] if alias else [])),
+            "tenant": tenant or TenantEntry(id="ten_1", name="acme", project_id=PROJECT),
+            "key_id": "key_1",
+            "alias": alias,
+            "request": wire.decode_request(body),
+            "body": body,
+            "started_s": 0.0,
+            "deadline_s": 1.0,
+        }
+        | more
+    )

@@ -61,8 +61,28 @@ class Bill(NamedTuple):
     is_estimated: bool
 
 
+class Try(NamedTuple):
+    """An attempt that failed: whom it asked, when it began, how long it took, what went wrong."""
+
+    arm_id: str
+    began_s: float
+    duration_s: float
+    code: str
+
+
+def _widen_freely(nano: int, tokens: int) -> bool:
+    del nano, tokens
+    return True
+
+
 class Call:
-    """An admitted call. The Snapshot is taken once, so a call never sees half a change."""
+    """An admitted call. The Snapshot is taken once, so a call never sees half a change.
+
+    ``plan`` lists the arms it may use in order, ``arm`` is the one being asked. ``widen`` reserves
+    so many more nano-USD and tokens from its limits, for an attempt that may be billed besides; it
+    returns False where they cannot pay. ``head_lines`` are header lines for the client, each ended
+    by CRLF.
+    """
 
     __slots__ = (
         "alias", "alias_name", "answer_bytes", "answered_by", "arm", "attempts", "bill", "body",
@@ -70,8 +90,8 @@ class Call:
         "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
         "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit", "plan",
         "purpose", "request", "seq", "shadow_of", "spent_nano", "spent_usage", "started_s",
-        "status", "stopped", "task", "tenant", "trace_id", "trace_parent", "ttft_us", "usage",
-        "user", "view", "wire", "worst_nano", "worst_tokens",
+        "status", "stopped", "task", "tenant", "trace_id", "trace_parent", "tries", "ttft_us",
+        "usage", "user", "view", "widen", "wire", "worst_nano", "worst_tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0915 - what its door knows of it
@@ -123,6 +143,8 @@ class Call:
         self.spent_usage = Usage()
         self.spent_nano = 0
         self.bill: Bill | None = None
+        self.widen: Callable[[int, int], bool] = _widen_freely
+        self.tries: list[Try] = []
         self.answered_by = ""
         self.fingerprint = ""
         self.finish_reason = ""

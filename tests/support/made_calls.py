@@ -25,34 +25,28 @@ BODY = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
 
 def make_arm(arm_id: str = "dep_a", weight: int = FULL_WEIGHT, **more: Any) -> ArmEntry:  # noqa: ANN401
     """Return an arm with a price."""
-    return ArmEntry(
-        **{
-            "id": arm_id,
-            "weight": weight,
-            "version_id": f"ver_{arm_id}",
-            "model": f"model-{arm_id}@1.0.0",
-            "context_tokens": 2048,
-            "rates": make_rates(),
-        }
-        | more
-    )
+    values: dict[str, Any] = {
+        "id": arm_id,
+        "weight": weight,
+        "version_id": f"ver_{arm_id}",
+        "model": f"model-{arm_id}@1.0.0",
+        "context_tokens": 2048,
+        "rates": make_rates(),
+    }
+    return ArmEntry(**values | more)
 
 
 def make_alias(*arms: ArmEntry, **more: Any) -> AliasView:  # noqa: ANN401
     """Return an alias ``chat`` with these arms, or with one."""
-    return AliasView(
-        AliasEntry(
-            **{
-                "project_id": PROJECT,
-                "name": "chat",
-                "created_at_us": 0,
-                "salt": "salt",
-                "max_output_tokens": 256,
-                "arms": list(arms) or [make_arm()],
-            }
-            | more
-        )
-    )
+    values: dict[str, Any] = {
+        "project_id": PROJECT,
+        "name": "chat",
+        "created_at_us": 0,
+        "salt": "salt",
+        "max_output_tokens": 256,
+        "arms": list(arms) or [make_arm()],
+    }
+    return AliasView(AliasEntry(**values | more))
 
 
 def make_view(
@@ -87,18 +81,16 @@ def make_call(
     **more: Any,  # noqa: ANN401
 ) -> Call:
     """Return a call; needs a running task."""
-    return Call(
-        **{
-            "call_id": call_id,
-            "wire": wire,
-            "view": view or make_view(*([alias] if alias else [])),
-            "tenant": tenant or TenantEntry(id="ten_1", name="acme", project_id=PROJECT),
-            "key_id": "key_1",
-            "alias": alias,
-            "request": wire.decode_request(body),
-            "body": body,
-            "started_s": 0.0,
-            "deadline_s": 1.0,
-        }
-        | more
-    )
+    values: dict[str, Any] = {
+        "call_id": call_id,
+        "wire": wire,
+        "view": view or make_view(*([alias] if alias else [])),
+        "tenant": tenant or TenantEntry(id="ten_1", name="acme", project_id=PROJECT),
+        "key_id": "key_1",
+        "alias": alias,
+        "request": wire.decode_request(body),
+        "body": body,
+        "started_s": 0.0,
+        "deadline_s": 1.0,
+    }
+    return Call(**values | more)

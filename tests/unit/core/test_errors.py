@@ -7,7 +7,13 @@ import pytest
 
 from pilotage.core.errors import CATALOGUE, PilotageError
 
-OPENAI_TYPES = {"invalid_request_error", "permission_error", "api_error"}
+OPENAI_TYPES = {
+    "invalid_request_error",
+    "permission_error",
+    "rate_limit_error",
+    "insufficient_quota",
+    "api_error",
+}
 
 
 def test_every_code_is_one_line_with_a_status_of_an_error() -> None:

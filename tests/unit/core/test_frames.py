@@ -9,6 +9,7 @@ from pilotage.core.frames import (
     FRAME_VERSION,
     Begun,
     Ended,
+    Flag,
     Frame,
     Outcome,
     decode_frame,
@@ -33,6 +34,11 @@ BEGUN = st.builds(
     worst_nano=COUNTS,
     snapshot_n=COUNTS,
     purpose=TEXTS,
+    user=TEXTS,
+    feature=TEXTS,
+    worst_tokens=COUNTS,
+    counters=st.lists(TEXTS, max_size=3),
+    trace_id=TEXTS,
 )
 ENDED = st.builds(
     Ended,
@@ -54,6 +60,9 @@ ENDED = st.builds(
     attempts=COUNTS,
     arm=TEXTS,
     code=TEXTS,
+    counters=st.lists(TEXTS, max_size=3),
+    flags=st.lists(st.sampled_from([flag.value for flag in Flag]), unique=True),
+    shadow_of=TEXTS,
 )
 
 
@@ -71,7 +80,7 @@ def test_a_frame_is_read_back(frame: Frame) -> None:
 def test_a_frame_is_an_array_that_begins_with_its_tag_and_version(frame: Frame) -> None:
     tag, version, call_id, at_us, *_ = fields_of(frame)
 
-    assert (tag, version) == (type(frame).__name__.lower(), 1)
+    assert (tag, version) == (type(frame).__name__.lower(), FRAME_VERSION)
     assert (call_id, at_us) == (frame.call_id, frame.at_us)
 
 
@@ -97,7 +106,19 @@ def test_an_older_frame_lacks_the_newest_fields(frame: Frame, data: st.DataObjec
     for field in fields[:-missing]:
         assert getattr(older, field.name) == getattr(frame, field.name)
     for field in fields[-missing:]:
-        assert getattr(older, field.name) == field.default
+        default = [] if field.default_factory is list else field.default
+        assert getattr(older, field.name) == default
+
+
+def test_frames_of_version_1_are_read() -> None:
+    begun = decode_frame(
+        msgspec.msgpack.encode(
+            ["begun", 1, "call_1", 5, "prj", "ten", "key", "chat", "chat", False, 9, 3, "why"]
+        )
+    )
+    assert isinstance(begun, Begun)
+    assert (begun.call_id, begun.worst_nano, begun.purpose) == ("call_1", 9, "why")
+    assert (begun.user, begun.counters, begun.worst_tokens) == ("", [], 0)
 
 
 @pytest.mark.parametrize(
@@ -132,5 +153,6 @@ def test_a_lost_call_ends_at_its_worst_case_as_an_estimate(begun: Begun, at_us: 
     assert (ended.outcome, ended.status, ended.code) == (Outcome.LOST, 0, "lost")
     assert (ended.cost_nano, ended.is_estimated) == (begun.worst_nano, True)
     assert (ended.usage.total, ended.duration_us, ended.ttft_us) == (0, -1, -1)
-    for name in ("call_id", "project_id", "tenant_id", "key_id", "alias", "snapshot_n"):
+    who = ("call_id", "project_id", "tenant_id", "key_id", "user", "feature", "alias")
+    for name in (*who, "counters", "snapshot_n", "trace_id"):
         assert getattr(ended, name) == getattr(begun, name)

@@ -1,6 +1,7 @@
 """The Snapshot's parts: key tables against a dict, arms by weight, manifests."""
 
 import hashlib
+import struct
 from collections import Counter
 
 import msgspec
@@ -62,14 +63,24 @@ def test_the_bytes_of_a_key_table_do_not_depend_on_the_order(
     records = [KeyRecord(digest, *rest) for digest, rest in model.items()]
 
     assert pack_keys(records) == pack_keys(records[::-1])
-    assert len(pack_keys(records)) == 72 * len(records)
+    assert len(pack_keys(records)) == 80 * len(records)
 
 
 def test_a_cut_key_table_is_refused() -> None:
     packed = pack_keys([KeyRecord(bytes(32), bytes(16), bytes(16), 0)])
 
-    with pytest.raises(ValueError, match="71 bytes is cut"):
+    with pytest.raises(ValueError, match="79 bytes is cut"):
         KeyTable(packed[:-1])
+
+
+@given(RECORDS)
+def test_a_key_table_of_version_1_is_read(model: dict[bytes, tuple[bytes, bytes, int]]) -> None:
+    layout = struct.Struct("<32s16s16sq")
+    packed = b"".join(layout.pack(digest, *model[digest]) for digest in sorted(model))
+    table = KeyTable(packed, version=1)
+    assert len(table) == len(model)
+    for digest, rest in model.items():
+        assert table.find(digest) == KeyRecord(digest, *rest)
 
 
 @given(st.frozensets(DIGESTS))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway_harness import CLOCK, World, chat_body
+from gateway_harness import CLOCK, World
 from pilotage.core.errors import PilotageError
-from pilotage.gateway.plane import DataPlane, PlaneLimits
+from pilotage.gateway.plane import DataPlane, PlaneLimits, Sent
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.targets import TargetsFile
-from pilotage.gateway.wire.openai import decode_request
+from pilotage.gateway.wire.openai import CHAT
 from pilotage.kit.crypto import digest_secret, make_secret
 from pilotage.kit.spool import SpoolWriter, open_spool
 
@@ -133,14 +133,13 @@ async def test_no_call_is_opened_once_a_drain_has_begun(world: World, plane: Dat
     world.publish()
     plane.refresh()
     caller = plane.authenticate(world.secret.encode())
-    request = decode_request(b'{"model":"chat","messages":[{}]}')
+    body = b'{"model":"chat","messages":[{}]}'
     await plane.drain(0)
     for act in (
         lambda: plane.authenticate(world.secret.encode()),
-        lambda: plane.open_call(caller, request, b"", 0.0),
+        lambda: plane.open_call(caller, CHAT, body, 0.0, Sent()),
     ):
         with pytest.raises(PilotageError) as caught:
             act()
         assert (caught.value.code, caught.value.retry_after_s) == ("draining", 1.0)
     assert plane.find_problem() == "draining"
-    assert chat_body()["model"] == request.model

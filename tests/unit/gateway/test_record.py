@@ -5,48 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_harness import make_rates
+from made_calls import BODY, make_call
 from pilotage.core.frames import Outcome
-from pilotage.core.snapshot import (
-    FULL_WEIGHT,
-    AliasEntry,
-    ArmEntry,
-    KeyTable,
-    Manifest,
-    TenantEntry,
-)
+from pilotage.core.snapshot import FULL_WEIGHT, AliasEntry, ArmEntry
 from pilotage.core.usage import Usage, cost_nano
-from pilotage.gateway.call import Call
-from pilotage.gateway.snapshots import AliasView, SnapshotView
 from pilotage.gateway.bill import settle_usage
-from pilotage.gateway.wire.openai import decode_request
-
-BODY = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
-
-
-def make_call() -> Call:
-    manifest = Manifest(
-        n=1, parent="", created_at_us=0, expires_at_us=0, oldest_gateway=1, covers=1, sections={}
-    )
-    view = SnapshotView(
-        manifest=manifest,
-        tenants={},
-        aliases={},
-        revoked=frozenset(),
-        base=KeyTable(b""),
-        delta=KeyTable(b""),
-    )
-    return Call(
-        call_id="call_1",
-        wire="chat",
-        view=view,
-        tenant=TenantEntry(id="ten_1", name="t", project_id="prj_1"),
-        key_id="key_1",
-        alias=None,
-        request=decode_request(BODY),
-        body=BODY,
-        started_s=0.0,
-        deadline_s=1.0,
-    )
+from pilotage.gateway.snapshots import AliasView
 
 
 async def test_what_the_model_said_counts() -> None:

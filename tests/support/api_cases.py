@@ -79,6 +79,13 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
     gguf, sha256 = world.gguf.read_bytes(), world.names["sha256"]
     price = {"subject": "asked", "input": "1", "output": "2", "valid_from": "2030-01-01T00:00:00Z"}
     version = {"version": "2.0.0", "artifact_sha256": sha256}
+    upstream = {"provider": "anthropic", "base_url": "https://api.anthropic.com/v1"}
+    routing = {
+        "policy": "cheapest",
+        "rules": [{"deployments": ["1.0.0"], "tenants": ["acme"], "max_input": 9}],
+        "fallbacks": ["tiny@1.0.0"],
+        "regions": ["eu"],
+    }
     return {
         ("POST", "/projects"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/tenants"): Ask({"name": "asked"}, {"name": "else"}),
@@ -94,6 +101,15 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/endpoints/{endpoint:path}/deployments"): Ask(
             {"model": "tiny@3.0.0"}, {"model": "tiny@1.0.0"}
         ),
+        ("POST", "/upstreams"): Ask(
+            upstream | {"name": "asked"}, upstream | {"name": "asked", "location": "eu"}
+        ),
+        ("PUT", "/upstreams/{upstream}"): Ask(upstream, upstream | {"secret": "env:KEY"}),
+        ("PUT", "/tenants/{tenant}"): Ask(
+            {"time_zone": "Europe/Berlin", "regions": ["eu"], "log_percent": "12.5"},
+            {"features": ["search"], "data_class": "restricted", "shows": False},
+        ),
+        ("PUT", "/endpoints/{endpoint:path}/routing"): Ask(routing, {"retries": 3}),
         ("POST", "/prices"): Ask(price, price | {"input": "2"}),
         ("POST", "/audit:verify"): Ask(None),
         ("POST", "/operations/{operation}:cancel"): Ask(None),
@@ -144,6 +160,7 @@ LISTS: dict[str, MakeItem] = {
     "/models/{model}/versions": make_version,
     "/packages": make_nothing,
     "/endpoints": posts("/endpoints", name="Page-*"),
+    "/upstreams": posts("/upstreams", name="page-*", provider="openai", base_url="http://a"),
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
     "/usage": make_nothing,  # the calls of the ledger, furnished
     "/traffic": make_nothing,

@@ -123,6 +123,10 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     await api.make(
         "/models/tiny/versions", {"version": "1.0.0", "artifact_sha256": artifact["sha256"]}
     )
+    upstream = await api.make(
+        "/upstreams",
+        {"name": "openai", "provider": "openai", "base_url": "https://api.openai.com/v1"},
+    )
     endpoint = await api.make("/endpoints", {"name": "chat"})
     operation = await api.make("/endpoints/chat/deployments", {"model": "tiny@1.0.0"})
     await api.make("/prices", {"subject": "tiny", "input": "0.5", "output": "1.5"})
@@ -134,12 +138,14 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "model": model["name"],
         "version": "1.0.0",
         "sha256": artifact["sha256"],
+        "upstream": upstream["name"],
         "endpoint": endpoint["name"],
         "deployment": deployment["id"],
         "operation": operation["id"],
         "tenant_id": tenant["id"],
         "model_id": model["id"],
         "endpoint_id": endpoint["id"],
+        "upstream_id": upstream["id"],
     }
 
 

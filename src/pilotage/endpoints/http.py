@@ -9,9 +9,13 @@ from pydantic import Field
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.endpoints.routing import MOST_TOKENS
+from pilotage.endpoints.routing_http import RoutingState, routing_route, show_routing
 from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import Deployment, Endpoint, ReplicaState, ReplicaStatus
+from pilotage.endpoints.upstreams_http import upstream_routes
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
+from pilotage.kit.db import Tx
 from pilotage.kit.operations import Operations, Progress
 from pilotage.kit.operations_http import OperationView
 
@@ -34,9 +38,15 @@ class EndpointChange(Body):
 
 
 class DeployBody(Body):
-    """A model version to put on the endpoint: ``MODEL@VERSION``, or ``MODEL`` for its newest."""
+    """What to put on the endpoint: ``MODEL@VERSION``, or ``MODEL`` for its newest.
+
+    With ``upstream`` it is a model of that upstream, by the provider's own name of it, which takes
+    ``context_tokens`` (0: what most can).
+    """
 
     model: str
+    upstream: str = ""
+    context_tokens: int = Field(0, ge=0, le=MOST_TOKENS)
 
 
 class SplitBody(Body):
@@ -46,10 +56,16 @@ class SplitBody(Body):
 
 
 class DeploymentView(RevisedView):
-    """A deployment: what it serves, its share, and what is seen of its replica."""
+    """A deployment: what it serves, its share, and what is seen of its replica.
+
+    A model of an upstream has no replica, and is ready.
+    """
 
     model: str
     version_id: str
+    upstream: str
+    upstream_model: str
+    context_tokens: int
     percent: float
     state: str
     detail: str
@@ -64,6 +80,8 @@ class EndpointView(RevisedView):
     name: str
     description: str
     max_output_tokens: int
+    routing: RoutingState
+    regions: list[str]
     deployments: list[DeploymentView]
     created_at: datetime
 
@@ -79,14 +97,19 @@ ONE = "/endpoints/{endpoint:path}"  # an alias may have slashes
 
 def endpoint_routes(service: EndpointService, operations: Operations) -> list[Route]:
     """List the routes of endpoints, those with a longer path first: names may have slashes."""
-    return [*_traffic_routes(service, operations), *_object_routes(service)]
+    return [
+        *upstream_routes(service.upstreams),
+        *_traffic_routes(service, operations),
+        routing_route(service),
+        *_object_routes(service),
+    ]
 
 
 def _traffic_routes(service: EndpointService, operations: Operations) -> list[Route]:
     async def deploy(call: ApiCall, endpoint: str, body: DeployBody) -> OperationView:
-        """Put a model version on an endpoint; the operation ends when its replica is ready."""
+        """Put a model on an endpoint; the operation ends when it can answer."""
         async with call.write() as tx:
-            deployment = await service.deploy(tx, endpoint, body.model)
+            deployment = await _deploy(service, tx, endpoint, body)
 
         async def wait_ready(progress: Progress) -> object:
             return await _wait_ready(service, deployment, progress)
@@ -125,7 +148,7 @@ def _traffic_routes(service: EndpointService, operations: Operations) -> list[Ro
         ),
         Route(
             method="DELETE",
-            path=f"{ONE}/deployments/{{deployment}}",
+            path=f"{ONE}/deployments/{{deployment:path}}",
             permission="endpoints.traffic.undeploy",
             handler=undeploy,
             status=204,
@@ -203,9 +226,26 @@ def _object_routes(service: EndpointService) -> list[Route]:
     ]
 
 
+async def _deploy(service: EndpointService, tx: Tx, endpoint: str, body: DeployBody) -> Deployment:
+    if body.upstream:
+        return await service.deploy_upstream(
+            tx, endpoint, body.upstream, body.model, body.context_tokens
+        )
+    if body.context_tokens:
+        raise PilotageError(
+            "invalid_request",
+            "context_tokens is for models of an upstream: a version brings its own.",
+            hint="Leave it out, or name the upstream.",
+            param="context_tokens",
+        )
+    return await service.deploy(tx, endpoint, body.model)
+
+
 async def _wait_ready(
     service: EndpointService, deployment: Deployment, progress: Progress
 ) -> dict[str, str]:
+    if deployment.upstream_id:
+        return {"deployment": deployment.id, "model": deployment.model, "state": "ready"}
     if not service.has_fleet:
         return {
             "deployment": deployment.id,
@@ -231,17 +271,23 @@ def _show(
     endpoint: Endpoint, deployments: Sequence[Deployment], seen: Mapping[str, ReplicaStatus]
 ) -> EndpointView:
     return EndpointView.of(
-        endpoint, deployments=[_show_deployment(endpoint, d, seen.get(d.id)) for d in deployments]
+        endpoint,
+        routing=show_routing(endpoint.routing, deployments),
+        deployments=[_show_deployment(endpoint, d, seen.get(d.id)) for d in deployments],
     )
 
 
 def _show_deployment(
     endpoint: Endpoint, deployment: Deployment, status: ReplicaStatus | None
 ) -> DeploymentView:
+    state = status.state if status else "not running"
     return DeploymentView.of(
         deployment,
+        upstream=deployment.model.removesuffix(f"/{deployment.upstream_model}")
+        if deployment.upstream_id
+        else "",
         percent=_percent(endpoint.split.get(deployment.id, 0)),
-        state=status.state if status else "not running",
+        state=ReplicaState.READY if deployment.upstream_id else state,
         detail=status.detail if status else "",
         restarts=status.restarts if status else 0,
     )

@@ -24,16 +24,11 @@ def compile_split(
     """
     split: dict[str, int] = {}
     for name, percent in percents.items():
-        deployment = _match(name, deployments)
-        if not 0 <= percent <= 100 or percent != percent.quantize(_FINEST_PERCENT):
-            raise PilotageError(
-                "invalid_request",
-                f"{percent} % is no share.",
-                hint="Use 0 to 100 in steps of 0.01.",
-            )
+        deployment = match_deployment(name, deployments)
+        points = to_points(percent)
         if deployment.id in split:
             raise PilotageError("invalid_request", f"{name!r} is named twice.")
-        split[deployment.id] = int(percent * (FULL_WEIGHT // 100))
+        split[deployment.id] = points
     total = sum(split.values())
     if total != FULL_WEIGHT:
         shown = Decimal(total) / (FULL_WEIGHT // 100)
@@ -43,8 +38,21 @@ def compile_split(
     return {deployment_id: points for deployment_id, points in split.items() if points}
 
 
-def _match(name: str, deployments: Sequence[Deployment]) -> Deployment:
-    found = [d for d in deployments if name in (d.id, d.model, d.model.rpartition("@")[2])]
+def to_points(percent: Decimal, param: str | None = None) -> int:
+    """Return a percentage in basis points; raise ``invalid_request`` unless it is 0 to 100."""
+    if not 0 <= percent <= 100 or percent != percent.quantize(_FINEST_PERCENT):
+        raise PilotageError(
+            "invalid_request",
+            f"{percent} % is no share.",
+            hint="Use 0 to 100 in steps of 0.01.",
+            param=param,
+        )
+    return int(percent * (FULL_WEIGHT // 100))
+
+
+def match_deployment(name: str, deployments: Sequence[Deployment]) -> Deployment:
+    """Return the deployment that a name means; raise ``invalid_request`` unless it is one."""
+    found = [deployment for deployment in deployments if is_named(deployment, name)]
     if len(found) == 1:
         return found[0]
     there = ", ".join(d.model for d in deployments) or "none"
@@ -52,6 +60,15 @@ def _match(name: str, deployments: Sequence[Deployment]) -> Deployment:
     raise PilotageError(
         "invalid_request", f"{name!r} is {problem} of this endpoint.", hint=f"There are: {there}."
     )
+
+
+def is_named(deployment: Deployment, name: str) -> bool:
+    """Say whether a name means a deployment.
+
+    It may be the id, what people write, or the end of that: a version or an upstream's model.
+    """
+    short = deployment.upstream_model or deployment.model.rpartition("@")[2]
+    return name in (deployment.id, deployment.model, short)
 
 
 def compile_replicas(
@@ -77,7 +94,9 @@ def compile_replicas(
             context_tokens=min(deployment.context_tokens or context_tokens, context_tokens),
         )
         for deployment in deployments
-        if deployment.artifact_sha256 in artifact_paths and deployment.endpoint_id in names
+        if not deployment.upstream_id
+        and deployment.artifact_sha256 in artifact_paths
+        and deployment.endpoint_id in names
     ]
 
 

@@ -4,15 +4,32 @@ Every change of traffic is one guarded write of one row.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_alias
-from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.core.snapshot import FULL_WEIGHT, Routing
 from pilotage.endpoints import store
+from pilotage.endpoints.addresses import check_model
 from pilotage.endpoints.ports import Fleet
-from pilotage.endpoints.rules import compile_split, is_settled
-from pilotage.endpoints.types import Deployment, Endpoint, ReplicaStatus
+from pilotage.endpoints.routing import (
+    RoutingSpec,
+    check_within,
+    compile_routing,
+    drop_deployment,
+    list_named,
+)
+from pilotage.endpoints.rules import compile_split, is_named, is_settled
+from pilotage.endpoints.types import (
+    PLAIN_ROUTING,
+    Deployment,
+    Endpoint,
+    ReplicaStatus,
+    locate,
+)
+from pilotage.endpoints.upstreams import UpstreamService
+from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
@@ -22,16 +39,19 @@ EVERYTHING = 1_000_000
 
 
 class EndpointService:
-    """Endpoints, their deployments and the split between them."""
+    """Endpoints, their deployments, and how traffic finds one; ``upstreams`` beside them."""
 
     def __init__(
         self,
         clock: Clock,
+        identity: IdentityService,
         registry: RegistryService,
         fleet: Fleet,
         default_engine: str = "llamacpp",
     ) -> None:
+        self.upstreams = UpstreamService(clock)
         self._clock = clock
+        self._identity = identity
         self._registry = registry
         self._fleet = fleet
         self._default_engine = default_engine
@@ -139,6 +159,43 @@ class EndpointService:
             created_at_us=tx.now_us,
             deleted_at_us=None,
         )
+        return await self._add_deployment(tx, endpoint, deployment)
+
+    async def deploy_upstream(
+        self, tx: Tx, endpoint_name: str, upstream_name: str, model: str, context_tokens: int = 0
+    ) -> Deployment:
+        """Put a model of an upstream, by the provider's own name of it, on an endpoint.
+
+        ``context_tokens`` is what the model can take; 0: what most can.
+        """
+        endpoint = await self.get_endpoint(tx, endpoint_name)
+        upstream = await self.upstreams.get_upstream(tx, upstream_name)
+        check_model(model)
+        for other in await store.list_deployments(tx, endpoint.id):
+            if (other.upstream_id, other.upstream_model) == (upstream.id, model):
+                raise PilotageError(
+                    "already_exists", f"{other.model} is deployed on {endpoint.name!r} already."
+                )
+        deployment = Deployment(
+            id=self._clock.new_id("dep"),
+            rev=1,
+            project_id=endpoint.project_id,
+            endpoint_id=endpoint.id,
+            version_id="",
+            model=f"{upstream.name}/{model}",
+            artifact_sha256="",
+            engine="",
+            context_tokens=context_tokens,
+            created_at_us=tx.now_us,
+            deleted_at_us=None,
+            upstream_id=upstream.id,
+            upstream_model=model,
+        )
+        return await self._add_deployment(tx, endpoint, deployment)
+
+    async def _add_deployment(
+        self, tx: Tx, endpoint: Endpoint, deployment: Deployment
+    ) -> Deployment:
         await store.insert_deployment(tx, deployment)
         await append_revision(tx, "endpoints.deployment.created", deployment.id, 1, deployment)
         if not endpoint.split:
@@ -155,14 +212,52 @@ class EndpointService:
         """Move the traffic of an endpoint: percentages by deployment, which must sum to 100."""
         endpoint = await self.get_endpoint(tx, endpoint_name)
         _check_rev(endpoint, expected_rev)
-        return await self._set_split(
-            tx, endpoint, compile_split(percents, await store.list_deployments(tx, endpoint.id))
-        )
+        deployments = await store.list_deployments(tx, endpoint.id)
+        split = compile_split(percents, deployments)
+        shadow = endpoint.routing.shadow
+        if shadow is not None and shadow.arm in split:
+            raise PilotageError(
+                "conflict",
+                f"The shadow of {endpoint.name!r} may take no traffic itself.",
+                hint="End the shadow first: pilotage endpoints route --no-shadow",
+            )
+        locations = await self.find_locations(tx, deployments)
+        check_within(endpoint.regions, split, deployments, locations)
+        return await self._set_split(tx, endpoint, split)
+
+    async def route(
+        self, tx: Tx, endpoint_name: str, spec: RoutingSpec, expected_rev: int | None = None
+    ) -> Endpoint:
+        """Replace how an endpoint's calls find their deployment, and in which regions.
+
+        Raises ``invalid_request`` for what cannot be, ``not_found`` for an unknown tenant.
+        """
+        endpoint = await self.get_endpoint(tx, endpoint_name)
+        _check_rev(endpoint, expected_rev)
+        deployments = await store.list_deployments(tx, endpoint.id)
+        locations = await self.find_locations(tx, deployments)
+        rules = [
+            replace(
+                rule, tenants=[(await self._identity.get_tenant(tx, t)).name for t in rule.tenants]
+            )
+            for rule in spec.rules
+        ]
+        spec = replace(spec, rules=rules)
+        routing, regions = compile_routing(spec, endpoint, deployments, locations)
+        return await self._set_routing(tx, endpoint, routing, regions)
+
+    async def find_locations(self, tx: Tx, deployments: Sequence[Deployment]) -> Mapping[str, str]:
+        """Return where deployments answer, by id; "" where nobody said it."""
+        upstreams = {item.id: item for item in await self.upstreams.list_upstreams(tx)}
+        return {item.id: locate(item, upstreams) for item in deployments}
 
     async def undeploy(
         self, tx: Tx, endpoint_name: str, deployment_name: str, *, is_forced: bool = False
     ) -> None:
-        """Remove a deployment; refused while it takes traffic, unless forced."""
+        """Remove a deployment; refused while it takes traffic or routing names it, unless forced.
+
+        A rule that would be left without a deployment is refused even then.
+        """
         endpoint = await self.get_endpoint(tx, endpoint_name)
         deployment = await self._get_deployment(tx, endpoint, deployment_name)
         if not is_settled(endpoint, deployment):
@@ -172,7 +267,16 @@ class EndpointService:
                     f"{deployment.model} takes traffic of {endpoint.name!r}.",
                     hint=f"Move it first: pilotage endpoints split {endpoint.name} OTHER=100",
                 )
-            await self._set_split(tx, endpoint, {})
+            endpoint = await self._set_split(tx, endpoint, {})
+        if deployment.id in list_named(endpoint.routing):
+            if not is_forced:
+                raise PilotageError(
+                    "conflict",
+                    f"The routing of {endpoint.name!r} names {deployment.model}.",
+                    hint="Change it first: pilotage endpoints route, or use force.",
+                )
+            routing = drop_deployment(endpoint.routing, deployment)
+            await self._set_routing(tx, endpoint, routing, endpoint.regions)
         if not await store.mark_deployment_deleted(tx, deployment):
             raise PilotageError("precondition_failed", f"{deployment.model} has changed meanwhile.")
         await append_revision(
@@ -194,6 +298,7 @@ class EndpointService:
                 f"{endpoint.name!r} has {len(deployments)} deployments.",
                 hint="Undeploy them, or use force.",
             )
+        await self._set_routing(tx, endpoint, PLAIN_ROUTING, endpoint.regions)
         for deployment in deployments:
             await self.undeploy(tx, endpoint.id, deployment.id, is_forced=True)
         endpoint = await self.get_endpoint(tx, endpoint.id)
@@ -225,7 +330,7 @@ class EndpointService:
 
     async def _get_deployment(self, tx: Tx, endpoint: Endpoint, name: str) -> Deployment:
         for deployment in await store.list_deployments(tx, endpoint.id):
-            if name in (deployment.id, deployment.model, deployment.model.rpartition("@")[2]):
+            if is_named(deployment, name):
                 return deployment
         raise PilotageError("not_found", f"{endpoint.name!r} has no deployment {name!r}.")
 
@@ -241,6 +346,25 @@ class EndpointService:
             endpoint.rev + 1,
             {"split": split},
             {"split": endpoint.split},
+        )
+        return await self.get_endpoint(tx, endpoint.id)
+
+    async def _set_routing(
+        self, tx: Tx, endpoint: Endpoint, routing: Routing, regions: tuple[str, ...]
+    ) -> Endpoint:
+        if (routing, regions) == (endpoint.routing, endpoint.regions):
+            return endpoint
+        if not await store.change_endpoint(tx, endpoint, routing=routing, regions=regions):
+            raise PilotageError(
+                "precondition_failed", f"{endpoint.name!r} has changed meanwhile. Read it again."
+            )
+        await append_revision(
+            tx,
+            "endpoints.endpoint.routed",
+            endpoint.id,
+            endpoint.rev + 1,
+            {"routing": routing, "regions": regions},
+            {"routing": endpoint.routing, "regions": endpoint.regions},
         )
         return await self.get_endpoint(tx, endpoint.id)
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 import sqlalchemy as sa
 
-from pilotage.endpoints.types import Deployment, Endpoint
+from pilotage.core.snapshot import Routing
+from pilotage.endpoints.types import Deployment, Endpoint, Provider, Upstream, UpstreamSpec
 from pilotage.kit.db import METADATA, Row, Tx
 
 ENDPOINT = sa.Table(
@@ -21,6 +22,8 @@ ENDPOINT = sa.Table(
     sa.Column("split", sa.Text, nullable=False),
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("deleted_at_us", sa.BigInteger),
+    sa.Column("routing", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("regions", sa.Text, nullable=False, server_default="[]"),
     sa.UniqueConstraint("project_id", "name"),
 )
 DEPLOYMENT = sa.Table(
@@ -37,13 +40,35 @@ DEPLOYMENT = sa.Table(
     sa.Column("context_tokens", sa.Integer, nullable=False),
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("deleted_at_us", sa.BigInteger),
+    sa.Column("upstream_id", sa.Text, nullable=False, server_default=sa.text("''"), index=True),
+    sa.Column("upstream_model", sa.Text, nullable=False, server_default=sa.text("''")),
 )
+UPSTREAM = sa.Table(
+    "upstream",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rev", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.Text, sa.ForeignKey("project.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("base_url", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("location", sa.Text, nullable=False),
+    sa.Column("proxy", sa.Text, nullable=False),
+    sa.Column("ca_file", sa.Text, nullable=False),
+    sa.Column("max_connections", sa.Integer, nullable=False),
+    sa.Column("created_at_us", sa.BigInteger, nullable=False),
+    sa.Column("deleted_at_us", sa.BigInteger),
+    sa.UniqueConstraint("project_id", "name"),
+)
+_SETTINGS = tuple(UpstreamSpec.__dataclass_fields__)
+_IN_JSON = ("split", "routing", "regions")
 
 
 async def insert_endpoint(tx: Tx, endpoint: Endpoint) -> None:
     """Add an endpoint."""
     values = {name: getattr(endpoint, name) for name in Endpoint.__dataclass_fields__}
-    await tx.insert(ENDPOINT, **values | {"split": _text(endpoint.split)})
+    await tx.insert(ENDPOINT, **_in_json(values))
 
 
 async def find_endpoint(tx: Tx, name_or_id: str) -> Endpoint | None:
@@ -64,12 +89,10 @@ async def change_endpoint(tx: Tx, endpoint: Endpoint, **values: object) -> bool:
 
     False if it has changed meanwhile.
     """
-    if "split" in values:
-        values["split"] = _text(values["split"])
     guarded = tx.update(ENDPOINT).where(
         ENDPOINT.c.id == endpoint.id, ENDPOINT.c.rev == endpoint.rev
     )
-    return await tx.change(guarded.values(rev=endpoint.rev + 1, **values)) == 1
+    return await tx.change(guarded.values(rev=endpoint.rev + 1, **_in_json(values))) == 1
 
 
 async def insert_deployment(tx: Tx, deployment: Deployment) -> None:
@@ -103,9 +126,70 @@ async def has_deployment(tx: Tx, version_id: str) -> bool:
     return await tx.find(living.limit(1)) is not None
 
 
+async def insert_upstream(tx: Tx, upstream: Upstream) -> None:
+    """Add an upstream."""
+    await tx.insert(
+        UPSTREAM, **{name: getattr(upstream, name) for name in Upstream.__dataclass_fields__}
+    )
+
+
+async def find_upstream(tx: Tx, name_or_id: str) -> Upstream | None:
+    """Return an upstream by name or id, deleted ones too."""
+    named = (UPSTREAM.c.name == name_or_id) | (UPSTREAM.c.id == name_or_id)
+    row = await tx.find(tx.select(UPSTREAM).where(named))
+    return _upstream(row) if row else None
+
+
+async def list_upstreams(tx: Tx, after: str, limit: int) -> Sequence[Upstream]:
+    """Return living upstreams by name."""
+    living = tx.select(UPSTREAM).where(UPSTREAM.c.deleted_at_us.is_(None), UPSTREAM.c.name > after)
+    return [_upstream(row) for row in await tx.all(living.order_by(UPSTREAM.c.name).limit(limit))]
+
+
+async def replace_upstream(tx: Tx, upstream: Upstream, spec: UpstreamSpec) -> bool:
+    """Change what is said of an upstream; False if it has changed meanwhile."""
+    values = {name: getattr(spec, name) for name in _SETTINGS}
+    guarded = _guard_upstream(tx, upstream).values(rev=upstream.rev + 1, **values)
+    return await tx.change(guarded) == 1
+
+
+async def mark_upstream_deleted(tx: Tx, upstream: Upstream, name: str) -> bool:
+    """Turn an upstream into a tombstone and free its name; False if it has changed meanwhile."""
+    guarded = _guard_upstream(tx, upstream)
+    values = {"rev": upstream.rev + 1, "name": name, "deleted_at_us": tx.now_us}
+    return await tx.change(guarded.values(**values)) == 1
+
+
+async def list_deployments_of(tx: Tx, upstream_id: str) -> Sequence[Deployment]:
+    """Return the living deployments of an upstream's models, oldest first."""
+    living = tx.select(DEPLOYMENT).where(
+        DEPLOYMENT.c.upstream_id == upstream_id, DEPLOYMENT.c.deleted_at_us.is_(None)
+    )
+    return [Deployment(**row) for row in await tx.all(living.order_by(DEPLOYMENT.c.id))]
+
+
+def _guard_upstream(tx: Tx, upstream: Upstream) -> sa.Update:
+    return tx.update(UPSTREAM).where(UPSTREAM.c.id == upstream.id, UPSTREAM.c.rev == upstream.rev)
+
+
+def _upstream(row: Row) -> Upstream:
+    return Upstream(**dict(row) | {"provider": Provider(row["provider"])})
+
+
 def _endpoint(row: Row) -> Endpoint:
-    return Endpoint(**dict(row) | {"split": msgspec.json.decode(row["split"], type=dict[str, int])})
+    return Endpoint(
+        **dict(row)
+        | {
+            "split": msgspec.json.decode(row["split"], type=dict[str, int]),
+            "routing": msgspec.json.decode(row["routing"], type=Routing),
+            "regions": msgspec.json.decode(row["regions"], type=tuple[str, ...]),
+        }
+    )
 
 
-def _text(split: object) -> str:
-    return msgspec.json.encode(split, order="sorted").decode()
+def _in_json(values: dict[str, object]) -> dict[str, object]:
+    return values | {name: _text(values[name]) for name in _IN_JSON if name in values}
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()

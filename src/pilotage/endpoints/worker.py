@@ -27,7 +27,8 @@ class FleetKeeper:
     async def step(self) -> bool:
         """Bring the fleet's orders up to date; never more to do at once."""
         async with self._db.read(SYSTEM) as tx:
-            deployments = await store.list_deployments(tx)
+            found = await store.list_deployments(tx)
+            deployments = [item for item in found if not item.upstream_id]
             names = {
                 endpoint.id: endpoint.name
                 for endpoint in await store.list_endpoints(tx, "", 1_000_000)

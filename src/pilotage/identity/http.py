@@ -1,12 +1,16 @@
 """Control-plane routes of identity."""
 
 from datetime import datetime
+from decimal import Decimal
+
+from pydantic import Field
 
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.errors import PilotageError
+from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.identity.rules import assess_key
 from pilotage.identity.service import IdentityService
-from pilotage.identity.types import ApiKey, KeyState
+from pilotage.identity.types import ApiKey, DataClass, KeyState, Tenant, TenantSettings
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
 from pilotage.kit.clock import Clock
 
@@ -24,7 +28,29 @@ class ProjectView(RevisedView):
     created_at: datetime
 
 
-class TenantBody(Body):
+class TenantChange(Body):
+    """What holds for a tenant's calls; all of it is replaced. ``log_percent`` has two decimals."""
+
+    time_zone: str = "UTC"
+    regions: list[str] = Field(default_factory=list)
+    features: list[str] = Field(default_factory=list)
+    data_class: DataClass = DataClass.INTERNAL
+    shows: bool = True
+    log_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
+
+    def to_settings(self) -> TenantSettings:
+        """Return it as the service takes it."""
+        return TenantSettings(
+            time_zone=self.time_zone,
+            regions=tuple(self.regions),
+            features=tuple(self.features),
+            data_class=self.data_class,
+            shows=self.shows,
+            log_share=int(self.log_percent * (FULL_WEIGHT // 100)),
+        )
+
+
+class TenantBody(TenantChange):
     """A tenant to create."""
 
     name: str
@@ -35,15 +61,25 @@ class TenantView(RevisedView):
 
     name: str
     project_id: str
+    time_zone: str
+    regions: list[str]
+    features: list[str]
+    data_class: DataClass
+    shows: bool
+    log_percent: float
     created_at: datetime
 
 
 class KeyBody(Body):
-    """A key to create: whose, its name, and how long it lives (``30d``; absent: until revoked)."""
+    """A key to create: whose, its name, and how long it lives (``30d``; absent: until revoked).
+
+    ``may_name_users`` trusts its holder to say on whose behalf a call is made.
+    """
 
     tenant: str = "default"
     name: str = "key"
     expires_in: str | None = None
+    may_name_users: bool = False
 
 
 class KeyView(RevisedView):
@@ -53,6 +89,7 @@ class KeyView(RevisedView):
     name: str
     hint: str
     state: KeyState
+    may_name_users: bool
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -114,22 +151,30 @@ def _project_routes(service: IdentityService) -> list[Route]:
 
 
 def _tenant_routes(service: IdentityService) -> list[Route]:
+    def show(tenant: Tenant) -> TenantView:
+        return TenantView.of(tenant, log_percent=tenant.log_share * 100 / FULL_WEIGHT)
+
     async def create_tenant(call: ApiCall, body: TenantBody) -> TenantView:
         """Create a tenant."""
         async with call.write() as tx:
-            return TenantView.of(await service.create_tenant(tx, body.name))
+            return show(await service.create_tenant(tx, body.name, body.to_settings()))
 
     async def list_tenants(call: ApiCall, limit: int = 50, after: str = "") -> Page[TenantView]:
         """List tenants by name."""
         async with call.read() as tx:
-            return make_page(
-                await service.list_tenants(tx, after, limit + 1), limit, TenantView.of, "name"
-            )
+            return make_page(await service.list_tenants(tx, after, limit + 1), limit, show, "name")
 
     async def get_tenant(call: ApiCall, tenant: str) -> TenantView:
         """Show a tenant."""
         async with call.read() as tx:
-            return TenantView.of(await service.get_tenant(tx, tenant))
+            return show(await service.get_tenant(tx, tenant))
+
+    async def change_tenant(call: ApiCall, tenant: str, body: TenantChange) -> TenantView:
+        """Replace a tenant's settings."""
+        async with call.write() as tx:
+            return show(
+                await service.change_tenant(tx, tenant, body.to_settings(), call.expected_rev)
+            )
 
     async def delete_tenant(call: ApiCall, tenant: str) -> None:
         """Delete a tenant and revoke its keys."""
@@ -154,6 +199,12 @@ def _tenant_routes(service: IdentityService) -> list[Route]:
             handler=get_tenant,
         ),
         Route(
+            method="PUT",
+            path="/tenants/{tenant}",
+            permission="identity.tenants.change",
+            handler=change_tenant,
+        ),
+        Route(
             method="DELETE",
             path="/tenants/{tenant}",
             permission="identity.tenants.delete",
@@ -171,7 +222,9 @@ def _key_routes(service: IdentityService, clock: Clock) -> list[Route]:
         """Create an API key; its text is in this reply only."""
         ttl_us = None if body.expires_in is None else _duration(body.expires_in)
         async with call.write() as tx:
-            made = await service.create_key(tx, body.tenant, body.name, ttl_us)
+            made = await service.create_key(
+                tx, body.tenant, body.name, ttl_us, may_name_users=body.may_name_users
+            )
         return NewKeyView.of(made.key, state=KeyState.ACTIVE, secret=made.secret)
 
     async def list_keys(

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.identity import store
-from pilotage.identity.rules import ROLE_ADMIN, is_allowed
+from pilotage.identity.rules import ROLE_ADMIN, check_tenant, is_allowed
 from pilotage.identity.types import (
     ADMIN_PREFIX,
     API_KEY_PREFIX,
@@ -16,6 +17,7 @@ from pilotage.identity.types import (
     Principal,
     Project,
     Tenant,
+    TenantSettings,
 )
 from pilotage.kit.clock import Clock
 from pilotage.kit.crypto import digest_secret, is_secret, make_secret
@@ -76,12 +78,16 @@ class IdentityService:
 
     # tenants
 
-    async def create_tenant(self, tx: Tx, name: str) -> Tenant:
+    async def create_tenant(
+        self, tx: Tx, name: str, settings: TenantSettings | None = None
+    ) -> Tenant:
         """Create a tenant in the transaction's project.
 
-        Raise ``already_exists`` if the name is taken.
+        Raise ``already_exists`` if the name is taken, ``invalid_request`` for settings that cannot
+        be.
         """
         check_name(name)
+        checked = _check_settings(settings or TenantSettings())
         if await store.find_tenant(tx, name):
             raise PilotageError(
                 "already_exists", f"There is a tenant {name!r} already.", param="name"
@@ -93,6 +99,7 @@ class IdentityService:
             name=name,
             created_at_us=tx.now_us,
             deleted_at_us=None,
+            **_settings(checked),
         )
         await store.insert_tenant(tx, tenant)
         await append_revision(tx, "identity.tenant.created", tenant.id, 1, tenant)
@@ -116,6 +123,23 @@ class IdentityService:
         """Return living tenants in order of their names."""
         return await store.list_tenants(tx, after, limit)
 
+    async def change_tenant(
+        self, tx: Tx, name_or_id: str, settings: TenantSettings, expected_rev: int | None = None
+    ) -> Tenant:
+        """Replace a tenant's settings."""
+        tenant = await self.get_tenant(tx, name_or_id)
+        if expected_rev is not None and expected_rev != tenant.rev:
+            raise _changed(tenant)
+        after, before = _settings(_check_settings(settings)), _settings(tenant)
+        if after == before:
+            return tenant
+        if not await store.change_tenant(tx, tenant, TenantSettings(**after)):
+            raise _changed(tenant)
+        await append_revision(
+            tx, "identity.tenant.changed", tenant.id, tenant.rev + 1, after, before
+        )
+        return await self.get_tenant(tx, tenant.id)
+
     async def delete_tenant(self, tx: Tx, name_or_id: str) -> None:
         """Delete a tenant and revoke its keys; its id lives on in the ledger."""
         tenant = await self.get_tenant(tx, name_or_id)
@@ -123,9 +147,7 @@ class IdentityService:
             if key.revoked_at_us is None:
                 await self.revoke_key(tx, key.id)
         if not await store.mark_tenant_deleted(tx, tenant, f"{tenant.name}~{tenant.id}"):
-            raise PilotageError(
-                "precondition_failed", f"Tenant {tenant.name!r} has changed meanwhile."
-            )
+            raise _changed(tenant)
         await append_revision(
             tx,
             "identity.tenant.deleted",
@@ -136,7 +158,15 @@ class IdentityService:
 
     # keys
 
-    async def create_key(self, tx: Tx, tenant: str, name: str, ttl_us: int | None = None) -> NewKey:
+    async def create_key(
+        self,
+        tx: Tx,
+        tenant: str,
+        name: str,
+        ttl_us: int | None = None,
+        *,
+        may_name_users: bool = False,
+    ) -> NewKey:
         """Create an API key of a tenant, living ``ttl_us`` microseconds (None: until revoked)."""
         owner = await self.get_tenant(tx, tenant)
         if ttl_us is not None and ttl_us <= 0:
@@ -155,6 +185,7 @@ class IdentityService:
             created_at_us=tx.now_us,
             expires_at_us=None if ttl_us is None else tx.now_us + ttl_us,
             revoked_at_us=None,
+            may_name_users=may_name_users,
         )
         seq = await append_revision(tx, "identity.key.created", key.id, 1, _public(key))
         await store.insert_key(tx, key, seq)
@@ -234,6 +265,31 @@ class IdentityService:
 
 def _within(tx: Tx, project_id: str) -> Tx:
     return replace(tx, actor=replace(tx.actor, project_id=project_id))
+
+
+def _check_settings(settings: TenantSettings) -> TenantSettings:
+    try:
+        ZoneInfo(settings.time_zone)
+    except (ValueError, OSError, ZoneInfoNotFoundError):  # a folder of zones is an OSError
+        raise PilotageError(
+            "invalid_request",
+            f"{settings.time_zone[:80]!r} is no time zone.",
+            hint="Use a name of the IANA database such as UTC, Europe/Berlin or Asia/Singapore.",
+            param="time_zone",
+        ) from None
+    return check_tenant(settings)
+
+
+def _settings(settings: TenantSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in TenantSettings.__dataclass_fields__}
+
+
+def _changed(tenant: Tenant) -> PilotageError:
+    return PilotageError(
+        "precondition_failed",
+        f"Tenant {tenant.name!r} has changed meanwhile.",
+        hint="Read it again and decide anew.",
+    )
 
 
 def _public(key: ApiKey) -> dict[str, object]:

@@ -2,9 +2,17 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import sqlalchemy as sa
 
-from pilotage.identity.types import ApiKey, Principal, Project, Tenant
+from pilotage.identity.types import (
+    ApiKey,
+    DataClass,
+    Principal,
+    Project,
+    Tenant,
+    TenantSettings,
+)
 from pilotage.kit.db import METADATA, Row, Tx
 
 PROJECT = sa.Table(
@@ -24,6 +32,12 @@ TENANT = sa.Table(
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("deleted_at_us", sa.BigInteger),
+    sa.Column("time_zone", sa.Text, nullable=False, server_default="UTC"),
+    sa.Column("regions", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("features", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("data_class", sa.Text, nullable=False, server_default="internal"),
+    sa.Column("shows", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("log_share", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("project_id", "name"),
 )
 API_KEY = sa.Table(
@@ -40,6 +54,7 @@ API_KEY = sa.Table(
     sa.Column("expires_at_us", sa.BigInteger),
     sa.Column("revoked_at_us", sa.BigInteger),
     sa.Column("changed_seq", sa.BigInteger, nullable=False, index=True),
+    sa.Column("may_name_users", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 PRINCIPAL = sa.Table(
     "principal",
@@ -49,6 +64,7 @@ PRINCIPAL = sa.Table(
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
 )
+_IN_JSON = ("regions", "features")
 
 
 async def insert_project(tx: Tx, project: Project) -> None:
@@ -74,7 +90,7 @@ async def list_projects(tx: Tx, after: str, limit: int) -> Sequence[Project]:
 
 async def insert_tenant(tx: Tx, tenant: Tenant) -> None:
     """Add a tenant."""
-    await tx.insert(TENANT, **_values(tenant))
+    await tx.insert(TENANT, **_in_json(_values(tenant)))
 
 
 async def find_tenant(tx: Tx, name_or_id: str) -> Tenant | None:
@@ -82,14 +98,21 @@ async def find_tenant(tx: Tx, name_or_id: str) -> Tenant | None:
     row = await tx.find(
         tx.select(TENANT).where((TENANT.c.name == name_or_id) | (TENANT.c.id == name_or_id))
     )
-    return Tenant(**row) if row else None
+    return _tenant(row) if row else None
 
 
 async def list_tenants(tx: Tx, after: str, limit: int) -> Sequence[Tenant]:
     """Return living tenants by name."""
     living = tx.select(TENANT).where(TENANT.c.deleted_at_us.is_(None), TENANT.c.name > after)
     rows = await tx.all(living.order_by(TENANT.c.name).limit(limit))
-    return [Tenant(**row) for row in rows]
+    return [_tenant(row) for row in rows]
+
+
+async def change_tenant(tx: Tx, tenant: Tenant, settings: TenantSettings) -> bool:
+    """Replace a tenant's settings; False if it has changed meanwhile."""
+    values = {name: getattr(settings, name) for name in TenantSettings.__dataclass_fields__}
+    guarded = tx.update(TENANT).where(TENANT.c.id == tenant.id, TENANT.c.rev == tenant.rev)
+    return await tx.change(guarded.values(rev=tenant.rev + 1, **_in_json(values))) == 1
 
 
 async def mark_tenant_deleted(tx: Tx, tenant: Tenant, name: str) -> bool:
@@ -157,6 +180,18 @@ async def find_principal(tx: Tx, digest: bytes) -> Principal | None:
         )
     )
     return Principal(**row) if row else None
+
+
+def _tenant(row: Row) -> Tenant:
+    return Tenant(
+        **dict(row)
+        | {name: msgspec.json.decode(row[name], type=tuple[str, ...]) for name in _IN_JSON}
+        | {"data_class": DataClass(row["data_class"])}
+    )
+
+
+def _in_json(values: dict[str, object]) -> dict[str, object]:
+    return values | {name: msgspec.json.encode(values[name]).decode() for name in _IN_JSON}
 
 
 def _key(row: Row) -> ApiKey:

@@ -8,6 +8,18 @@ API_KEY_PREFIX = "plt_live_"
 ADMIN_PREFIX = "plt_admin_"
 
 
+class DataClass(StrEnum):
+    """How confidential what a tenant sends is, as it says itself."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    CONFIDENTIAL = "confidential"
+    RESTRICTED = "restricted"
+
+
+DATA_CLASSES = tuple(item.value for item in DataClass)
+
+
 class KeyState(StrEnum):
     """Where an API key stands."""
 
@@ -27,7 +39,25 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tenant:
+class TenantSettings:
+    """What holds for all calls of a tenant.
+
+    ``time_zone`` is where its days and months begin; ``regions`` where its calls may be answered,
+    in the words of :mod:`pilotage.core.regions`; ``features`` what it may name as
+    ``x-pilotage-feature``; ``shows`` whether replies carry their cost, arm and version;
+    ``log_share`` the part of its calls, in basis points, that the request log keeps.
+    """
+
+    time_zone: str = "UTC"
+    regions: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    data_class: DataClass = DataClass.INTERNAL
+    shows: bool = True
+    log_share: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant(TenantSettings):
     """A payer within a project; deleting leaves a tombstone, because the ledger keeps its id."""
 
     id: str
@@ -40,7 +70,10 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key of a tenant, known by its SHA-256; ``hint`` is its last four letters, for people."""
+    """A key of a tenant, known by its SHA-256; ``hint`` is its last four letters, for people.
+
+    ``may_name_users``: whoever holds it is trusted to say on whose behalf a call is made.
+    """
 
     id: str
     rev: int
@@ -52,6 +85,7 @@ class ApiKey:
     created_at_us: int
     expires_at_us: int | None
     revoked_at_us: int | None
+    may_name_users: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

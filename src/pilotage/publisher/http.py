@@ -15,10 +15,20 @@ class UnpublishedView(View):
     reason: str
 
 
+class LeftOutView(View):
+    """A deployment that calls of its endpoint cannot reach, although others can be, and why."""
+
+    project_id: str
+    endpoint: str
+    deployment: str
+    reason: str
+
+
 class SnapshotView(View):
     """The current Snapshot: what gateways should serve, and what was left out of it.
 
-    It holds every change up to revision ``covers``.
+    It holds every change up to revision ``covers``. ``left_out`` are deployments of endpoints that
+    are published.
     """
 
     n: int
@@ -26,6 +36,7 @@ class SnapshotView(View):
     expires_at: datetime
     covers: int
     unpublished: list[UnpublishedView]
+    left_out: list[LeftOutView]
 
 
 def publisher_routes(service: PublisherService) -> list[Route]:
@@ -37,7 +48,9 @@ def publisher_routes(service: PublisherService) -> list[Route]:
         if current is None:
             raise PilotageError("not_found", "No Snapshot has been published yet.")
         return SnapshotView.of(
-            current, unpublished=[UnpublishedView.of(item) for item in service.left_out]
+            current,
+            unpublished=[UnpublishedView.of(item) for item in service.unpublished],
+            left_out=[LeftOutView.of(item) for item in service.left_out],
         )
 
     return [

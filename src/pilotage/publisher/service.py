@@ -23,7 +23,7 @@ from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import get_last_seq
 from pilotage.publisher import rules, store
 from pilotage.publisher.folder import SnapshotFolder
-from pilotage.publisher.types import Line, Unpublished
+from pilotage.publisher.types import LeftOut, Line, Unpublished
 
 _LOG = logging.getLogger("pilotage.publisher")
 RENEW_US = 3_600_000_000
@@ -59,7 +59,8 @@ class PublisherService:
         self._one_at_a_time = asyncio.Lock()
         self._has_compiled = False
         self._price_changes_at_us: int | None = None
-        self.left_out: Sequence[Unpublished] = ()
+        self.unpublished: Sequence[Unpublished] = ()
+        self.left_out: Sequence[LeftOut] = ()
 
     @property
     def current(self) -> Manifest | None:
@@ -130,14 +131,18 @@ class PublisherService:
 
     async def _compile(self, tx: Tx, line: Line, covers: int) -> tuple[dict[str, SectionRef], Line]:
         deployments = await self._endpoints.list_deployments(tx)
+        upstreams = await self._endpoints.upstreams.list_upstreams(tx)
         compiled = rules.compile_directory(
-            await self._identity.list_tenants(tx),
-            await self._endpoints.list_endpoints(tx),
-            deployments,
-            await self._find_rates(tx, deployments),
-            self._context_tokens,
+            rules.Truth(
+                tenants=await self._identity.list_tenants(tx),
+                endpoints=await self._endpoints.list_endpoints(tx),
+                deployments=deployments,
+                upstreams=upstreams,
+                rates=await self._find_rates(tx, deployments),
+                context_tokens=self._context_tokens,
+            )
         )
-        self.left_out = compiled.left_out
+        self.unpublished, self.left_out = compiled.unpublished, compiled.left_out
         self._price_changes_at_us = await self._finops.find_next_price_change(tx, tx.now_us)
         keys, line_after = await self._compile_keys(tx, line, covers)
         directory = self._folder.put_section(encode_directory(compiled.directory))
@@ -166,8 +171,14 @@ class PublisherService:
         found: dict[str, Rates] = {}
         for deployment in deployments:
             name, _, version = deployment.model.rpartition("@")
+            if deployment.upstream_id:
+                name, version = deployment.upstream_model, ""
             rates = await self._finops.find_rates(
-                tx, name, version, tx.now_us, project_id=deployment.project_id
+                tx,
+                name,
+                version,
+                tx.now_us,
+                project_id=deployment.project_id,
             )
             if rates is not None:
                 found[deployment.id] = rates

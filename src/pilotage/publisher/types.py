@@ -24,3 +24,13 @@ class Unpublished:
     project_id: str
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A deployment that calls of its endpoint cannot reach, although others can be, and why."""
+
+    project_id: str
+    endpoint: str
+    deployment: str
+    reason: str

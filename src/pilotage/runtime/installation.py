@@ -112,7 +112,7 @@ class _Parts:
         self.finops = FinopsService(clock)
         self.operations = Operations(db, clock, background)
         self.registry = RegistryService(clock)
-        self.endpoints = EndpointService(clock, self.registry, fleet)
+        self.endpoints = EndpointService(clock, self.identity, self.registry, fleet)
         self.publisher = PublisherService(
             db=db,
             clock=clock,

@@ -1,5 +1,8 @@
 """What is published: a directory that depends on nothing but the truth, and keys that count."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +14,8 @@ from pilotage.endpoints.types import Deployment, Endpoint
 from pilotage.identity.types import ApiKey, Tenant
 from pilotage.publisher.rules import (
     MERGE_AT,
+    Compiled,
+    Truth,
     compile_directory,
     is_merge_due,
     list_revoked,
@@ -62,23 +67,37 @@ TENANTS = [
 ENDPOINTS = [make_endpoint(n, {f"dep_{n}": FULL_WEIGHT}) for n in range(5)]
 DEPLOYMENTS = [make_deployment(n, n) for n in range(5)] + [make_deployment(9, 0)]
 PRICED = {f"dep_{n}": RATES for n in (0, 1, 2, 4, 9)}
+TRUTH = Truth(
+    tenants=TENANTS,
+    endpoints=ENDPOINTS,
+    deployments=DEPLOYMENTS,
+    rates=PRICED,
+    context_tokens=CONTEXT,
+)
+
+
+def compile_truth(**other: Any) -> Compiled:  # noqa: ANN401 - any field of the truth
+    return compile_directory(replace(TRUTH, **other))
 
 
 @given(st.permutations(TENANTS), st.permutations(ENDPOINTS), st.permutations(DEPLOYMENTS))
 def test_the_directory_does_not_depend_on_the_order_of_rows(
     tenants: list[Tenant], endpoints: list[Endpoint], deployments: list[Deployment]
 ) -> None:
-    straight = compile_directory(TENANTS, ENDPOINTS, DEPLOYMENTS, PRICED, CONTEXT)
-    turned = compile_directory(
-        tenants, endpoints, deployments, dict(reversed(PRICED.items())), CONTEXT
+    straight = compile_truth()
+    turned = compile_truth(
+        tenants=tenants,
+        endpoints=endpoints,
+        deployments=deployments,
+        rates=dict(reversed(PRICED.items())),
     )
 
     assert encode_directory(turned.directory) == encode_directory(straight.directory)
-    assert turned.left_out == straight.left_out
+    assert turned[1:] == straight[1:]
 
 
 def test_what_has_no_price_is_left_out_with_the_reason() -> None:
-    compiled = compile_directory(TENANTS, ENDPOINTS, DEPLOYMENTS, PRICED, CONTEXT)
+    compiled = compile_truth()
 
     assert [alias.name for alias in compiled.directory.aliases] == [
         "chat-0",
@@ -86,30 +105,28 @@ def test_what_has_no_price_is_left_out_with_the_reason() -> None:
         "chat-4",
         "chat-1",
     ]
-    assert compiled.left_out == [
+    assert compiled.unpublished == [
         Unpublished(project_id="prj_1", name="chat-3", reason="no price for tiny@3.0.0")
     ]
 
 
 def test_what_has_no_traffic_to_give_is_left_out() -> None:
-    compiled = compile_directory([], [make_endpoint(0, {})], DEPLOYMENTS, PRICED, CONTEXT)
+    compiled = compile_truth(endpoints=[make_endpoint(0, {})])
 
     assert compiled.directory.aliases == []
-    assert [item.reason for item in compiled.left_out] == ["no deployment takes traffic"]
+    assert [item.reason for item in compiled.unpublished] == ["no deployment takes traffic"]
 
 
 def test_only_a_deployment_that_takes_traffic_needs_a_price() -> None:
     endpoint = make_endpoint(0, {"dep_0": FULL_WEIGHT})
-    (alias,) = compile_directory(
-        [], [endpoint], DEPLOYMENTS, {"dep_0": RATES}, CONTEXT
-    ).directory.aliases
+    (alias,) = compile_truth(endpoints=[endpoint], rates={"dep_0": RATES}).directory.aliases
 
     assert [(arm.id, arm.weight) for arm in alias.arms] == [("dep_0", FULL_WEIGHT)]
 
 
 def test_a_priced_deployment_without_traffic_is_an_arm_without_weight() -> None:
     endpoint = make_endpoint(0, {"dep_0": FULL_WEIGHT})
-    (alias,) = compile_directory([], [endpoint], DEPLOYMENTS, PRICED, CONTEXT).directory.aliases
+    (alias,) = compile_truth(endpoints=[endpoint]).directory.aliases
 
     assert [(arm.id, arm.weight) for arm in alias.arms] == [("dep_0", FULL_WEIGHT), ("dep_9", 0)]
     assert [arm.rates for arm in alias.arms] == [RATES, RATES]
@@ -129,7 +146,7 @@ def test_an_answer_is_limited_by_the_endpoint_and_by_the_widest_context(
 ) -> None:
     endpoint = make_endpoint(0, {"dep_0": 1, "dep_9": FULL_WEIGHT - 1}, limit)
     own = [make_deployment(0, 0, contexts[0]), make_deployment(9, 0, contexts[1])]
-    (alias,) = compile_directory([], [endpoint], own, PRICED, CONTEXT).directory.aliases
+    (alias,) = compile_truth(endpoints=[endpoint], deployments=own).directory.aliases
 
     assert alias.max_output_tokens == expected
     assert [arm.context_tokens for arm in alias.arms] == [

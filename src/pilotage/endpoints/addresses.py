@@ -1,0 +1,126 @@
+"""What an upstream may say of itself: its address, its secret's place, its proxy. Pure."""
+
+import re
+from dataclasses import replace
+from urllib.parse import SplitResult, urlsplit
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.regions import check_location
+from pilotage.endpoints.types import UpstreamSpec
+
+MAX_CONNECTIONS = 10_000
+_LONGEST = 1000
+_VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_FILE = re.compile(r"/[^\x00-\x1f\x7f]{1,999}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,126}")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:.]+")
+
+
+def check_upstream(spec: UpstreamSpec) -> UpstreamSpec:
+    """Return what is said of an upstream in its one written form; raise ``invalid_request``."""
+    if not 1 <= spec.max_connections <= MAX_CONNECTIONS:
+        raise _refuse(
+            "max_connections",
+            f"{spec.max_connections} is no number of connections.",
+            f"Use 1 to {MAX_CONNECTIONS}.",
+        )
+    return replace(
+        spec,
+        base_url=_check_url(spec.base_url),
+        secret=_check_secret(spec.secret),
+        location=check_location(spec.location) if spec.location else "",
+        proxy=_check_proxy(spec.proxy) if spec.proxy else "",
+        ca_file=_check_file(spec.ca_file) if spec.ca_file else "",
+    )
+
+
+def check_model(name: str) -> str:
+    """Return an upstream's own name of a model; raise ``invalid_request`` if it can be none."""
+    if not _MODEL.fullmatch(name):
+        raise _refuse(
+            "model",
+            f"{name[:80]!r} is no model of an upstream.",
+            "Write it as the provider does, for example gpt-4o-mini or google/gemini-2.5-flash.",
+        )
+    return name
+
+
+def _check_url(text: str) -> str:
+    example = "Write it as https://HOST/PATH, for example https://api.openai.com/v1."
+    parts = _split(text)
+    if parts is None or parts.scheme not in ("http", "https") or not _has_host(parts):
+        raise _refuse("base_url", "The address is no http:// or https:// address.", example)
+    if "@" in parts.netloc:
+        raise _refuse(
+            "base_url",
+            "The address holds a credential.",
+            "Take it out and name it with secret: env:NAME or file:PATH.",
+        )
+    if parts.query or parts.fragment or text.endswith(("?", "#")):
+        raise _refuse(
+            "base_url",
+            "The address has a query or a fragment.",
+            "Leave out everything from '?' or '#' on.",
+        )
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def _check_proxy(text: str) -> str:
+    parts = _split(text)
+    if (
+        parts is None
+        or parts.scheme != "http"
+        or not _has_host(parts)
+        or "@" in parts.netloc
+        or parts.port is None
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise _refuse(
+            "proxy", "That is no proxy.", "Write http://HOST:PORT, without a credential or a path."
+        )
+    return f"http://{parts.netloc.lower()}"
+
+
+def _check_secret(reference: str) -> str:
+    """Check a reference without ever showing it: it may be the secret itself."""
+    if not reference or _VARIABLE.fullmatch(reference):
+        return reference
+    kind, _, path = reference.partition(":")
+    if kind == "file" and _FILE.fullmatch(path):
+        return reference
+    raise _refuse(
+        "secret",
+        "The secret is no reference: secrets themselves are not kept here.",
+        "Give the secret to the gateway in a variable or a file and write env:NAME, "
+        "for example env:OPENAI_API_KEY, or file:/PATH (absolute).",
+    )
+
+
+def _check_file(path: str) -> str:
+    if not _FILE.fullmatch(path):
+        raise _refuse(
+            "ca_file", f"{path[:80]!r} is no absolute path.", "Write the whole path: /PATH/ca.pem."
+        )
+    return path
+
+
+def _split(text: str) -> SplitResult | None:
+    """Return the parts of an address, None if it is none."""
+    if len(text) > _LONGEST or not text.isascii() or not text.isprintable() or " " in text:
+        return None
+    try:
+        parts = urlsplit(text)
+        is_there = parts.port is None or parts.port > 0  # the port is read when it is asked for
+    except ValueError:
+        return None
+    return parts if is_there else None
+
+
+def _has_host(parts: SplitResult) -> bool:
+    return bool(parts.hostname and _HOST.fullmatch(parts.hostname))
+
+
+def _refuse(param: str, problem: str, hint: str) -> PilotageError:
+    return PilotageError("invalid_request", f"{param}: {problem}", hint=hint, param=param)

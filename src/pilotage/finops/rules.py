@@ -62,6 +62,12 @@ def check_price(price: Price) -> Price:
     return price
 
 
+def list_subjects(model: str, version: str, provider: str) -> list[str]:
+    """Return what a price of a model may be set for, the most specific first."""
+    versioned = [f"{model}@{version}"] if version else []
+    return [*versioned, model, *([f"{provider}/{model}"] if provider else [])]
+
+
 def pick_price(prices: Iterable[Price], at_us: int) -> Price | None:
     """Return the price in force at a time: the last to become valid; None before the first."""
     valid = [price for price in prices if price.valid_from_us <= at_us]

@@ -1,5 +1,6 @@
 """The verbs of finops. Never commits: whoever opened the transaction does."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,16 +9,27 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Rates
 from pilotage.finops import store
+from pilotage.finops.catalogue import PriceList
 from pilotage.finops.rules import (
     check_price,
     check_rate,
     check_subject,
     get_day,
+    list_subjects,
     make_reversal,
     pick_price,
     to_rates,
 )
-from pilotage.finops.types import EntryKind, GroupBy, LedgerEntry, Price, SpoolPlace, UsageRow
+from pilotage.finops.types import (
+    EntryKind,
+    FoundPrice,
+    GroupBy,
+    LedgerEntry,
+    Price,
+    PriceSource,
+    SpoolPlace,
+    UsageRow,
+)
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
@@ -38,6 +50,7 @@ class FinopsService:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._price_list = PriceList()
 
     # prices
 
@@ -93,19 +106,50 @@ class FinopsService:
         return price
 
     async def find_rates(
-        self, tx: Tx, model: str, version: str, at_us: int, project_id: str | None = None
+        self,
+        tx: Tx,
+        model: str,
+        version: str,
+        at_us: int,
+        project_id: str | None = None,
+        provider: str = "",
     ) -> Rates | None:
-        """Return what a model version costs at a time, or None if it has no price.
+        """Return what a model costs at a time, or None if nobody knows.
 
-        A price of ``MODEL@VERSION`` goes before one of ``MODEL``. ``project_id`` is for
-        transactions of the whole installation; without it the transaction's own project counts.
+        A price of ``MODEL@VERSION`` goes before one of ``MODEL``, then comes ``PROVIDER/MODEL``,
+        and at last the offline price list, if a provider (openai, anthropic, vertex) is named.
+        ``project_id`` is for transactions of the whole installation; without it the transaction's
+        own project counts.
         """
+        found = await self.find_price(tx, model, version, at_us, project_id, provider)
+        return found.rates
+
+    async def find_price(
+        self,
+        tx: Tx,
+        model: str,
+        version: str,
+        at_us: int,
+        project_id: str | None = None,
+        provider: str = "",
+    ) -> FoundPrice:
+        """Return what a model costs at a time, and where that is written or why it is unknown."""
         owner = project_id or tx.project_id
-        for subject in (f"{model}@{version}", model):
+        for subject in list_subjects(model, version, provider):
             price = pick_price(await store.list_prices_of(tx, owner, subject), at_us)
             if price is not None:
-                return to_rates(price)
-        return None
+                return FoundPrice(
+                    source=PriceSource.BOOK, rates=to_rates(price), is_free=price.is_free
+                )
+        if not provider:
+            return FoundPrice(source=PriceSource.UNKNOWN, why="it has no price")
+        if not self._price_list.is_loaded:
+            await asyncio.to_thread(self._price_list.load)
+        try:
+            listed = self._price_list.find(provider, model, at_us)
+        except LookupError as unknown:
+            return FoundPrice(source=PriceSource.UNKNOWN, why=str(unknown))
+        return FoundPrice(source=PriceSource.LIST, rates=listed.rates, apart=listed.apart)
 
     async def list_prices(
         self, tx: Tx, subject: str | None = None, after: str = "", limit: int = FOREVER_PAGE
@@ -125,8 +169,15 @@ class FinopsService:
         return sorted(found, key=lambda price: price.id)[:limit]
 
     async def find_next_price_change(self, tx: Tx, after_us: int) -> int | None:
-        """Return when the next price becomes valid, so that a new Snapshot can be made then."""
-        return await store.find_next_valid_from(tx, after_us)
+        """Return when the next price becomes valid, so that a new Snapshot can be made then.
+
+        The offline list's changes count once it has been asked for a price.
+        """
+        changes = (
+            await store.find_next_valid_from(tx, after_us),
+            self._price_list.find_next_change(after_us),
+        )
+        return min((at_us for at_us in changes if at_us is not None), default=None)
 
     # ledger
 

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
+from pilotage.core.usage import Rates
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
@@ -26,6 +28,33 @@ class Price:
     is_free: bool
     created_at_us: int
     created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPrice:
+    """A price of the offline list; ``apart`` names what the provider charges for besides."""
+
+    rates: Rates
+    apart: tuple[str, ...] = ()
+
+
+class PriceSource(StrEnum):
+    """Where a price is written."""
+
+    BOOK = "book"
+    LIST = "list"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPrice:
+    """What looking for a price found: its rates and their source, or ``why`` there are none."""
+
+    source: PriceSource
+    rates: Rates | None = None
+    is_free: bool = False
+    apart: tuple[str, ...] = ()
+    why: str = ""
 
 
 class EntryKind(StrEnum):

@@ -7,7 +7,7 @@ that no second cancellation can interrupt them.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -15,6 +15,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag, Outcome
 from pilotage.core.snapshot import ArmEntry, TenantEntry
 from pilotage.core.usage import Usage
+from pilotage.gateway.residency import NOBODY, Allowed
 from pilotage.gateway.snapshots import AliasView, SnapshotView
 from pilotage.gateway.upstream import UpstreamFailure
 from pilotage.gateway.wire.door import Wire, WireRequest
@@ -131,7 +132,7 @@ class Call:
         self.worst_tokens = 0
         self.counters: list[str] = []
         self.seq = 0
-        self.plan: Sequence[ArmEntry] = ()
+        self.plan: Allowed = NOBODY
         self.arm: ArmEntry | None = None
         self.attempts = 0
         self.is_sent = False

@@ -29,6 +29,7 @@ from pilotage.core.snapshot import (
     unpack_digests,
 )
 from pilotage.core.usage import worst_cost_nano
+from pilotage.gateway.routing import Routes, list_reachable
 from pilotage.kit.crypto import is_signed
 
 _SECTIONS = frozenset({"directory", "keys", "keys-delta", "revoked"})
@@ -37,12 +38,11 @@ _SECTIONS = frozenset({"directory", "keys", "keys-delta", "revoked"})
 class AliasView:
     """An alias with what every call needs of it worked out."""
 
-    __slots__ = ("arms", "dearest_input", "dearest_output", "entry")
+    __slots__ = ("_routes", "arms", "dearest_input", "dearest_output", "entry")
 
     def __init__(self, entry: AliasEntry) -> None:
-        reachable = [
-            arm for arm in entry.arms if arm.weight or arm.id in entry.routing.fallbacks
-        ] or entry.arms
+        reachable = list_reachable(entry)
+        self._routes: dict[tuple[str, ...], Routes] = {}
         self.entry = entry
         self.arms = {arm.id: arm for arm in entry.arms}
         self.dearest_input = max((arm.rates.dearest_input for arm in reachable), default=0)
@@ -51,6 +51,14 @@ class AliasView:
     def worst_nano(self, input_bound: int, output_limit: int) -> int:
         """Return the most that a call can cost at any target it can reach, in nano-USD."""
         return worst_cost_nano(input_bound, output_limit, self.dearest_input, self.dearest_output)
+
+    def find_routes(self, tenant: TenantEntry) -> Routes:
+        """Return the routing of a tenant's calls, worked out once for all with the same regions."""
+        regions = tuple(tenant.regions)
+        routes = self._routes.get(regions)
+        if routes is None:
+            routes = self._routes[regions] = Routes(self.entry, tenant)
+        return routes
 
 
 class SnapshotView:

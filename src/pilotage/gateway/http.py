@@ -14,9 +14,10 @@ from pilotage.core.frames import Outcome
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.plane import Caller, DataPlane, Sent
 from pilotage.gateway.strangers import Strangers
+from pilotage.gateway.wire import anthropic
 from pilotage.gateway.wire import openai as wire
 from pilotage.gateway.wire.door import Wire
-from pilotage.kit.clock import Clock
+from pilotage.kit.clock import Clock, rfc3339
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -30,7 +31,10 @@ CYCLE = "pilotage.cycle"  # scope key: the server's state of this one request
 JSON = (b"content-type", b"application/json")
 DISCARD_FACTOR = 8  # a body of so many limits is read away, so that its sender hears the 413
 MAX_HEADER = 200  # letters of a header that are kept
-WIRES: dict[str, Wire] = {"/v1/chat/completions": wire.CHAT}
+WIRES: dict[str, Wire] = {
+    "/v1/chat/completions": wire.CHAT,
+    "/v1/messages": anthropic.MESSAGES,
+}
 _SAID = {
     b"x-pilotage-purpose": "purpose",
     b"x-pilotage-feature": "feature",
@@ -124,11 +128,11 @@ class GatewayDoor:
                 )
         except PilotageError as refused:
             self._count(scope, refused)
-            await self._send_error(send, refused, WIRES.get(path, wire.CHAT))
+            await self._send_error(send, refused, _find_wire(scope))
         except Exception:
             _LOG.exception("a request broke")
             broken = PilotageError("internal_error")
-            await self._send_error(send, broken, WIRES.get(path, wire.CHAT))
+            await self._send_error(send, broken, _find_wire(scope))
 
     async def _answer_ready(self, send: Send) -> None:
         problem = self._plane.find_problem()
@@ -191,14 +195,16 @@ class GatewayDoor:
         caller, _, _ = self._read_headers(scope["headers"])
         entries = [view.entry for view in caller.view.list_aliases(caller.tenant.project_id)]
         name = path.removeprefix("/v1/models").removeprefix("/")
-        if not name:
-            return wire.encode_models(
-                [(entry.name, entry.created_at_us // 1_000_000) for entry in entries]
+        found = [entry for entry in entries if entry.name == name] if name else entries
+        if name and not found:
+            raise PilotageError(
+                "model_not_found", f"The model {name!r} does not exist.", param="model"
             )
-        for entry in entries:
-            if entry.name == name:
-                return wire.encode_model(entry.name, entry.created_at_us // 1_000_000)
-        raise PilotageError("model_not_found", f"The model {name!r} does not exist.", param="model")
+        if _is_anthropic(scope):
+            dated = [(entry.name, rfc3339(entry.created_at_us)) for entry in found]
+            return anthropic.encode_model(*dated[0]) if name else anthropic.encode_models(dated)
+        counted = [(entry.name, entry.created_at_us // 1_000_000) for entry in found]
+        return wire.encode_model(*counted[0]) if name else wire.encode_models(counted)
 
     def _count(self, scope: Scope, refused: PilotageError) -> None:
         if refused.code in (
@@ -294,6 +300,8 @@ class Answer:
 
 def _make_head(call: Call, reply: Reply) -> bytes:
     own = b"x-request-id: %b\r\n%b%b" % (call.id.encode(), _list_origin(call), call.head_lines)
+    if call.wire.id_header:
+        own = b"%b: %b\r\n%b" % (call.wire.id_header, call.id.encode(), own)
     if reply.stream is None:
         return _PLAIN_HEAD % (len(reply.body), own)
     return _STREAM_HEAD + own
@@ -320,7 +328,19 @@ _STREAM_HEAD = (
 def _call_headers(call: Call) -> Headers:
     lines = _list_origin(call) + call.head_lines
     pairs = [line.partition(b": ") for line in lines.split(b"\r\n") if line]
-    return [(b"x-request-id", call.id.encode()), *((name, value) for name, _, value in pairs)]
+    names = [b"x-request-id", *([call.wire.id_header] if call.wire.id_header else [])]
+    ids = [(name, call.id.encode()) for name in names]
+    return [*ids, *((name, value) for name, _, value in pairs)]
+
+
+def _find_wire(scope: Scope) -> Wire:
+    """Return the wire that whoever asked understands errors on."""
+    found = WIRES.get(scope["path"])
+    return found or (anthropic.MESSAGES if _is_anthropic(scope) else wire.CHAT)
+
+
+def _is_anthropic(scope: Scope) -> bool:
+    return any(name == b"anthropic-version" for name, _ in scope["headers"])
 
 
 def _expect(scope: Scope, method: str) -> None:

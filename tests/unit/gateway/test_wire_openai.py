@@ -61,7 +61,7 @@ def test_a_limited_request_differs_only_in_limit_and_usage(
     _, body = made
     given_body = json.loads(body)  # after escapes in names have been read
     request = wire.decode_request(body)
-    limit = wire.output_limit_of(request, ceiling)
+    limit = request.limit_output(ceiling)
     limited = wire.limit_request(body, request, limit)
     sent = json.loads(limited)
 
@@ -89,7 +89,7 @@ def test_a_request_that_needs_nothing_keeps_its_bytes(
 ) -> None:
     body = made[1]
     request = wire.decode_request(body)
-    limit = wire.output_limit_of(request, 10**30)
+    limit = request.limit_output(10**30)
     needs_usage = request.stream and not request.wants_usage
     names = ("max_tokens", "max_completion_tokens", "n_predict")
     asked = {value for name in names if isinstance(value := getattr(request, name), int)}
@@ -135,6 +135,7 @@ def test_usage_is_made_of_disjoint_parts(
         wire.WireUsage(
             prompt,
             completion,
+            None,
             None if cached is None else wire.PromptDetails(cached),
             None if reasoning is None else wire.CompletionDetails(reasoning),
         )
@@ -163,7 +164,7 @@ def test_usage_is_made_of_disjoint_parts(
 )
 def test_content_is_what_a_reader_sees(delta: dict[str, Any], has_content: bool) -> None:
     chunk = wire.decode_chunk(json.dumps({"choices": [{"delta": delta}]}).encode())
-    assert (chunk.has_content, chunk.is_final) == (has_content, False)
+    assert (chunk.has_content, chunk.finish_reason) == (has_content, None)
 
 
 @pytest.mark.parametrize("error", [{"message": "x", "code": 500}, {}, "x", ""])

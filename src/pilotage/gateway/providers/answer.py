@@ -3,12 +3,32 @@
 import asyncio
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Flag
+from pilotage.core.usage import Usage
 from pilotage.gateway.call import Call
 from pilotage.gateway.upstream import Exchange, UpstreamFailure
 from pilotage.gateway.wire.sse import EventSplitter
 from pilotage.kit.clock import Clock
 
 LINGER_S = 1.0  # how long a connection is waited for whose answer is whole
+
+
+def note_usage(call: Call, usage: Usage | None) -> None:
+    """Put what the model reported on the call; None is a report whose parts do not add up."""
+    call.usage = usage
+    if usage is None:
+        call.flags.add(Flag.USAGE_INVALID)
+
+
+def note_silence(call: Call) -> None:
+    """Flag a whole answer that came without a report of its usage."""
+    if call.usage is None and Flag.USAGE_INVALID not in call.flags:
+        call.flags.add(Flag.USAGE_MISSING)
+
+
+def upstream_model(call: Call) -> str:
+    """Return what the call's target calls the model, "" if it minds no name."""
+    return call.arm.upstream_model if call.arm else ""
 
 
 class AnswerStream:
@@ -86,6 +106,7 @@ class AnswerStream:
     async def _finish(self) -> None:
         if not self.is_finished:
             raise PilotageError("upstream_cut", "The model's answer ended without a finish reason.")
+        note_silence(self.call)
         if self._exchange.is_complete:
             return
         try:  # the answer is whole; this is only for the connection to be used again

@@ -5,7 +5,12 @@ from typing import Protocol
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.call import Call
 from pilotage.gateway.providers.answer import AnswerStream
+from pilotage.gateway.providers.anthropic import AnthropicMessages
+from pilotage.gateway.providers.anthropic_talk import AnthropicSpeech
+from pilotage.gateway.providers.hearings import ChatHearing, MessagesHearing
 from pilotage.gateway.providers.openai import OpenAiChat
+from pilotage.gateway.providers.openai_talk import OpenAiSpeech
+from pilotage.gateway.providers.translated import Translated
 from pilotage.gateway.upstream import Exchange
 from pilotage.kit.clock import Clock
 
@@ -34,8 +39,12 @@ class Bridge(Protocol):
         ...
 
 
+_OPENAI, _ANTHROPIC = OpenAiSpeech(), AnthropicSpeech()
 _BRIDGES: dict[tuple[str, str], Bridge] = {
     ("chat", "openai"): OpenAiChat(),
+    ("chat", "anthropic"): Translated(ChatHearing(), _ANTHROPIC),
+    ("messages", "anthropic"): AnthropicMessages(),
+    ("messages", "openai"): Translated(MessagesHearing(), _OPENAI),
 }
 
 

@@ -3,7 +3,12 @@
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag
 from pilotage.gateway.call import Call
-from pilotage.gateway.providers.answer import AnswerStream
+from pilotage.gateway.providers.answer import (
+    AnswerStream,
+    note_silence,
+    note_usage,
+    upstream_model,
+)
 from pilotage.gateway.upstream import Exchange
 from pilotage.gateway.wire import openai as wire
 from pilotage.kit.clock import Clock
@@ -20,12 +25,15 @@ class OpenAiChat:
     def encode(self, call: Call) -> bytes:
         """Return the body with an explicit output limit, and the target's name of the model."""
         request = _request_of(call)
-        return wire.limit_request(call.body, request, call.output_limit, _upstream_model(call))
+        return wire.limit_request(
+            call.body, request, call.output_limit, upstream_model(call), name_limit(call)
+        )
 
     def decode(self, call: Call, payload: bytes) -> bytes:
         """Return the reply under the alias's name."""
         completion = wire.decode_completion(payload)
-        _note_usage(call, completion.usage)
+        note_wire_usage(call, completion.usage, counts_one=completion.timings is not None)
+        note_silence(call)
         call.answered_by = completion.model
         call.fingerprint = completion.system_fingerprint or ""
         if completion.choices:
@@ -59,7 +67,7 @@ class ChatChunks(AnswerStream):
             call.answered_by = chunk.model
             call.fingerprint = chunk.system_fingerprint or ""
         if chunk.usage is not None:
-            _note_usage(call, chunk.usage)
+            note_wire_usage(call, chunk.usage, counts_one=chunk.timings is not None)
             if not chunk.choices and not self._wants_usage:
                 return
         line = b"data: " + wire.rename_model(data, chunk.model, call.alias_name) + b"\n\n"
@@ -97,13 +105,24 @@ def _request_of(call: Call) -> wire.ChatRequest:
     return call.request
 
 
-def _upstream_model(call: Call) -> str:
-    return call.arm.upstream_model if call.arm else ""
+def name_limit(call: Call) -> str:
+    """Return what the call's target calls an output limit that the client has not given.
+
+    Providers' newer models take only ``max_completion_tokens``, local engines ``max_tokens``.
+    """
+    return "max_completion_tokens" if call.arm and call.arm.upstream_id else "max_tokens"
 
 
-def _note_usage(call: Call, usage: wire.WireUsage | None) -> None:
+def note_wire_usage(call: Call, usage: wire.WireUsage | None, *, counts_one: bool = False) -> None:
+    """Put a reported usage on the call.
+
+    ``counts_one``: it is llama.cpp's, which counts the output of one choice only. All of them
+    are billed as if they were as long, and the call is flagged.
+    """
     if usage is None:
         return
-    call.usage = wire.normalise_usage(usage)
-    if call.usage is None:
+    if counts_one and call.request.choices > 1:
+        usage.completion_tokens *= call.request.choices
+        usage.total_tokens = None
         call.flags.add(Flag.USAGE_INVALID)
+    note_usage(call, wire.normalise_usage(usage))

@@ -4,16 +4,18 @@ Bodies pass through as the bytes they came in; only the fields that the gateway 
 decoded, and only what it must change (model, output limit, usage request) is rewritten.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
-from pilotage.gateway.wire.door import Wire
+from pilotage.gateway.wire.bounds import bound_chat
+from pilotage.gateway.wire.door import BROKEN_JSON, Wire, read_request
 
 DONE = b"data: [DONE]\n\n"
 MAX_CHOICES = 128
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class StreamOptions(msgspec.Struct):
@@ -32,12 +34,16 @@ class ChatRequest(msgspec.Struct):
     messages: list[msgspec.Raw]
     stream: bool | None = None
     stream_options: StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
-    max_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
-    max_completion_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
-    n_predict: int | msgspec.UnsetType | None = msgspec.UNSET
-    n: int | None = None
-    n_cmpl: int | None = None
+    max_tokens: Positive | msgspec.UnsetType | None = msgspec.UNSET
+    max_completion_tokens: Positive | msgspec.UnsetType | None = msgspec.UNSET
+    n_predict: Positive | msgspec.UnsetType | None = msgspec.UNSET
+    n: Positive | None = None
+    n_cmpl: Positive | None = None
     user: str = ""
+    tools: msgspec.Raw | None = None
+    response_format: msgspec.Raw | None = None
+    service_tier: str | None = None
+    web_search_options: msgspec.Raw | None = None
 
     @property
     def choices(self) -> int:
@@ -63,14 +69,16 @@ class ChatRequest(msgspec.Struct):
         return limit
 
     def bound_input(self, body: bytes) -> int:
-        """Return more tokens than the prompt can have: no token is shorter than a byte."""
-        return len(body)
+        """Return more tokens than the prompt can have."""
+        is_instructed = self.tools is not None or self.response_format is not None
+        return bound_chat(body, len(self.messages), is_instructed=is_instructed)
 
 
 class PromptDetails(msgspec.Struct):
     """``usage.prompt_tokens_details``."""
 
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class CompletionDetails(msgspec.Struct):
@@ -84,6 +92,7 @@ class WireUsage(msgspec.Struct):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    total_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
 
@@ -101,6 +110,7 @@ class Completion(msgspec.Struct):
     system_fingerprint: str | None = None
     choices: list[CompletionChoice] = []
     usage: WireUsage | None = None
+    timings: msgspec.Raw | None = None  # only llama.cpp has them
 
 
 class Delta(msgspec.Struct):
@@ -138,6 +148,7 @@ class Chunk(msgspec.Struct):
     system_fingerprint: str | None = None
     choices: list[ChunkChoice] = []
     usage: WireUsage | None = None
+    timings: msgspec.Raw | None = None
     error: dict[str, msgspec.Raw] | str | None = None
 
     @property
@@ -178,39 +189,53 @@ _CHUNK = msgspec.json.Decoder(Chunk)
 _ERROR = msgspec.json.Decoder(WireError)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder().encode
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BROKEN = BROKEN_JSON
 _LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
-_COUNTS = (*_LIMITS, "n", "n_cmpl")
 _NULL = msgspec.Raw(b"null")
-_MISSING = "Object missing required field `"
+_LIST_PRICE_TIERS = ("auto", "default", "flex")
 
 
 def decode_request(body: bytes) -> ChatRequest:
-    """Read a chat request; raise ``invalid_json`` or ``invalid_request``, naming the field."""
-    try:
-        request = _REQUEST.decode(body)
-    except msgspec.ValidationError as wrong:
-        raise _explain(str(wrong)) from None
-    except _BROKEN as broken:
-        raise PilotageError("invalid_json", f"The body is not valid JSON: {broken}.") from None
+    """Read a chat request; raise ``invalid_json``, ``invalid_request`` or ``unsupported``."""
+    request = read_request(_REQUEST, body)
     if not request.messages:
         raise PilotageError("invalid_request", "'messages' is empty.", param="messages")
-    for name in _COUNTS:
-        value = getattr(request, name)
-        if isinstance(value, int) and value < 1:
-            raise PilotageError("invalid_request", f"{name!r} must be 1 or more.", param=name)
     if request.choices > MAX_CHOICES:
         raise PilotageError("invalid_request", f"'n' must be {MAX_CHOICES} or less.", param="n")
+    if request.service_tier is not None:
+        refuse_other_prices(request.service_tier)
+    if request.web_search_options is not None:
+        raise PilotageError(
+            "unsupported",
+            "The provider's web search is billed besides the model's tokens.",
+            param="web_search_options",
+        )
     return request
 
 
+def refuse_other_prices(service_tier: str) -> None:
+    """Raise ``unsupported`` for a tier that costs more than the price list's."""
+    if service_tier not in _LIST_PRICE_TIERS:
+        raise PilotageError(
+            "unsupported",
+            f"Calls of the service tier {service_tier!r} cost more than the model's price.",
+            hint=f"Send one of {', '.join(repr(tier) for tier in _LIST_PRICE_TIERS)}.",
+            param="service_tier",
+        )
+
+
 def limit_request(
-    body: bytes, request: ChatRequest, output_limit: int, upstream_model: str = ""
+    body: bytes,
+    request: ChatRequest,
+    output_limit: int,
+    upstream_model: str = "",
+    limit_name: str = "max_tokens",
 ) -> bytes:
     """Return the body with an explicit output limit and, for a stream, with usage asked for.
 
-    ``upstream_model`` is what the target calls the model, "" if it does not mind. The original
-    bytes come back when nothing needs to change.
+    ``upstream_model`` is what the target calls the model, "" if it does not mind; ``limit_name``
+    is what it calls the limit that the client has not given. The original bytes come back when
+    nothing needs to change.
     """
     is_named = not upstream_model or upstream_model == request.model
     if is_named and _is_limited(request, output_limit):
@@ -223,8 +248,8 @@ def limit_request(
     if not is_named:
         replaced["model"] = upstream_model
     if not limits:
-        place = added if request.max_tokens is msgspec.UNSET else replaced
-        place["max_tokens"] = output_limit
+        place = added if getattr(request, limit_name) is msgspec.UNSET else replaced
+        place[limit_name] = output_limit
     if request.stream and not request.wants_usage:
         place = added if request.stream_options is msgspec.UNSET else replaced
         place["stream_options"] = {"include_usage": True}
@@ -275,19 +300,31 @@ def rename_model(payload: bytes, old: str, new: str) -> bytes:
 
 
 def normalise_usage(wire: WireUsage) -> Usage | None:
-    """Return disjoint counts, or None where the parts do not add up."""
-    cached = (wire.prompt_tokens_details and wire.prompt_tokens_details.cached_tokens) or 0
-    reasoning = (
-        wire.completion_tokens_details and wire.completion_tokens_details.reasoning_tokens
-    ) or 0
-    if min(wire.prompt_tokens, wire.completion_tokens, cached, reasoning) < 0:
-        return None
-    if cached > wire.prompt_tokens or reasoning > wire.completion_tokens:
+    """Return disjoint counts, or None where the parts do not add up.
+
+    Cached tokens are part of the prompt, reasoning is part of the completion; but where the total
+    says that tokens came on top of both, they are reasoning that the completion leaves out, as
+    Gemini has it behind its OpenAI path, whether it names them or not.
+    """
+    cached = written = reasoning = 0
+    if (prompt := wire.prompt_tokens_details) is not None:
+        cached, written = prompt.cached_tokens or 0, prompt.cache_write_tokens or 0
+    if (completion := wire.completion_tokens_details) is not None:
+        reasoning = completion.reasoning_tokens or 0
+    said = wire.completion_tokens
+    if wire.total_tokens:
+        beyond = wire.total_tokens - wire.prompt_tokens - said
+        if beyond and beyond != (reasoning or beyond):
+            return None
+        said, reasoning = said + beyond, reasoning or beyond
+    plain = wire.prompt_tokens - cached - written
+    if min(plain, cached, written, said - reasoning, reasoning) < 0:
         return None
     return Usage(
-        input=wire.prompt_tokens - cached,
+        input=plain,
         cache_read=cached,
-        output=wire.completion_tokens - reasoning,
+        cache_write=written,
+        output=said - reasoning,
         reasoning=reasoning,
     )
 
@@ -327,16 +364,6 @@ def encode_model(name: str, created_s: int) -> bytes:
 
 def _model(name: str, created_s: int) -> dict[str, object]:
     return {"id": name, "object": "model", "created": created_s, "owned_by": "pilotage"}
-
-
-def _explain(wrong: str) -> PilotageError:
-    """Return the error that names the field: ``messages``, ``stream_options.include_usage``."""
-    message, _, where = wrong.partition(" - at `$.")
-    param = where.rstrip("`")
-    if message.startswith(_MISSING):
-        missing = message[len(_MISSING) :].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-    return PilotageError("invalid_request", message.replace("`", "'") + ".", param=param or None)
 
 
 def _is_limited(request: ChatRequest, output_limit: int) -> bool:

@@ -34,6 +34,11 @@ class EventSplitter:
         return part.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+def write_event(name: str, data: bytes) -> bytes:
+    """Return the bytes of a named event."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+
+
 def _data_of(event: bytes) -> bytes:
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]

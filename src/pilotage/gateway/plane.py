@@ -21,7 +21,7 @@ from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.replicas import Replicas
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
 from pilotage.gateway.steps.deadline import Deadline
-from pilotage.gateway.steps.record import Record
+from pilotage.gateway.steps.record import Begin, Record
 from pilotage.gateway.steps.route import Route
 from pilotage.gateway.targets import TargetsFile
 from pilotage.gateway.upstream import Limits
@@ -87,7 +87,8 @@ class DataPlane:
         self.is_draining = False
         self.chain: Step = build_chain(
             [
-                lambda follow: Record(follow, spool, clock, waits_for_disk=limits.waits_for_disk),
+                lambda follow: Record(follow, spool, clock),
+                lambda follow: Begin(follow, spool, clock, waits_for_disk=limits.waits_for_disk),
                 *extra_steps,
                 Route,
                 lambda follow: Deadline(follow, clock, limits.first_byte_timeout_s),

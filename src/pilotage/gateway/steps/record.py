@@ -1,6 +1,7 @@
 """Record: one Begun before anything is asked of a model, one Ended whatever happens after."""
 
-from pilotage.core.frames import Begun, Ended, Flag, encode_frame
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Begun, Ended, Flag, Outcome, encode_frame
 from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call, Reply, Step
 from pilotage.gateway.snapshots import AliasView
@@ -9,45 +10,23 @@ from pilotage.kit.spool import SpoolWriter
 
 
 class Record:
-    """Fails closed: a call that cannot be recorded is refused with ``spool_full``."""
+    """Sees to it that a call leaves one Begun and one Ended, whatever happens to it."""
 
-    def __init__(
-        self, follow: Step, spool: SpoolWriter, clock: Clock, *, waits_for_disk: bool
-    ) -> None:
+    def __init__(self, follow: Step, spool: SpoolWriter, clock: Clock) -> None:
         self._follow = follow
         self._spool = spool
         self._clock = clock
-        self._waits_for_disk = waits_for_disk
 
     async def __call__(self, call: Call) -> Reply:
-        """Work out the worst case, write Begun, and see to it that Ended is written."""
+        """Work out the worst case, and have Ended written when the call closes."""
         if call.alias is not None:
             bound_call(call, call.alias)
-        begun = Begun(
-            call_id=call.id,
-            at_us=self._clock.now_us(),
-            project_id=call.tenant.project_id,
-            tenant_id=call.tenant.id,
-            key_id=call.key_id,
-            alias=call.alias_name,
-            wire=call.wire.name,
-            is_stream=bool(call.request.stream),
-            worst_nano=call.worst_nano,
-            snapshot_n=call.view.n,
-            purpose=call.purpose,
-            user=call.user,
-            feature=call.feature,
-            worst_tokens=call.worst_tokens,
-            counters=call.counters,
-            trace_id=call.trace_id,
-        )
-        call.seq = self._spool.append(encode_frame(begun))
         call.at_end(lambda: self._end(call))
-        if self._waits_for_disk:
-            await self._spool.synced(call.seq)
         return await self._follow(call)
 
     def _end(self, call: Call) -> None:
+        if not call.seq and not self._begin_late(call):
+            return
         bill, arm = bill_call(call), call.arm
         if bill.cost_nano > call.worst_nano:
             call.flags.add(Flag.BUDGET_OVERRUN)
@@ -88,6 +67,62 @@ class Record:
                 )
             )
         )
+
+    def _begin_late(self, call: Call) -> bool:
+        """Begin a call that ends before it was admitted; False if it cannot be recorded at all."""
+        try:
+            call.seq = self._spool.append(encode_frame(make_begun(call, self._clock.now_us())))
+        except PilotageError as refused:
+            if call.error is None:
+                call.outcome, call.error = Outcome.REFUSED, refused
+            return False
+        return True
+
+
+class Begin:
+    """Begins a call that has been admitted: nothing is asked of a model before.
+
+    Comes right after the step that reserves, without a pause between the two, so that whatever a
+    crash leaves reserved has a Begun. Fails closed: a call that cannot be recorded is refused with
+    ``spool_full``.
+    """
+
+    def __init__(
+        self, follow: Step, spool: SpoolWriter, clock: Clock, *, waits_for_disk: bool
+    ) -> None:
+        self._follow = follow
+        self._spool = spool
+        self._clock = clock
+        self._waits_for_disk = waits_for_disk
+
+    async def __call__(self, call: Call) -> Reply:
+        """Write Begun, and wait until it is on disk where that is asked for."""
+        call.seq = self._spool.append(encode_frame(make_begun(call, self._clock.now_us())))
+        if self._waits_for_disk:
+            await self._spool.synced(call.seq)
+        return await self._follow(call)
+
+
+def make_begun(call: Call, at_us: int) -> Begun:
+    """Return the frame that says what a call may come to."""
+    return Begun(
+        call_id=call.id,
+        at_us=at_us,
+        project_id=call.tenant.project_id,
+        tenant_id=call.tenant.id,
+        key_id=call.key_id,
+        alias=call.alias_name,
+        wire=call.wire.name,
+        is_stream=bool(call.request.stream),
+        worst_nano=call.worst_nano,
+        snapshot_n=call.view.n,
+        purpose=call.purpose,
+        user=call.user,
+        feature=call.feature,
+        worst_tokens=call.worst_tokens,
+        counters=call.counters,
+        trace_id=call.trace_id,
+    )
 
 
 def bound_call(call: Call, alias: AliasView) -> None:

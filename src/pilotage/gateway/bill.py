@@ -1,6 +1,6 @@
 """What a call cost: what the model reported, or an estimate where it reported nothing usable."""
 
-from pilotage.core.frames import Outcome
+from pilotage.core.frames import Flag, Outcome
 from pilotage.core.usage import Usage, cost_nano
 from pilotage.gateway.call import Bill, Call
 
@@ -23,9 +23,12 @@ def bill_call(call: Call) -> Bill:
     return call.bill
 
 
-def abandon_attempt(call: Call) -> None:
-    """Put what the attempt that just failed may cost on the call's bill, and forget its state."""
-    usage, _ = settle_usage(call, Outcome.UPSTREAM_CUT)
+def abandon_attempt(call: Call, outcome: Outcome = Outcome.UPSTREAM_CUT) -> None:
+    """Put what the attempt that just failed may cost on the call's bill, and forget its state.
+
+    ``outcome`` is how it alone ended: after an ``upstream_error`` without content nothing is due.
+    """
+    usage, _ = settle_usage(call, outcome)
     if call.is_sent and call.arm is not None:
         call.spent_usage = call.spent_usage.plus(usage)
         call.spent_nano += cost_nano(usage, call.arm.rates)
@@ -33,6 +36,8 @@ def abandon_attempt(call: Call) -> None:
     call.status = call.chunks = call.answer_bytes = 0
     call.usage = None
     call.ttft_us = -1
+    call.answered_by = call.fingerprint = call.finish_reason = ""
+    call.flags -= {Flag.USAGE_INVALID, Flag.USAGE_MISSING}
 
 
 def settle_usage(call: Call, outcome: Outcome | None = None) -> tuple[Usage, bool]:

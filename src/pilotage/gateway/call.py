@@ -15,6 +15,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag, Outcome
 from pilotage.core.snapshot import ArmEntry, TenantEntry
 from pilotage.core.usage import Usage
+from pilotage.gateway.failures import as_error
 from pilotage.gateway.residency import NOBODY, Allowed
 from pilotage.gateway.snapshots import AliasView, SnapshotView
 from pilotage.gateway.upstream import UpstreamFailure
@@ -41,16 +42,6 @@ _OUTCOMES = {
     "upstream_cut": Outcome.UPSTREAM_CUT,
     "upstream_stall": Outcome.UPSTREAM_STALL,
     "deadline": Outcome.DEADLINE,
-}
-_FAILURE_CODES = {
-    "connect": "upstream_unreachable",
-    "connect_timeout": "upstream_unreachable",
-    "busy": "upstream_unreachable",
-    "reset_before_headers": "upstream_unreachable",
-    "cut": "upstream_cut",
-    "stall": "upstream_stall",
-    "invalid": "upstream_invalid",
-    "too_large": "upstream_invalid",
 }
 
 
@@ -215,7 +206,7 @@ def judge(call: Call, raised: BaseException | None) -> tuple[Outcome, PilotageEr
     if call.stopped is not None:
         return call.stopped, PilotageError(call.stopped.value)
     if isinstance(raised, UpstreamFailure):
-        raised = PilotageError(_FAILURE_CODES[raised.kind])
+        raised = as_error(raised)
     if isinstance(raised, PilotageError):
         return _OUTCOMES.get(raised.code, Outcome.REFUSED), raised
     if isinstance(raised, asyncio.CancelledError):

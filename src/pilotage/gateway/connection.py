@@ -31,29 +31,38 @@ class UpstreamFailure(Exception):  # noqa: N818 - a fact about another party, no
     """The upstream could not be reached, or broke its response.
 
     Attributes:
-        kind: ``connect`` (refused, unresolvable, TLS failed, or pool closed), ``connect_timeout``,
-            ``busy`` (no free connection in time), ``reset_before_headers``, ``stall`` (silent for
-            too long, before the head or between body bytes), ``cut`` (ended within the body),
-            ``invalid`` (not HTTP), ``too_large`` (more body than allowed).
+        kind: ``connect`` (refused, unresolvable, TLS failed, no tunnel, or pool closed),
+            ``connect_timeout``, ``busy`` (no free connection in time), ``reset_before_headers``,
+            ``stall`` (silent for too long, before the head or between body bytes), ``cut`` (ended
+            within the body), ``invalid`` (not HTTP), ``too_large`` (more body than allowed).
         sent: True when request bytes may have reached the upstream, which may have acted on them.
         got_headers: True when the response head had arrived.
         attempts: how many connections the request was written to, or was to be written to.
+        reason: why no connection came about, in words, where that is known.
     """
 
     def __init__(
-        self, kind: FailureKind, *, sent: bool, got_headers: bool = False, attempts: int = 1
+        self,
+        kind: FailureKind,
+        *,
+        sent: bool,
+        got_headers: bool = False,
+        attempts: int = 1,
+        reason: str = "",
     ) -> None:
         super().__init__(kind, sent, got_headers, attempts)
         self.kind: FailureKind = kind
         self.sent = sent
         self.got_headers = got_headers
         self.attempts = attempts
+        self.reason = reason
 
     def __str__(self) -> str:
         """Say what happened and how far the call had come."""
         reached = "not sent" if not self.sent else "sent"
         head = "headers received" if self.got_headers else "no headers"
-        return f"{self.kind} ({reached}, {head})"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.kind} ({reached}, {head}){why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,29 +10,17 @@ cut: callers look for their own terminator (a finish reason, ``[DONE]``).
 """
 
 import asyncio
-import ssl
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pilotage.gateway.connection import Connection, FailureKind, Limits, UpstreamFailure
+from pilotage.gateway.dial import Dial, DirectDial, Origin, describe
 
 __all__ = ["Exchange", "FailureKind", "Limits", "Origin", "Pool", "UpstreamFailure"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where requests go; hashable, so that it keys a table of pools."""
-
-    host: str
-    port: int
-    unix_path: str | None = None
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-
-
 class Pool:
-    """Connections to one origin; belongs to the event loop it was made in.
+    """Connections to one place; belongs to the event loop it was made in.
 
     ``open`` counts permits in use (connections idle, leased or being opened) and never exceeds
     ``max_connections``; ``idle`` counts those ready for reuse; ``opened_total`` only grows.
@@ -41,17 +29,17 @@ class Pool:
     __slots__ = (
         "_all",
         "_closed",
+        "_dial",
         "_idle",
         "_loop",
         "_waiters",
         "limits",
         "open",
         "opened_total",
-        "origin",
     )
 
-    def __init__(self, origin: Origin, limits: Limits | None = None) -> None:
-        self.origin = origin
+    def __init__(self, where: Origin | Dial, limits: Limits | None = None) -> None:
+        self._dial = DirectDial(where) if isinstance(where, Origin) else where
         self.limits = limits or Limits()
         self.open = 0
         self.opened_total = 0
@@ -159,29 +147,17 @@ class Pool:
 
     async def _open(self, *, sent: bool = False, attempts: int = 1) -> Connection:
         """Open a connection under a permit the caller holds."""
-        origin, limits, loop = self.origin, self.limits, self._loop
-        server_name = (origin.server_name or origin.host) if origin.tls else None
         try:
-            async with asyncio.timeout(limits.connect_timeout_s):
-                if origin.unix_path is not None:
-                    _, conn = await loop.create_unix_connection(
-                        self._make_connection,
-                        origin.unix_path,
-                        ssl=origin.tls,
-                        server_hostname=server_name,
-                    )
-                else:
-                    _, conn = await loop.create_connection(
-                        self._make_connection,
-                        origin.host,
-                        origin.port,
-                        ssl=origin.tls,
-                        server_hostname=server_name,
-                    )
+            async with asyncio.timeout(self.limits.connect_timeout_s):
+                conn = await self._dial(self._make_connection)
         except TimeoutError as late:
             raise UpstreamFailure("connect_timeout", sent=sent, attempts=attempts) from late
-        except (OSError, UnicodeError) as refused:  # UnicodeError: a host that is no host name
-            raise UpstreamFailure("connect", sent=sent, attempts=attempts) from refused
+        except OSError as refused:
+            raise UpstreamFailure(
+                "connect", sent=sent, attempts=attempts, reason=describe(refused)
+            ) from refused
+        except UnicodeError as wrong:  # a host that is no host name
+            raise UpstreamFailure("connect", sent=sent, attempts=attempts) from wrong
         if self._closed:
             conn.abort()
             raise UpstreamFailure("connect", sent=sent, attempts=attempts)

@@ -53,7 +53,10 @@ class Blame(Enum):
 
 def as_error(failure: Failure) -> PilotageError:
     """Return what a client is told of a failure."""
-    return PilotageError(_CODES[failure.kind]) if isinstance(failure, UpstreamFailure) else failure
+    if not isinstance(failure, UpstreamFailure):
+        return failure
+    why = f"The model could not be reached: {failure.reason}." if failure.reason else ""
+    return PilotageError(_CODES[failure.kind], why)
 
 
 def may_have_run(failure: Failure, *, is_sent: bool, status: int) -> bool:

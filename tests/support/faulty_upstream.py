@@ -1,7 +1,9 @@
-"""A model server that speaks /v1/chat/completions and misbehaves on request.
+"""A model server that speaks every wire of models and misbehaves on request.
 
-Which fault it commits is said by the last user message, if that is a JSON object (a *plan*), so
-that it can be driven through any gateway without touching headers:
+It answers /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/messages (upstream_wires.py
+has what it says on each). Which fault it commits is said by the last user message (or prompt, or
+first input), if that is a JSON object (a *plan*), so that it can be driven through any gateway
+without touching headers:
 
     {"fault": "cut_mid_stream", "after": 2, "chunks": 10, "delay_ms": 5}
 
@@ -13,7 +15,9 @@ Keys of a plan, all optional: ``fault`` (a key of FAULTS), ``chunks`` (content c
 ``delay_ms`` (between chunks), ``prompt_tokens``, ``completion_tokens``, ``after`` (content chunks
 before the fault), ``status``, ``retry_after``, ``body`` (of a ``status`` fault; the list of
 ``deltas``), ``bytes`` (size of ``big_body`` and of one ``firehose`` chunk), ``times`` (commit the
-fault only so often for this very plan).
+fault only so often for this very plan), ``text`` (the answer; "|" cuts it into chunks),
+``thinking`` (reasoning before it), ``calls`` (tool calls: name and arguments), ``finish`` (why it
+ends), ``cached``, ``written`` (of the prompt's tokens) and ``reasoning`` (of the answer's).
 """
 
 import argparse
@@ -28,7 +32,8 @@ from typing import Any, Self, cast
 
 import httptools
 
-from upstream_faults import FAULTS, Answer, Plan, Request, make_error
+from upstream_faults import FAULTS, Answer, Request
+from upstream_wires import Plan, find_dialect, find_plan_text, make_error
 
 __all__ = ["FaultyUpstream", "Plan", "Request"]
 
@@ -94,7 +99,7 @@ class FaultyUpstream:
 
     def plan(self, body: object) -> Plan:
         """Return the plan that a request's last user message holds, or the default one."""
-        text = _last_user_text(body)
+        text = find_plan_text(body)
         try:
             wish = json.loads(text)
         except ValueError:
@@ -207,28 +212,20 @@ class _Peer(asyncio.Protocol):
             return
 
     async def _respond(self, request: Request) -> None:
-        answer = Answer(self, request, Plan())
-        if request.path != "/v1/chat/completions":
-            await answer.send_json(404, make_error("no such path", "invalid_request_error"))
+        dialect = find_dialect(request.path)
+        if dialect is None:
+            missing = make_error("no such path", "invalid_request_error")
+            await Answer(self, request, Plan()).send_json(404, missing)
             return
         try:
             plan = self.server.plan(request.body)
         except (TypeError, ValueError) as wrong:
-            await answer.send_json(400, make_error(str(wrong), "invalid_request_error"))
+            answer = Answer(self, request, Plan(), dialect)
+            error = answer.dialect.error(str(wrong), "invalid_request_error")
+            await answer.send_json(400, error)
             return
         request.fault = plan.fault
-        await FAULTS[plan.fault](Answer(self, request, plan))
-
-
-def _last_user_text(body: object) -> str:
-    messages = body.get("messages") if isinstance(body, dict) else None
-    for message in reversed(messages if isinstance(messages, list) else []):
-        if isinstance(message, dict) and message.get("role") == "user":
-            content = message.get("content")
-            if isinstance(content, list):
-                return "".join(str(part.get("text", "")) for part in content)
-            return str(content)
-    return ""
+        await FAULTS[plan.fault](Answer(self, request, plan, dialect))
 
 
 async def serve_forever(server: FaultyUpstream) -> None:

@@ -9,12 +9,11 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-MODEL = "faulty-1"
-_CREATED = 1_700_000_000
+from upstream_wires import Chat, Dialect, Event, Plan
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,36 +36,6 @@ class Request:
     client_closed_s: float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Plan:
-    """What the last user message asks for."""
-
-    fault: str = "none"
-    chunks: int = 5
-    delay_ms: float = 0.0
-    prompt_tokens: int = 9
-    completion_tokens: int | None = None
-    after: int = 2
-    status: int = 500
-    retry_after: float | None = None
-    body: Any = None
-    bytes: int = 1_000_000
-    times: int | None = None
-
-    @property
-    def usage(self) -> dict[str, int]:
-        """Return the usage that belongs to the plan; ``lie_usage`` makes parts that cannot be."""
-        completion = self.chunks if self.completion_tokens is None else self.completion_tokens
-        total = self.prompt_tokens + completion
-        if self.fault == "lie_usage":
-            completion, total = completion * 1000 + 1, -1
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": completion,
-            "total_tokens": total,
-        }
-
-
 class Peer(Protocol):
     """The client's end of a connection, as an answer sees it."""
 
@@ -78,14 +47,16 @@ class Peer(Protocol):
 class Answer:
     """The means of one answer; the functions below use them well or badly."""
 
-    def __init__(self, peer: Peer, request: Request, plan: Plan) -> None:
+    def __init__(
+        self, peer: Peer, request: Request, plan: Plan, dialect: type[Dialect] = Chat
+    ) -> None:
         self.peer = peer
         self.request = request
         self.plan = plan
         body = request.body if isinstance(request.body, dict) else {}
-        self.is_stream = bool(body.get("stream"))
-        self.wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        self.model = "someone-else" if plan.fault == "wrong_model" else body.get("model", MODEL)
+        is_streaming_path = request.path.endswith(":streamRawPredict")
+        self.is_stream = bool(body.get("stream")) or is_streaming_path
+        self.dialect = dialect(plan, body, request.id)
 
     async def write(self, data: bytes) -> None:
         """Send bytes; wait while the client does not read."""
@@ -109,16 +80,20 @@ class Answer:
         """Send the head of an event stream."""
         await self.send_head(200, "content-type: text/event-stream", "transfer-encoding: chunked")
 
-    async def send_event(self, event: object) -> None:
+    async def send_event(self, event: Event) -> None:
         """Send one event of the stream."""
-        await self.write_chunk(_sse(event))
+        await self.write_chunk(encode_event(event))
 
-    async def send_contents(self, count: int) -> None:
-        """Send the role chunk and so many content chunks, at the plan's pace."""
-        await self.send_event(self.chunk({"role": "assistant", "content": ""}))
-        for n in range(count):
+    async def send_contents(self, count: int | None = None) -> None:
+        """Send what opens the stream and so many (or all) content chunks, at the plan's pace."""
+        for event in self.dialect.open():
+            await self.send_event(event)
+        for n, events in enumerate(self.dialect.contents()):
+            if n == count:
+                break
             await self.pause()
-            await self.send_event(self.chunk({"content": f"tok{n} "}))
+            for event in events:
+                await self.send_event(event)
             self.request.chunks_sent += 1
 
     async def pause(self) -> None:
@@ -128,18 +103,19 @@ class Answer:
 
     async def finish(self, *, done: bool = True) -> None:
         """Send what ends a good stream: finish reason, usage, terminator, last chunk."""
-        for event in self.endings():
+        for event in (*self.dialect.finish(), *self.dialect.count()):
             await self.send_event(event)
         if done:
-            await self.write_chunk(b"data: [DONE]\n\n")
+            await self.write_chunk(self.dialect.done)
         await self.write(b"0\r\n\r\n")
         self.end()
 
-    def endings(self) -> Iterator[object]:
-        """Give the events that end a good stream, without the terminator."""
-        yield self.chunk({}, "stop")
-        if self.wants_usage:
-            yield {**self.chunk({}), "choices": [], "usage": self.plan.usage}
+    def list_events(self) -> list[bytes]:
+        """Return a whole good stream, event by event."""
+        spoken = self.dialect
+        contents = [event for events in spoken.contents() for event in events]
+        events = [*spoken.open(), *contents, *spoken.finish(), *spoken.count()]
+        return [*(encode_event(event) for event in events), spoken.done]
 
     async def send_json(self, status: int, body: object, *lines: str) -> None:
         """Send a whole JSON answer."""
@@ -170,37 +146,16 @@ class Answer:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.transport.abort()
 
-    def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-        """Return one chunk of a streamed completion."""
-        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-        return {**self._frame("chat.completion.chunk"), "choices": [choice]}
-
-    def completion(self) -> dict[str, Any]:
-        """Return a whole completion."""
-        text = "".join(f"tok{n} " for n in range(self.plan.chunks))
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        frame = self._frame("chat.completion")
-        return {**frame, "choices": [choice], "usage": self.plan.usage}
-
-    def _frame(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": f"chatcmpl-{self.request.id}",
-            "object": kind,
-            "created": _CREATED,
-            "model": self.model,
-        }
-
 
 async def _behave(answer: Answer) -> None:
     """Give the correct answer (also with another model's name, false usage, or slowly)."""
     if answer.is_stream:
         await answer.open_stream()
-        await answer.send_contents(answer.plan.chunks)
+        await answer.send_contents()
         await answer.finish()
     else:
         await answer.pause()
-        await answer.send_json(200, answer.completion())
+        await answer.send_json(200, answer.dialect.whole())
 
 
 async def _trickle(answer: Answer) -> None:
@@ -211,7 +166,7 @@ async def _trickle(answer: Answer) -> None:
 async def _status(answer: Answer) -> None:
     plan = answer.plan
     kind = "rate_limit_error" if plan.status == 429 else "server_error"
-    body = make_error("as you wished", kind) if plan.body is None else plan.body
+    body = answer.dialect.error("as you wished", kind) if plan.body is None else plan.body
     lines = [] if plan.retry_after is None else [f"retry-after: {plan.retry_after:g}"]
     await answer.send_json(plan.status, body, *lines)
 
@@ -234,7 +189,7 @@ async def _begin(answer: Answer) -> None:
         await answer.open_stream()
         await answer.send_contents(answer.plan.after)
         return
-    payload = json.dumps(answer.completion()).encode()
+    payload = json.dumps(answer.dialect.whole()).encode()
     await answer.send_head(200, "content-type: application/json", f"content-length: {len(payload)}")
     await answer.write(payload[: len(payload) // 2])
 
@@ -258,14 +213,15 @@ async def _stall_mid_stream(answer: Answer) -> None:
 
 async def _no_done(answer: Answer) -> None:
     await answer.open_stream()
-    await answer.send_contents(answer.plan.chunks)
+    await answer.send_contents()
     await answer.finish(done=False)
 
 
 async def _cut_after_finish(answer: Answer) -> None:
     await answer.open_stream()
-    await answer.send_contents(answer.plan.chunks)
-    await answer.send_event(answer.chunk({}, "stop"))
+    await answer.send_contents()
+    for event in answer.dialect.finish():
+        await answer.send_event(event)
     answer.cut()
 
 
@@ -303,39 +259,44 @@ async def _endless_head(answer: Answer) -> None:
 
 async def _firehose(answer: Answer) -> None:
     await answer.open_stream()
+    answer.plan.text = "x" * answer.plan.bytes
+    for event in answer.dialect.open():
+        await answer.send_event(event)
+    (first, *_) = answer.dialect.contents()
+    await answer.send_event(first[0])
     while True:
-        await answer.send_event(answer.chunk({"content": "x" * answer.plan.bytes}))
+        await answer.send_event(first[-1])
         answer.request.chunks_sent += 1
 
 
 async def _chunk_split(answer: Answer) -> None:
     await answer.open_stream()
-    plan = answer.plan
-    events = [answer.chunk({"role": "assistant", "content": ""})]
-    events += [answer.chunk({"content": f"tok{n} "}) for n in range(plan.chunks)]
-    stream = b"".join(_sse(event) for event in (*events, *answer.endings())) + b"data: [DONE]\n\n"
+    stream = b"".join(answer.list_events())
     for n in range(len(stream)):
         await answer.write_chunk(stream[n : n + 1])
         await asyncio.sleep(0)
     await answer.write(b"0\r\n\r\n")
-    answer.request.chunks_sent = plan.chunks
+    answer.request.chunks_sent = answer.plan.chunks
     answer.end()
 
 
 async def _error_in_stream(answer: Answer) -> None:
     await answer.open_stream()
     await answer.send_contents(answer.plan.after)
-    await answer.send_event(make_error("the model fell over", "server_error"))
+    await answer.send_event(("error", answer.dialect.error("it fell over", "api_error")))
     await answer.write(b"0\r\n\r\n")
     answer.end()
 
 
 async def _deltas(answer: Answer) -> None:
-    """Stream what the plan's body lists, one delta in each chunk."""
+    """Stream what the plan's body lists: a chat delta in each chunk, or whole events."""
     await answer.open_stream()
     for delta in answer.plan.body:
         await answer.pause()
-        await answer.send_event(answer.chunk(delta))
+        if isinstance(answer.dialect, Chat):
+            await answer.send_event(answer.dialect.chunk(delta))
+        else:
+            await answer.send_event((delta["type"], delta))
     await answer.finish()
 
 
@@ -349,24 +310,19 @@ async def _interim_first(answer: Answer) -> None:
 async def _close_delimited(answer: Answer) -> None:
     if answer.is_stream:
         await answer.send_head(200, "content-type: text/event-stream", "connection: close")
-        await answer.write(_sse(answer.chunk({"role": "assistant", "content": ""})))
-        for n in range(answer.plan.chunks):
+        for event in answer.list_events():
             await answer.pause()
-            await answer.write(_sse(answer.chunk({"content": f"tok{n} "})))
-            answer.request.chunks_sent += 1
-        for event in answer.endings():
-            await answer.write(_sse(event))
-        await answer.write(b"data: [DONE]\n\n")
+            await answer.write(event)
+        answer.request.chunks_sent = answer.plan.chunks
     else:
         await answer.send_head(200, "content-type: application/json", "connection: close")
-        await answer.write(json.dumps(answer.completion()).encode())
+        await answer.write(json.dumps(answer.dialect.whole()).encode())
     answer.cut()
 
 
 async def _big_body(answer: Answer) -> None:
-    completion = answer.completion()
-    completion["choices"][0]["message"]["content"] = "x" * answer.plan.bytes
-    await answer.send_json(200, completion)
+    answer.plan.text = "x" * answer.plan.bytes
+    await answer.send_json(200, answer.dialect.whole())
 
 
 FAULTS: dict[str, Callable[[Answer], Awaitable[None]]] = {
@@ -398,10 +354,8 @@ FAULTS: dict[str, Callable[[Answer], Awaitable[None]]] = {
 }
 
 
-def _sse(event: object) -> bytes:
-    return b"data: " + json.dumps(event).encode() + b"\n\n"
-
-
-def make_error(message: str, kind: str) -> dict[str, Any]:
-    """Return an error as the OpenAI wire has it."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+def encode_event(event: Event) -> bytes:
+    """Return the bytes of an event."""
+    name, data = event
+    line = b"data: " + json.dumps(data).encode() + b"\n\n"
+    return f"event: {name}\n".encode() + line if name else line

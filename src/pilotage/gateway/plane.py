@@ -15,13 +15,17 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.core.ids import id_from_bytes
 from pilotage.core.snapshot import MAY_NAME_USERS, TenantEntry
+from pilotage.gateway.breakers import Breakers
 from pilotage.gateway.call import Call, Step
 from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.replicas import Replicas
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
+from pilotage.gateway.steps.breaker import Breaker
 from pilotage.gateway.steps.deadline import Deadline
+from pilotage.gateway.steps.fallback import Fallback
 from pilotage.gateway.steps.record import Begin, Record
+from pilotage.gateway.steps.retry import Retry
 from pilotage.gateway.steps.route import Route
 from pilotage.gateway.targets import TargetsFile
 from pilotage.gateway.upstream import Limits
@@ -85,12 +89,16 @@ class DataPlane:
         self.view: SnapshotView | None = None
         self.calls: set[Call] = set()
         self.is_draining = False
+        self.breakers = Breakers(clock)
         self.chain: Step = build_chain(
             [
                 lambda follow: Record(follow, spool, clock),
                 lambda follow: Begin(follow, spool, clock, waits_for_disk=limits.waits_for_disk),
                 *extra_steps,
-                Route,
+                lambda follow: Route(follow, clock),
+                lambda follow: Fallback(follow, clock),
+                lambda follow: Breaker(follow, self.breakers),
+                lambda follow: Retry(follow, clock),
                 lambda follow: Deadline(follow, clock, limits.first_byte_timeout_s),
             ],
             Ask(replicas := _open_replicas(limits), clock),

@@ -50,6 +50,9 @@ def charge(call_id: str, project_id: str | None, **more: object) -> LedgerEntry:
         version_id="ver_a",
         model="tiny@1.0.0",
         price_id="prc_a",
+        user="alice",
+        feature="search",
+        upstream_id="ups_a",
     )
     return make_charge(msgspec.structs.replace(ended, **more), "gateway-0")
 
@@ -284,6 +287,9 @@ async def test_usage_can_be_grouped_by_everything_it_names(
         "version": "ver_a",
         "day": "2026-03-10",
         "outcome": "ok",
+        "user": "alice",
+        "feature": "search",
+        "upstream": "ups_a",
     }
     assert row.groups == {group.value: expected[group]}
 

@@ -1,14 +1,14 @@
 """The ledger from real spool folders: exactly once, whatever happens in between."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pilotage.core.frames import Begun, Ended, Outcome, encode_frame
 from pilotage.core.usage import Usage
-from pilotage.finops.service import FinopsService, Recorded
+from pilotage.finops.service import NO_DRAWS, FinopsService, Recorded
 from pilotage.finops.types import LedgerEntry, SpoolPlace
 from pilotage.finops.worker import LedgerReader, make_ledger_worker
 from pilotage.kit.clock import ManualClock
@@ -78,9 +78,10 @@ class DyingService(FinopsService):
         tx: Tx,
         place: SpoolPlace,
         seq: int,
-        charges: list[LedgerEntry],  # type: ignore[override]
+        charges: Sequence[LedgerEntry],
+        draws: Mapping[str, Mapping[str, int]] = NO_DRAWS,
     ) -> Recorded:
-        recorded = await super().record(tx, place, seq, charges)
+        recorded = await super().record(tx, place, seq, charges, draws)
         if self.deaths and place.seq:
             self.deaths -= 1
             raise RuntimeError("the process dies here")

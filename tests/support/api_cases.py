@@ -78,6 +78,7 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
     """Return a working request for every route that changes something by its body or its key."""
     gguf, sha256 = world.gguf.read_bytes(), world.names["sha256"]
     price = {"subject": "asked", "input": "1", "output": "2", "valid_from": "2030-01-01T00:00:00Z"}
+    limit = {"measure": "usd", "amount": "10", "per": "month", "tenant": "acme"}
     version = {"version": "2.0.0", "artifact_sha256": sha256}
     upstream = {"provider": "anthropic", "base_url": "https://api.anthropic.com/v1"}
     routing = {
@@ -111,6 +112,10 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ),
         ("PUT", "/endpoints/{endpoint:path}/routing"): Ask(routing, {"retries": 3}),
         ("POST", "/prices"): Ask(price, price | {"input": "2"}),
+        ("POST", "/limits"): Ask(
+            limit | {"name": "asked"}, limit | {"name": "asked", "amount": "11"}
+        ),
+        ("PUT", "/limits/{limit_name}"): Ask(limit, limit | {"amount": "11"}),
         ("POST", "/audit:verify"): Ask(None),
         ("POST", "/operations/{operation}:cancel"): Ask(None),
         ("PUT", "/endpoints/{endpoint:path}/split"): Ask(
@@ -162,6 +167,7 @@ LISTS: dict[str, MakeItem] = {
     "/endpoints": posts("/endpoints", name="Page-*"),
     "/upstreams": posts("/upstreams", name="page-*", provider="openai", base_url="http://a"),
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
+    "/limits": posts("/limits", name="page-*", measure="requests", amount="60", per="minute"),
     "/usage": make_nothing,  # the calls of the ledger, furnished
     "/traffic": make_nothing,
     "/audit/entries": make_nothing,  # whatever else happened

@@ -130,6 +130,10 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     endpoint = await api.make("/endpoints", {"name": "chat"})
     operation = await api.make("/endpoints/chat/deployments", {"model": "tiny@1.0.0"})
     await api.make("/prices", {"subject": "tiny", "input": "0.5", "output": "1.5"})
+    await api.make(
+        "/limits",
+        {"name": "monthly", "measure": "usd", "amount": "500", "per": "month", "tenant": "acme"},
+    )
     (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
     return {
         "project_name": project["name"],
@@ -142,6 +146,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "endpoint": endpoint["name"],
         "deployment": deployment["id"],
         "operation": operation["id"],
+        "limit_name": "monthly",
         "tenant_id": tenant["id"],
         "model_id": model["id"],
         "endpoint_id": endpoint["id"],

@@ -2,19 +2,45 @@
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Ended
-from pilotage.core.money import format_usd, parse_usd
+from pilotage.core.frames import Ended, Flag
+from pilotage.core.money import MAX_CAP_NANO, format_usd, parse_usd
+from pilotage.core.snapshot import LimitEntry
 from pilotage.core.usage import Rates
-from pilotage.finops.types import EntryKind, LedgerEntry, Price
+from pilotage.finops.types import (
+    Action,
+    EntryKind,
+    LedgerEntry,
+    Limit,
+    LimitSpec,
+    Measure,
+    Per,
+    Price,
+)
 
 MAX_RATE_NANO = 1_000_000 * 1_000_000_000
 _RATE = re.compile(r"\d{1,7}(?:\.\d{1,9})?", re.ASCII)
 _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
 _MAX_AMOUNT = 10**16  # tokens or nano-USD of one call; sums of hundreds of them still fit
 _CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
+SHADOW_TENANT = "shadow"  # whom copies of calls are booked to, so that they are nobody's bill
+_CALENDAR = (Per.DAY, Per.MONTH, Per.TOTAL)
+_PERIODS = {
+    Measure.USD: _CALENDAR,  # what a call costs is known when it ends: too late for a minute
+    Measure.TOKENS: (Per.MINUTE, *_CALENDAR),
+    Measure.REQUESTS: (Per.MINUTE, *_CALENDAR),
+    Measure.CONCURRENCY: (Per.NONE,),
+}
+_MOST_AT_ONCE = 100_000
+_MOST_PER_MINUTE = 10**11  # buckets count in 60,000ths, exact in a double up to here
+_MOST = 10**15
+_COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([km]?)", re.ASCII | re.IGNORECASE)
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
+_LONGEST_USER = 256
+_GRACE = timedelta(days=2)  # what gateways wait before they forget a counter, too
 
 
 def check_rate(text: str, param: str) -> str:
@@ -86,11 +112,115 @@ def to_rates(price: Price) -> Rates:
     )
 
 
+def check_limit(spec: LimitSpec) -> int:
+    """Return a limit's amount in nano-USD or as a number; raise ``invalid_request``."""
+    if spec.per not in _PERIODS[spec.measure]:
+        known = [f"{spec.measure}/{per}" for per in _PERIODS[spec.measure] if per]
+        raise PilotageError(
+            "invalid_request",
+            f"There is no limit of {spec.measure} per {spec.per or 'nothing'}.",
+            hint=f"There are: {', '.join(known)}." if known else "Leave it out: calls at once.",
+            param="per",
+        )
+    amount = _parse_amount(spec)
+    _check_action(spec)
+    if len(spec.user) > _LONGEST_USER or not spec.user.isprintable():
+        raise PilotageError("invalid_request", "That is no name of a user.", param="user")
+    return amount
+
+
+def _parse_amount(spec: LimitSpec) -> int:
+    most = MAX_CAP_NANO
+    try:
+        if spec.measure is Measure.USD:
+            amount = parse_usd(spec.amount)
+        else:
+            amount = parse_count(spec.amount)
+            most = _MOST_PER_MINUTE if spec.per is Per.MINUTE else _MOST
+            most = _MOST_AT_ONCE if spec.measure is Measure.CONCURRENCY else most
+    except ValueError as wrong:
+        raise PilotageError("invalid_request", f"amount: {wrong}.", param="amount") from None
+    if amount <= 0:
+        raise PilotageError(
+            "invalid_request",
+            "A limit lets something through.",
+            hint="Delete the limit to have none; revoke a key or undeploy a model to stop calls.",
+            param="amount",
+        )
+    if amount > most:
+        shown = format_usd(most) if spec.measure is Measure.USD else f"{most:,}"
+        raise PilotageError(
+            "invalid_request",
+            f"A limit of {spec.measure} is at most {shown}.",
+            param="amount",
+        )
+    return amount
+
+
+def parse_count(text: str) -> int:
+    """Return a whole number such as ``60``, ``100k`` or ``1.5m``; raise ValueError."""
+    found = _COUNT.fullmatch(text)
+    number = Decimal(found[1]) * _FACTORS[found[2].lower()] if found else Decimal("0.5")
+    if number != int(number):
+        raise ValueError(f"{text[:40]!r} is no whole number such as 60, 100k or 1.5m")
+    return int(number)
+
+
+def _check_action(spec: LimitSpec) -> None:
+    if (spec.action is Action.DOWNGRADE) != bool(spec.downgrade_to):
+        raise PilotageError(
+            "invalid_request",
+            "A limit that downgrades calls says to which endpoint, and no other limit does.",
+            hint="Set action to downgrade and downgrade_to to an endpoint, or neither.",
+            param="downgrade_to",
+        )
+    if spec.action is not Action.DOWNGRADE:
+        return
+    if spec.measure not in {Measure.USD, Measure.TOKENS} or spec.per not in _CALENDAR:
+        raise PilotageError(
+            "invalid_request",
+            "Only limits of usd or tokens per day, month or total downgrade calls.",
+            param="action",
+        )
+    if spec.downgrade_to == spec.endpoint:
+        raise PilotageError(
+            "invalid_request",
+            f"Calls of {spec.endpoint} cannot be downgraded to itself.",
+            hint="Name another endpoint.",
+            param="downgrade_to",
+        )
+
+
+def format_amount(limit: Limit) -> str:
+    """Write a limit's amount the way it can be set."""
+    return format_usd(limit.amount) if limit.measure is Measure.USD else str(limit.amount)
+
+
+def make_limit_entry(limit: Limit) -> LimitEntry:
+    """Return what gateways are told of a limit."""
+    return LimitEntry(
+        id=limit.id,
+        project_id=limit.project_id,
+        measure="cost" if limit.measure is Measure.USD else limit.measure.value,
+        amount=limit.amount,
+        per=limit.per.value,
+        tenant_id=limit.tenant_id,
+        key_id=limit.key_id,
+        user=limit.user,
+        alias=limit.endpoint,
+        action=limit.action.value,
+        downgrade_to=limit.downgrade_to,
+        on_store_loss=limit.on_store_loss.value,
+    )
+
+
 def make_charge(ended: Ended, gateway: str) -> LedgerEntry:
     """Return the ledger entry of a call's end; raise ValueError if a table cannot hold it.
 
     NUL letters, which Postgres refuses in text, are replaced: a client's model name may have them.
+    A copy that no client waited for is booked to nobody: not to the tenant, key or user it copies.
     """
+    is_copy = Flag.SHADOW in ended.flags
     return _check_entry(
         LedgerEntry(
             call_id=_clean(ended.call_id),
@@ -98,8 +228,8 @@ def make_charge(ended: Ended, gateway: str) -> LedgerEntry:
             at_us=ended.at_us,
             day=get_day(ended.at_us),
             project_id=_clean(ended.project_id),
-            tenant_id=_clean(ended.tenant_id),
-            key_id=_clean(ended.key_id),
+            tenant_id=SHADOW_TENANT if is_copy else _clean(ended.tenant_id),
+            key_id="" if is_copy else _clean(ended.key_id),
             alias=_clean(ended.alias),
             arm=_clean(ended.arm),
             version_id=_clean(ended.version_id),
@@ -117,8 +247,39 @@ def make_charge(ended: Ended, gateway: str) -> LedgerEntry:
             ttft_us=ended.ttft_us,
             price_id=_clean(ended.price_id),
             gateway=gateway,
+            user="" if is_copy else _clean(ended.user),
+            feature="" if is_copy else _clean(ended.feature),
+            upstream_id=_clean(ended.upstream_id),
+            flags=_clean(",".join(ended.flags)),
         )
     )
+
+
+def list_draws(ended: Ended) -> dict[str, int]:
+    """Return what a call used of each counter that it was charged to, by the counter's name.
+
+    A name is ``LIMIT|MEASURE|WINDOW`` and whom it is of, as the gateway wrote it.
+    """
+    used = {"cost": ended.cost_nano, "tokens": ended.usage.total, "requests": 1}
+    draws = {}
+    for counter in ended.counters:
+        parts = counter.split("|", 3)
+        if len(parts) >= 3 and used.get(parts[1]) and "\x00" not in counter:
+            draws[counter] = used[parts[1]]
+    return draws
+
+
+def find_forget_at_us(counter: str) -> int:
+    """Return when a counter's window is over in every time zone and for every call, 0 for never."""
+    name = counter.split("|", 3)[2]
+    try:
+        first = date.fromisoformat(name if len(name) > len("2026-11") else f"{name}-01")
+    except ValueError:
+        return 0
+    is_month = len(name) == len("2026-11")
+    last = (first + timedelta(days=31)).replace(day=1) if is_month else first + timedelta(days=1)
+    midnight = datetime.combine(last + _GRACE, datetime.min.time(), UTC)
+    return int(midnight.timestamp()) * 1_000_000
 
 
 def make_reversal(charge: LedgerEntry, at_us: int) -> LedgerEntry:

@@ -1,12 +1,15 @@
 """The verbs of finops. Never commits: whoever opened the transaction does."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import msgspec
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.snapshot import LimitEntry
 from pilotage.core.usage import Rates
 from pilotage.finops import store
 from pilotage.finops.catalogue import PriceList
@@ -14,13 +17,16 @@ from pilotage.finops.rules import (
     check_price,
     check_rate,
     check_subject,
+    find_forget_at_us,
     get_day,
     list_subjects,
+    make_limit_entry,
     make_reversal,
     pick_price,
     to_rates,
 )
 from pilotage.finops.types import (
+    CounterTotal,
     EntryKind,
     FoundPrice,
     GroupBy,
@@ -34,6 +40,7 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 
+NO_DRAWS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType({})
 FOREVER_PAGE = 1_000_000
 END_OF_TIME_US = 253_402_300_799_000_000  # the last second of the year 9999
 
@@ -186,12 +193,18 @@ class FinopsService:
         return await store.find_place(tx, gateway, epoch)
 
     async def record(
-        self, tx: Tx, place: SpoolPlace, seq: int, charges: Sequence[LedgerEntry]
+        self,
+        tx: Tx,
+        place: SpoolPlace,
+        seq: int,
+        charges: Sequence[LedgerEntry],
+        draws: Mapping[str, Mapping[str, int]] = NO_DRAWS,
     ) -> Recorded:
         """Write the charges found behind a place of a spool and move the place to ``seq``.
 
-        A call charged before is not charged again. Raises ``conflict`` if another process moved
-        the place: then nothing here may be committed.
+        ``draws`` says by call what it used of which limits' counters. A call charged before is not
+        charged again. Raises ``conflict`` if another process moved the place: then nothing here may
+        be committed.
         """
         if not await store.advance_place(tx, place, seq):
             raise PilotageError(
@@ -203,7 +216,36 @@ class FinopsService:
             if charge.call_id not in known:
                 fresh.setdefault(charge.call_id, charge)
         await store.insert_entries(tx, list(fresh.values()))
+        used: Counter[str] = Counter()
+        for call_id in fresh:
+            used.update(draws.get(call_id, {}))
+        for counter in sorted(
+            used
+        ):  # in one order, so that no two transactions wait for each other
+            total = CounterTotal(
+                counter=counter,
+                gateway=place.gateway,
+                epoch=place.epoch,
+                used=used[counter],
+                forget_at_us=find_forget_at_us(counter),
+            )
+            await store.add_to_counter(tx, total)
         return Recorded(len(fresh), len(charges) - len(fresh))
+
+    async def list_counter_totals(self, tx: Tx) -> Sequence[CounterTotal]:
+        """Return what the gateways are known to have used of every limit's counters.
+
+        A store of counters that was emptied is filled from it again.
+        """
+        return await store.list_counter_totals(tx)
+
+    async def drop_past_counters(self, tx: Tx) -> int:
+        """Forget the counters of windows that are over; return how many rows that were."""
+        return await store.drop_counters(tx, tx.now_us)
+
+    async def list_limit_entries(self, tx: Tx) -> Sequence[LimitEntry]:
+        """Return what gateways are told of every living limit."""
+        return [make_limit_entry(limit) for limit in await store.list_limits(tx, "", FOREVER_PAGE)]
 
     async def reverse_charge(self, tx: Tx, call_id: str) -> LedgerEntry:
         """Take a call's charge back; reversing it again changes nothing. Raises ``not_found``."""

@@ -4,7 +4,20 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from pilotage.finops.types import EntryKind, GroupBy, LedgerEntry, Price, SpoolPlace, UsageRow
+from pilotage.finops.types import (
+    Action,
+    CounterTotal,
+    EntryKind,
+    GroupBy,
+    LedgerEntry,
+    Limit,
+    Measure,
+    Per,
+    Price,
+    SpoolPlace,
+    StoreLoss,
+    UsageRow,
+)
 from pilotage.kit.db import METADATA, Row, Tx
 
 PRICE = sa.Table(
@@ -57,6 +70,10 @@ LEDGER_ENTRY = sa.Table(
     sa.Column("ttft_us", sa.BigInteger, nullable=False),
     sa.Column("price_id", sa.Text, nullable=False),
     sa.Column("gateway", sa.Text, nullable=False),
+    sa.Column("user", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("feature", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("upstream_id", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("flags", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.UniqueConstraint("call_id", "kind"),
     sa.Index(None, "project_id", "day"),
     sa.Index(None, "tenant_id", "day"),
@@ -69,6 +86,36 @@ SPOOL_CURSOR = sa.Table(
     sa.Column("epoch", sa.Text, primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),
 )
+LIMIT = sa.Table(
+    "call_limit",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rev", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.Text, sa.ForeignKey("project.id"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("measure", sa.Text, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("per", sa.Text, nullable=False),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("user", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("downgrade_to", sa.Text, nullable=False),
+    sa.Column("on_store_loss", sa.Text, nullable=False),
+    sa.Column("created_at_us", sa.BigInteger, nullable=False),
+    sa.Column("deleted_at_us", sa.BigInteger),
+    sa.UniqueConstraint("project_id", "name"),
+)
+COUNTER_TOTAL = sa.Table(
+    "counter_total",
+    METADATA,
+    sa.Column("counter", sa.Text, primary_key=True),
+    sa.Column("gateway", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Text, primary_key=True),
+    sa.Column("used", sa.BigInteger, nullable=False),
+    sa.Column("forget_at_us", sa.BigInteger, nullable=False),
+)
 _GROUP_COLUMNS = {
     GroupBy.TENANT: LEDGER_ENTRY.c.tenant_id,
     GroupBy.PROJECT: LEDGER_ENTRY.c.project_id,
@@ -78,6 +125,9 @@ _GROUP_COLUMNS = {
     GroupBy.VERSION: LEDGER_ENTRY.c.version_id,
     GroupBy.DAY: LEDGER_ENTRY.c.day,
     GroupBy.OUTCOME: LEDGER_ENTRY.c.outcome,
+    GroupBy.USER: LEDGER_ENTRY.c.user,
+    GroupBy.FEATURE: LEDGER_ENTRY.c.feature,
+    GroupBy.UPSTREAM: LEDGER_ENTRY.c.upstream_id,
 }
 _SUMMED = (
     "input_tokens",
@@ -124,6 +174,63 @@ async def find_next_valid_from(tx: Tx, after_us: int) -> int | None:
         )
     )
     return int(row["next"]) if row and row["next"] is not None else None
+
+
+# limits
+
+
+async def insert_limit(tx: Tx, limit: Limit) -> None:
+    """Add a limit."""
+    await tx.insert(LIMIT, **_values(limit))
+
+
+async def find_limit(tx: Tx, name_or_id: str) -> Limit | None:
+    """Return a limit by name or id, deleted ones too."""
+    named = (LIMIT.c.name == name_or_id) | (LIMIT.c.id == name_or_id)
+    row = await tx.find(tx.select(LIMIT).where(named))
+    return _limit(row) if row else None
+
+
+async def list_limits(tx: Tx, after: str, limit: int) -> Sequence[Limit]:
+    """Return living limits by name."""
+    living = tx.select(LIMIT).where(LIMIT.c.deleted_at_us.is_(None), LIMIT.c.name > after)
+    return [_limit(row) for row in await tx.all(living.order_by(LIMIT.c.name).limit(limit))]
+
+
+async def change_limit(tx: Tx, limit: Limit, **values: object) -> bool:
+    """Change what may change of a limit; False if it has changed meanwhile."""
+    guarded = tx.update(LIMIT).where(LIMIT.c.id == limit.id, LIMIT.c.rev == limit.rev)
+    return await tx.change(guarded.values(rev=limit.rev + 1, **values)) == 1
+
+
+# counters
+
+
+async def add_to_counter(tx: Tx, total: CounterTotal) -> None:
+    """Add what was used to what is known to be used of a counter."""
+    found = tx.update(COUNTER_TOTAL).where(
+        COUNTER_TOTAL.c.counter == total.counter,
+        COUNTER_TOTAL.c.gateway == total.gateway,
+        COUNTER_TOTAL.c.epoch == total.epoch,
+    )
+    if not await tx.change(found.values(used=COUNTER_TOTAL.c.used + total.used)):
+        await tx.insert(COUNTER_TOTAL, **_values(total))
+
+
+async def list_counter_totals(tx: Tx) -> Sequence[CounterTotal]:
+    """Return what is known to be used of every counter, by name."""
+    columns = COUNTER_TOTAL.c
+    rows = await tx.all(
+        tx.select(COUNTER_TOTAL).order_by(columns.counter, columns.gateway, columns.epoch)
+    )
+    return [CounterTotal(**row) for row in rows]
+
+
+async def drop_counters(tx: Tx, before_us: int) -> int:
+    """Forget the counters whose windows are over; return how many rows that were."""
+    columns = COUNTER_TOTAL.c
+    over = tx.delete(COUNTER_TOTAL).where(columns.forget_at_us > 0)
+    return await tx.change(over.where(columns.forget_at_us <= before_us))
 
 
 # ledger
@@ -247,10 +354,20 @@ def _entry(row: Row) -> LedgerEntry:
     return LedgerEntry(**dict(row) | {"kind": EntryKind(row["kind"])})
 
 
+def _limit(row: Row) -> Limit:
+    words = {
+        "measure": Measure(row["measure"]),
+        "per": Per(row["per"]),
+        "action": Action(row["action"]),
+        "on_store_loss": StoreLoss(row["on_store_loss"]),
+    }
+    return Limit(**dict(row) | words)
+
+
 def _usage(row: Row, by: Sequence[GroupBy]) -> UsageRow:
     sums = {name: int(row[name] or 0) for name in (*_SUMMED, "calls", "estimated_nano")}
     return UsageRow(groups={group.value: str(row[f"by_{group}"]) for group in by}, **sums)
 
 
-def _values(item: Price | LedgerEntry) -> dict[str, object]:
+def _values(item: Price | LedgerEntry | Limit | CounterTotal) -> dict[str, object]:
     return {name: getattr(item, name) for name in item.__dataclass_fields__}

@@ -57,6 +57,85 @@ class FoundPrice:
     why: str = ""
 
 
+class Measure(StrEnum):
+    """What a limit counts."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    CONCURRENCY = "concurrency"
+    USD = "usd"
+
+
+class Per(StrEnum):
+    """The span of time that a limit's amount is for; concurrency has none."""
+
+    NONE = ""
+    MINUTE = "minute"
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+class Action(StrEnum):
+    """What becomes of a call that a limit has no room for."""
+
+    BLOCK = "block"
+    WARN = "warn"
+    DOWNGRADE = "downgrade"
+
+
+class StoreLoss(StrEnum):
+    """What becomes of a call of which nobody can say whether the limit has room for it."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSpec:
+    """What is said of a limit, in words: names and decimal text.
+
+    ``tenant``, ``key``, ``user`` and ``endpoint`` say which calls count: "" any of them, all
+    together; "*" any of them, each apart.
+    """
+
+    measure: Measure
+    amount: str
+    per: Per = Per.NONE
+    tenant: str = ""
+    key: str = ""
+    user: str = ""
+    endpoint: str = ""
+    action: Action = Action.BLOCK
+    downgrade_to: str = ""
+    on_store_loss: StoreLoss = StoreLoss.CLOSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What calls may use together; ``amount`` is nano-USD for usd, and else a number.
+
+    What it counts and of whom never changes, so that its counters go on whatever else does.
+    """
+
+    id: str
+    rev: int
+    project_id: str
+    name: str
+    measure: Measure
+    amount: int
+    per: Per
+    tenant_id: str
+    key_id: str
+    user: str
+    endpoint: str
+    action: Action
+    downgrade_to: str
+    on_store_loss: StoreLoss
+    created_at_us: int
+    deleted_at_us: int | None = None
+
+
 class EntryKind(StrEnum):
     """What a ledger entry does: a reversal takes a charge back and has its amounts negative."""
 
@@ -68,8 +147,8 @@ class EntryKind(StrEnum):
 class LedgerEntry:
     """One call's usage and cost; ``seq`` is its place in the ledger (0 before it is written).
 
-    ``day`` is the UTC day of ``at_us``; ``gateway`` the spool it came from. Durations are
-    microseconds, -1 where unknown.
+    ``day`` is the UTC day of ``at_us``; ``gateway`` the spool it came from; ``flags`` are set apart
+    by commas. Durations are microseconds, -1 where unknown.
     """
 
     seq: int = 0
@@ -97,6 +176,10 @@ class LedgerEntry:
     ttft_us: int
     price_id: str
     gateway: str
+    user: str = ""
+    feature: str = ""
+    upstream_id: str = ""
+    flags: str = ""
 
 
 class GroupBy(StrEnum):
@@ -110,6 +193,9 @@ class GroupBy(StrEnum):
     VERSION = "version"
     DAY = "day"
     OUTCOME = "outcome"
+    USER = "user"
+    FEATURE = "feature"
+    UPSTREAM = "upstream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,3 +228,17 @@ class SpoolPlace:
     gateway: str
     epoch: str
     seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterTotal:
+    """What the ledger knows that one life (epoch) of a gateway's spool used of a limit's counter.
+
+    The counter's name is the gateways' own; ``forget_at_us`` is 0 where it counts for ever.
+    """
+
+    counter: str
+    gateway: str
+    epoch: str
+    used: int
+    forget_at_us: int

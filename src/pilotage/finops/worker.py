@@ -5,11 +5,11 @@ whole batch or none of it. A frame that cannot be read is counted and passed ove
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pilotage.core.frames import Ended, decode_frame
-from pilotage.finops.rules import make_charge
+from pilotage.finops.rules import list_draws, make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import LedgerEntry, SpoolPlace
 from pilotage.kit.clock import Clock
@@ -50,6 +50,14 @@ class _Follower:
     reader: SpoolReader
     place: SpoolPlace
     dropped_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a batch of frames charges, and by call what it drew from limits' counters."""
+
+    charges: list[LedgerEntry] = field(default_factory=list)
+    draws: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class LedgerReader:
@@ -125,18 +133,19 @@ class LedgerReader:
             await self._step_over(follower, damage)
             return True
         if records:
-            charges = self._decode(follower.folder.name, records)
-            await self._record(follower, records[-1][0], charges)
-        self._drop_old(follower)
+            found = self._decode(follower.folder.name, records)
+            await self._record(follower, records[-1][0], found)
+        await self._drop_old(follower)
         return len(records) == self._batch
 
-    def _decode(self, gateway: str, records: list[tuple[int, bytes]]) -> list[LedgerEntry]:
-        charges = []
+    def _decode(self, gateway: str, records: list[tuple[int, bytes]]) -> _Found:
+        found = _Found()
         for seq, payload in records:
             try:
                 frame = decode_frame(payload)
                 if isinstance(frame, Ended):
-                    charges.append(make_charge(frame, gateway))
+                    found.charges.append(make_charge(frame, gateway))
+                    found.draws[found.charges[-1].call_id] = list_draws(frame)
             except ValueError as unreadable:
                 self.counts.unreadable += 1
                 if self.counts.unreadable == 1:
@@ -146,12 +155,12 @@ class LedgerReader:
                         gateway,
                         unreadable,
                     )
-        return charges
+        return found
 
-    async def _record(self, follower: _Follower, seq: int, charges: list[LedgerEntry]) -> None:
+    async def _record(self, follower: _Follower, seq: int, found: _Found) -> None:
         place = follower.place
         async with self._db.write(SYSTEM) as tx:
-            recorded = await self._service.record(tx, place, seq, charges)
+            recorded = await self._service.record(tx, place, seq, found.charges, found.draws)
         follower.place = SpoolPlace(gateway=place.gateway, epoch=place.epoch, seq=seq)
         self.counts.written += recorded.written
         self.counts.repeated += recorded.repeated
@@ -164,11 +173,11 @@ class LedgerReader:
         """
         self.counts.damaged += 1
         _LOG.error("the ledger goes on behind missing records: %s", damage)
-        await self._record(follower, damage.next_seq - 1, [])
+        await self._record(follower, damage.next_seq - 1, _Found())
         follower.reader.close()
         follower.reader = SpoolReader(follower.folder, damage.next_seq - 1)
 
-    def _drop_old(self, follower: _Follower) -> None:
+    async def _drop_old(self, follower: _Follower) -> None:
         now_s = self._clock.monotonic_s()
         if follower.dropped_at_s and now_s - follower.dropped_at_s < _DROP_EVERY_S:
             return
@@ -176,6 +185,8 @@ class LedgerReader:
         drop_segments(
             follower.folder, follower.place.seq, self._clock.now_us() - self._retention_us
         )
+        async with self._db.write(SYSTEM) as tx:
+            await self._service.drop_past_counters(tx)
 
     def _forget(self, folder: Path) -> None:
         follower = self._followers.pop(folder, None)

@@ -13,6 +13,8 @@ from pilotage.endpoints.ports import Fleet
 from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.worker import FleetKeeper
 from pilotage.finops.http import finops_routes
+from pilotage.finops.limits import LimitService
+from pilotage.finops.limits_http import limit_routes
 from pilotage.finops.service import FinopsService
 from pilotage.finops.worker import LedgerReader, make_ledger_worker
 from pilotage.identity.http import identity_routes
@@ -129,6 +131,7 @@ class _Parts:
             *registry_routes(self.registry, files, self.endpoints.is_deployed),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
+            *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),
             *publisher_routes(self.publisher),
             *audit_routes(self.audit),
             *operation_routes(self.operations),

@@ -106,11 +106,16 @@ def test_every_command_that_shows_something_shows_it_as_json(
     steps = """
         version | config check --all | config show | init | doctor | migrate
         projects create research | projects list | tenants create acme | tenants list
+        tenants change acme --region eu --no-features | tenants show acme
         models pull | models add tiny.gguf --name tiny
         models add tiny.gguf --name tiny --version 1.1.0
         models list | models show tiny | models show tiny@1.1.0 | models versions tiny
         endpoints create chat | endpoints deploy chat tiny@1.0.0 | endpoints deploy chat tiny@1.1.0
         endpoints split chat 1.0.0=90 1.1.0=10 | endpoints list | endpoints show chat
+        upstreams create gpu --preset vllm | upstreams change gpu --location eu | upstreams list
+        upstreams show gpu | endpoints deploy chat --upstream gpu --model llama
+        endpoints route chat --fallback llama | endpoints undeploy chat gpu/llama --force
+        upstreams delete gpu
         prices set tiny --input 0.05 --output 0.15 | prices list
         keys create --tenant acme --name ci | keys list | keys revoke KEY
         operations list | operations show OPERATION
@@ -127,7 +132,7 @@ def test_every_command_that_shows_something_shows_it_as_json(
         value = pilotage.json(*words)
         if {"list", "show", "versions"} & set(words):
             assert pilotage.ok(*words).out.strip(), step
-        shown |= {command for command in COMMANDS if step.startswith(command)}
+        shown |= {command for command in COMMANDS if f"{step} ".startswith(f"{command} ")}
         if step == "keys list":
             known["KEY"] = value[-1]["id"]
         if step == "operations list":
@@ -147,6 +152,7 @@ LISTS = {
     "usage": "pilotage chat",
     "traffic tail --no-follow": "pilotage chat",
     "tenants list --project empty": "pilotage tenants create",
+    "upstreams list": "pilotage upstreams create",
     "keys list --project empty": "pilotage keys create",
     "audit list --event nothing.": "pilotage audit list --all",
 }
@@ -191,6 +197,173 @@ def test_the_text_of_a_key_is_shown_once(pilotage: CommandLine) -> None:
     assert "is revoked" in revoked.out
     (entry,) = pilotage.json("audit", "list", "-n", "1")
     assert (entry["event"], entry["reason"]) == ("identity.key.revoked", "leaked: größer")
+
+
+def test_an_upstream_is_made_of_a_preset_and_changed_field_by_field(pilotage: CommandLine) -> None:
+    made = pilotage.json("upstreams", "create", "openai", "--preset", "openai")
+    pilotage.ok(
+        *[
+            "upstreams",
+            "create",
+            "gemini",
+            "--preset",
+            "vertex-openapi",
+            "--location",
+            "europe-west4",
+        ],
+        *["--gcp-project", "acme"],
+    )
+    changed = pilotage.json("upstreams", "change", "openai", "--location", "us", "--secret", "")
+    listed = {item["name"]: item for item in pilotage.json("upstreams", "list")}
+
+    assert (made["provider"], made["secret"]) == ("openai", "env:OPENAI_API_KEY")
+    assert made["base_url"] == "https://api.openai.com/v1"
+    assert (changed["location"], changed["secret"], changed["rev"]) == ("us", "", 2)
+    assert changed["base_url"] == made["base_url"]
+    assert listed["gemini"]["base_url"] == (
+        "https://europe-west4-aiplatform.googleapis.com/v1/projects/acme"
+        "/locations/europe-west4/endpoints/openapi"
+    )
+    assert listed["gemini"]["location"] == "europe-west4"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem", "hint"),
+    [
+        ("upstreams create a", "needs --provider and --url", "--preset"),
+        ("upstreams create a --preset acme", "no preset 'acme'", "vllm"),
+        ("upstreams create a --preset vertex-openapi", "--gcp-project", "--url"),
+        ("upstreams change a", "Nothing is to be changed", "--help"),
+        ("tenants change default", "Nothing is to be changed", "--help"),
+        ("endpoints route chat", "Nothing is to be changed", "--help"),
+        ("endpoints route chat --rule data=restricted", "which deployments", "use="),
+        ("endpoints route chat --rule colour=red", "'colour=red' is no part", "use="),
+        ("endpoints route chat --shadow 1.0.0", "'1.0.0' is no shadow", "=10"),
+        ("endpoints route chat --first-byte-timeout soon", "not a duration", ""),
+        ("endpoints deploy chat", "Name one model", "MODEL"),
+        ("endpoints deploy chat a --model b", "Name one model", "MODEL"),
+    ],
+)
+def test_a_command_that_says_too_little_is_told_what_to_add(
+    fresh: CommandLine, words: str, problem: str, hint: str
+) -> None:
+    fresh("endpoints", "create", "chat")
+    said = fresh(*words.split())
+
+    assert said.code == 2
+    assert problem in said.err.splitlines()[0]
+    assert hint in said.err
+
+
+def test_a_secret_given_as_a_reference_is_refused_and_not_repeated(fresh: CommandLine) -> None:
+    secret = "sk-proj-0123456789abcdef"
+    said = fresh(
+        *f"upstreams create leak --provider openai --url https://a/v1 --secret {secret}".split()
+    )
+
+    assert said.code == 1
+    assert "env:NAME" in said.err
+    assert secret not in said.out + said.err
+
+
+def test_routing_is_set_piece_by_piece_and_shown(pilotage: CommandLine) -> None:
+    for words in (
+        "upstreams create openai --preset openai --location us",
+        "endpoints create chat",
+        "endpoints deploy chat --upstream openai --model gpt-4o-mini",
+        "endpoints deploy chat --upstream openai --model gpt-4o",
+        "endpoints deploy chat --upstream openai --model o3",
+        "endpoints route chat --policy fastest --fallback gpt-4o --retries 2",
+        "endpoints route chat --shadow o3=2.5 --shadow-daily-usd 5",
+        "endpoints route chat --shadow-concurrency 9 --first-byte-timeout 1m30s --region us",
+    ):
+        pilotage.ok(*words.split())
+    pilotage.ok("endpoints", "route", "chat", "--rule", "data=restricted max=500 use=gpt-4o-mini")
+    shown = pilotage.json("endpoints", "show", "chat")
+    text = pilotage.ok("endpoints", "show", "chat").out
+
+    assert shown["routing"] == {
+        "policy": "fastest",
+        "rules": [
+            {
+                "deployments": ["openai/gpt-4o-mini"],
+                "tenants": [],
+                "purposes": [],
+                "data_classes": ["restricted"],
+                "min_input": 0,
+                "max_input": 500,
+            }
+        ],
+        "fallbacks": ["openai/gpt-4o"],
+        "retries": 2,
+        "first_byte_timeout_ms": 90_000,
+        "shadow": {
+            "deployment": "openai/o3",
+            "percent": 2.5,
+            "concurrency": 9,
+            "daily_usd": "5.00",
+        },
+    }
+    assert shown["regions"] == ["us"]
+    for line in (
+        "policy             fastest",
+        "fallbacks          openai/gpt-4o",
+        "first byte within  1m30s",
+        "rule 1             data=restricted max=500 use=openai/gpt-4o-mini",
+        "shadow             openai/o3, 2.5 % of the calls, 9 at once, up to USD 5.00 a day",
+        "regions            us",
+    ):
+        assert line in text.splitlines()
+    pilotage.ok(
+        *["endpoints", "route", "chat", "--no-shadow", "--no-rules", "--no-fallback", "--anywhere"]
+    )
+    after = pilotage.json("endpoints", "show", "chat")
+    assert (after["routing"]["shadow"], after["routing"]["rules"], after["regions"]) == (
+        None,
+        [],
+        [],
+    )
+    assert after["routing"]["retries"] == 2
+
+
+def test_a_tenant_is_changed_setting_by_setting(pilotage: CommandLine) -> None:
+    pilotage.ok("tenants", "create", "acme")
+    pilotage.ok(
+        *[
+            "tenants",
+            "change",
+            "acme",
+            "--region",
+            "eu",
+            "--region",
+            "!local",
+            "--time-zone",
+            "Asia/Tokyo",
+        ]
+    )
+    pilotage.ok(
+        *[
+            "tenants",
+            "change",
+            "acme",
+            "--data-class",
+            "restricted",
+            "--hides",
+            "--feature",
+            "search",
+        ]
+    )
+    changed = pilotage.json("tenants", "change", "acme", "--log-percent", "0.25")
+    said = pilotage("tenants", "change", "acme", "--time-zone", "Europe")
+
+    assert {name: changed[name] for name in ("time_zone", "regions", "features")} == {
+        "time_zone": "Asia/Tokyo",
+        "regions": ["eu", "!local"],
+        "features": ["search"],
+    }
+    assert (changed["data_class"], changed["shows"]) == ("restricted", False)
+    assert (changed["log_percent"], changed["rev"]) == (0.25, 4)
+    assert (said.code, "'Europe' is no time zone" in said.err) == (1, True)
 
 
 def test_a_model_file_is_added_under_names_and_numbers_of_its_own(pilotage: CommandLine) -> None:

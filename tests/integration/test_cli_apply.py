@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from command_line import CommandLine, provide_package
-from pilotage.cli.objects import KINDS, Share
+from pilotage.cli.kinds import KINDS, RoutingPart, Rule, ShadowPart, Share
 
 ROOT = Path(__file__).parents[2]
 RELEASE = """\
@@ -117,6 +117,56 @@ def test_only_what_differs_is_changed(pilotage: CommandLine) -> None:
     assert pilotage.json("models", "show", "tiny")["description"] == "smaller"
 
 
+ROUTED = """\
+{kind: Upstream, name: openai, provider: openai, base_url: "https://api.openai.com/v1/"}
+---
+{kind: Tenant, name: acme, time_zone: Europe/Berlin, log_percent: 2.50, shows: false}
+---
+kind: Endpoint
+name: chat
+deployments:
+- {model: gpt-4o-mini, upstream: openai, share: 100, context_tokens: 64000}
+- {model: gpt-4o, upstream: openai, share: 0}
+routing:
+  retries: 0
+  first_byte_timeout: 20s
+  shadow: {deployment: openai/gpt-4o, percent: 10, daily_usd: 5}
+  rules:
+  - {deployments: [openai/gpt-4o-mini], tenants: [acme], max_input: 100}
+"""
+
+
+def test_upstreams_and_routing_are_applied_once_and_then_changed(pilotage: CommandLine) -> None:
+    first = results(pilotage, "-f", write(pilotage, ROUTED))
+    again = results(pilotage, "-f", write(pilotage, ROUTED))
+    located = "{kind: Upstream, name: openai, location: us}"
+    moved = results(pilotage, "-f", write(pilotage, located))
+    swapped = (
+        ROUTED.replace("share: 100", "share: 40")
+        .replace("share: 0", "share: 60")
+        .replace("shadow: {deployment: openai/gpt-4o, percent: 10, daily_usd: 5}", "shadow: null")
+    )
+    changed = results(pilotage, "-f", write(pilotage, swapped))
+    back = results(pilotage, "-f", write(pilotage, ROUTED))
+
+    assert set(first.values()) == {"created"}
+    assert again == dict.fromkeys(first, "unchanged")
+    assert moved == {"Upstream openai": "changed"}
+    for outcome in (changed, back):  # the split and the shadow are each in the other's way once
+        assert {name for name, result in outcome.items() if result == "changed"} == {
+            "Endpoint chat"
+        }
+    shown = pilotage.json("endpoints", "show", "chat")
+    assert [(item["model"], item["percent"]) for item in shown["deployments"]] == [
+        ("openai/gpt-4o-mini", 100),
+        ("openai/gpt-4o", 0),
+    ]
+    assert shown["deployments"][0]["context_tokens"] == 64000
+    assert shown["routing"]["shadow"]["daily_usd"] == "5.00"
+    upstream = pilotage.json("upstreams", "show", "openai")
+    assert (upstream["location"], upstream["base_url"]) == ("us", "https://api.openai.com/v1")
+
+
 def test_what_is_left_out_stays(pilotage: CommandLine) -> None:
     pilotage.ok("apply", "-f", write(pilotage, RELEASE))
     before = pilotage.json("endpoints", "show", "team/chat")
@@ -213,6 +263,36 @@ MISTAKES = {
         "there is no version 'ghost@1.0.0'",
         "ModelVersion",
     ),
+    "no upstream": (
+        "{kind: Endpoint, name: x, deployments: [{model: gpt-4o, upstream: openai}]}",
+        "there is no upstream 'openai'",
+        "kind Upstream",
+    ),
+    "half an upstream": ("{kind: Upstream, name: x, location: eu}", "provider and base_url", ""),
+    "bad provider": ("{kind: Upstream, name: x, provider: acme}", "'acme' is none of openai", ""),
+    "bad address": ("{kind: Upstream, name: x, base_url: 'ftp://a'}", "base_url", "https://HOST"),
+    "a secret": ("{kind: Upstream, name: x, secret: sk-123456}", "secret: secret: The", "env:NAME"),
+    "bad policy": (
+        "{kind: Endpoint, name: x, routing: {policy: best}}",
+        "routing.policy: 'best' is none of weighted",
+        "",
+    ),
+    "unknown fallback": (
+        "{kind: Endpoint, name: x, routing: {fallbacks: [openai/gpt-4o]}}",
+        "routing.fallbacks: there is no deployment 'openai/gpt-4o'",
+        "UPSTREAM/MODEL",
+    ),
+    "no tenant of a rule": (
+        (
+            "{kind: Endpoint, name: x, deployments: [{model: tiny@1.0.0}], "
+            "routing: {rules: [{deployments: [tiny@1.0.0], tenants: [nobody]}]}}"
+            "\n---\n{kind: ModelVersion, model: tiny, version: 1.0.0, file: tiny.gguf}"
+        ),
+        "routing.rules: there is no tenant 'nobody'",
+        "kind Tenant",
+    ),
+    "bad region": ("{kind: Tenant, name: x, regions: [Europe]}", "'Europe' is no region", "eu"),
+    "bad data class": ("{kind: Tenant, name: x, data_class: top}", "'top' is none of public", ""),
     "no such project": (
         "{kind: Tenant, name: x, project: nowhere}",
         "there is no project 'nowhere'",
@@ -338,5 +418,6 @@ def test_the_reference_names_every_kind_and_field() -> None:
         if kind == "Project":
             fields -= {"project"}
         if kind == "Endpoint":
-            fields |= {field.encode_name for field in msgspec.structs.fields(Share)}
+            for part in (Share, RoutingPart, Rule, ShadowPart):
+                fields |= {field.encode_name for field in msgspec.structs.fields(part)}
         assert set(documented) == fields, kind

@@ -23,6 +23,7 @@ from pilotage.cli import (
     tenants,
     traffic,
     up,
+    upstreams,
     usage,
 )
 from pilotage.cli.commands import command, make_group
@@ -52,6 +53,7 @@ def make_app() -> typer.Typer:
     for group in (
         models.GROUP,
         endpoints.GROUP,
+        upstreams.GROUP,
         prices.GROUP,
         traffic.GROUP,
         keys.GROUP,

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from pilotage.cli.objects import read_documents
-from pilotage.cli.plan import Step, make_plan
+from pilotage.cli.plan import make_plan
 from pilotage.cli.session import Json, Project, Reason, note, run, say, show_json
+from pilotage.cli.step import Step
 from pilotage.core.errors import PilotageError
 from pilotage.sdk.control import ControlClient
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pilotage.cli.endpoints import find_obstacles, key_of
+from pilotage.cli.endpoints import find_flaws, find_obstacles, key_of, mend
 from pilotage.cli.session import ERR, FAILURE, OUT, Json, Project, collect, show_json
 from pilotage.core.errors import PilotageError
 from pilotage.kit.config import LoadedSettings, Settings, read_settings
@@ -122,10 +122,13 @@ async def _examine_endpoints(control: ControlClient) -> AsyncIterator["Finding"]
         obstacle = obstacles.get(key_of(endpoint))
         if obstacle:
             yield _make(
-                f"endpoint {name}", "problem", f"not published: {obstacle}", _mend(name, obstacle)
+                f"endpoint {name}", "problem", f"not published: {obstacle}", mend(name, obstacle)
             )
         else:
             yield _make(f"endpoint {name}", "ok", "published")
+        for flaw in (await find_flaws(control, endpoint)).values():
+            detail = f"a deployment is left out: {flaw}"
+            yield _make(f"endpoint {name}", "warning", detail, mend(name, flaw))
         if control.is_live:
             for deployment in endpoint["deployments"]:
                 if deployment["state"] != "ready":
@@ -138,13 +141,6 @@ def _describe_replica(name: str, deployment: dict[str, Any]) -> "Finding":
     if deployment["detail"]:
         detail += f": {deployment['detail']}"
     return _make(f"endpoint {name}", state, detail, f"Look: pilotage endpoints show {name}")
-
-
-def _mend(name: str, obstacle: str) -> str:
-    if obstacle.startswith("no price for "):
-        model = obstacle.removeprefix("no price for ").partition(",")[0].partition("@")[0]
-        return f"Run: pilotage prices set {model} --input USD --output USD (or --free)"
-    return f"Run: pilotage endpoints deploy {name} MODEL@VERSION"
 
 
 def _describe(loaded: LoadedSettings) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pilotage.cli.commands import command, make_group
+from pilotage.cli.routing import describe_routing, route
 from pilotage.cli.session import (
     Json,
     OperationBar,
@@ -27,8 +28,12 @@ GROUP = make_group("endpoints", "Endpoints: the model names of clients, and what
 EMPTY = "There are no endpoints. Make one: pilotage endpoints create NAME"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The endpoint.")]
 Deployment = Annotated[
-    str, typer.Argument(metavar="MODEL@VERSION", help="The deployment: model and version, or id.")
+    str,
+    typer.Argument(
+        metavar="DEPLOYMENT", help="The deployment: MODEL@VERSION, UPSTREAM/MODEL, or id."
+    ),
 ]
+command(GROUP, "route")(route)
 
 
 @command(GROUP, "list")
@@ -67,6 +72,9 @@ def show_endpoint(name: Name, *, project: Project = "default", as_json: Json = F
     async def work(control: ControlClient) -> dict[str, Any]:
         found = await control.get(at_endpoint(name))
         obstacles = await find_obstacles(control)
+        flaws = await find_flaws(control, found)
+        for deployment in found["deployments"]:
+            deployment["left_out"] = flaws.get(deployment["model"], "")
         return found | {"unpublished": obstacles.get(key_of(found), "")}
 
     shown = run(work, project)
@@ -81,6 +89,7 @@ def show_endpoint(name: Name, *, project: Project = "default", as_json: Json = F
             "published": f"no: {shown['unpublished']}" if shown["unpublished"] else "yes",
             "revision": shown["rev"],
         }
+        | describe_routing(shown["routing"], shown["regions"])
     )
     show_table(
         ("deployment", "#share", "state", "#restarts", "since (UTC)", "id", "detail"),
@@ -92,7 +101,7 @@ def show_endpoint(name: Name, *, project: Project = "default", as_json: Json = F
                 item["restarts"],
                 show_time(item["created_at"]),
                 item["id"],
-                item["detail"],
+                f"left out: {item['left_out']}" if item["left_out"] else item["detail"],
             )
             for item in shown["deployments"]
         ],
@@ -133,44 +142,62 @@ def create(
 
 
 @command(GROUP)
-def deploy(
+def deploy(  # noqa: PLR0913 - two kinds of models
     name: Name,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL[@VERSION]", help="What to deploy; default: the newest.")
-    ],
+    version: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL[@VERSION]]", help="What to deploy; default: the newest."),
+    ] = None,
     *,
+    upstream: Annotated[str | None, typer.Option(help="Deploy a model of this upstream.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The upstream's model, as its provider calls it.")
+    ] = None,
+    context_tokens: Annotated[
+        int, typer.Option(min=0, help="What the upstream's model takes; 0: what most do.")
+    ] = 0,
     wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Put a model version behind an endpoint.
+    """Put a model behind an endpoint: a version of the registry, or a model of an upstream.
 
     The first one gets all the traffic, later ones none until a split.
 
-    [bold]Example[/bold]: pilotage endpoints deploy support smollm2@1.0.0
+    [bold]Examples[/bold]: pilotage endpoints deploy support smollm2@1.0.0
+    |    pilotage endpoints deploy support --upstream openai --model gpt-4o-mini
     """
+    subject = version or model
+    if subject is None or (version and model):
+        fail_usage("Name one model.", f"For example: pilotage endpoints deploy {name} MODEL")
+    body: dict[str, Any] = {"model": subject}
+    if upstream is not None:
+        body |= {"upstream": upstream, "context_tokens": context_tokens}
 
     async def work(control: ControlClient) -> dict[str, Any]:
-        operation = await control.post(at_endpoint(name, "deployments"), {"model": model})
+        operation = await control.post(at_endpoint(name, "deployments"), body)
         result: dict[str, Any] = {"operation": operation["id"], "state": "starting"}
         if wait:
-            with OperationBar(f"deploying {model}") as watch:
+            with OperationBar(f"deploying {subject}") as watch:
                 result |= await control.finish(operation, watch)
         endpoint = await control.get(at_endpoint(name))
-        obstacles = await find_obstacles(control)
-        return result | {"unpublished": obstacles.get(key_of(endpoint), "")}
+        obstacles, flaws = await find_obstacles(control), await find_flaws(control, endpoint)
+        return result | {
+            "unpublished": obstacles.get(key_of(endpoint), ""),
+            "left_out": flaws.get(result.get("model", ""), ""),
+        }
 
     done = run(work, project, reason)
     if as_json:
         show_json(done)
         return
-    say(f"{done.get('model', model)} on {name}: {done['state']}.")
-    if done["unpublished"]:
-        note(f"{name} cannot be called yet: {done['unpublished']}.")
-        if done["unpublished"].startswith("no price"):
-            subject = done.get("model", model).partition("@")[0]
-            note(f"  Set one: pilotage prices set {subject} --input USD --output USD (or --free)")
+    deployed = done.get("model", subject)
+    say(f"{deployed} on {name}: {done['state']}.")
+    for what, obstacle in ((name, done["unpublished"]), (deployed, done["left_out"])):
+        if obstacle:
+            note(f"{what} cannot be called yet: {obstacle}.")
+            note(f"  {mend(name, obstacle)}")
 
 
 @command(GROUP)
@@ -257,6 +284,31 @@ async def find_obstacles(control: ControlClient) -> dict[tuple[str, str], str]:
     """Return why endpoints cannot be called, for those of which that is so."""
     snapshot = await control.get("/snapshot")
     return {key_of(item): item["reason"] for item in snapshot["unpublished"]}
+
+
+async def find_flaws(control: ControlClient, endpoint: dict[str, Any]) -> dict[str, str]:
+    """Return why deployments of a published endpoint are left out, for those of which it is so."""
+    snapshot = await control.get("/snapshot")
+    return {
+        item["deployment"]: item["reason"]
+        for item in snapshot["left_out"]
+        if (item["project_id"], item["endpoint"]) == key_of(endpoint)
+    }
+
+
+def mend(name: str, obstacle: str) -> str:
+    """Return the command that helps against what keeps an endpoint, or part of it, unpublished."""
+    if obstacle.startswith("no price for "):
+        subject = obstacle.removeprefix("no price for ").partition(";")[0].partition(",")[0]
+        model, _, version = subject.partition("@")
+        subject = model if "." in version else subject  # a price of a model is one of its versions
+        return f"Run: pilotage prices set {subject} --input USD --output USD (or --free)"
+    if "outside the regions" in obstacle:
+        return (
+            f"Run: pilotage endpoints route {name} --region REGION, "
+            "or say where it runs: pilotage upstreams change NAME --location REGION"
+        )
+    return f"Run: pilotage endpoints deploy {name} MODEL@VERSION"
 
 
 def key_of(endpoint: dict[str, Any]) -> tuple[str, str]:

@@ -52,12 +52,12 @@ def list_keys(
             key["state"],
             show_time(key["created_at"]),
             show_time(key["expires_at"]) or "never",
+            "yes" if key["may_name_users"] else "no",
         )
         for key in keys
     ]
-    show_table(
-        ("id", "tenant", "name", "ends in", "state", "created (UTC)", "expires"), rows, EMPTY
-    )
+    columns = ("id", "tenant", "name", "ends in", "state", "created (UTC)", "expires")
+    show_table((*columns, "names users"), rows, EMPTY)
 
 
 @command(GROUP)
@@ -68,15 +68,27 @@ def create(
     expires: Annotated[
         str | None, typer.Option(help="How long it lives, such as 30d; default: until revoked.")
     ] = None,
+    may_name_users: Annotated[
+        bool,
+        typer.Option(
+            "--may-name-users", help="Trust its holder to say on whose behalf a call is made."
+        ),
+    ] = False,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create a key and show its text, this once.
 
-    [bold]Example[/bold]: pilotage keys create --tenant acme --name crawler --expires 30d
+    [bold]Examples[/bold]: pilotage keys create --tenant acme --name crawler --expires 30d
+    |    pilotage keys create --tenant acme --name portal --may-name-users
     """
-    body = {"tenant": tenant, "name": name, "expires_in": expires}
+    body = {
+        "tenant": tenant,
+        "name": name,
+        "expires_in": expires,
+        "may_name_users": may_name_users,
+    }
 
     async def work(control: ControlClient) -> dict[str, Any]:
         return await control.post("/keys", body)

@@ -7,205 +7,16 @@ import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from pilotage.core.duration import parse_duration_us
+from pilotage.cli.kinds import KINDS, Object
 from pilotage.core.errors import PilotageError
-from pilotage.core.money import parse_usd
-from pilotage.core.names import check_alias, check_name
-from pilotage.core.semver import parse_semver
-from pilotage.kit.clock import parse_time
 
 DEEPEST = 8
-CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
-
-
-class _Object(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An object; without ``project`` it belongs to the command's."""
-
-    project: str | None = None
-
-    @property
-    def title(self) -> str:
-        """How it is called among its kind."""
-        return str(getattr(self, "name", ""))
-
-    def check(self) -> None:
-        """Raise ValueError or ``invalid_request`` if its values cannot be right together."""
-        check_name(self.title)
-
-
-class ProjectObject(_Object, frozen=True):
-    """A project."""
-
-    name: str
-
-    def check(self) -> None:
-        """Check the name; a project is in no project."""
-        check_name(self.name)
-        if self.project is not None:
-            raise ValueError("project: a project belongs to none")
-
-
-class TenantObject(_Object, frozen=True):
-    """A tenant."""
-
-    name: str
-
-
-class ModelObject(_Object, frozen=True):
-    """A model; what is left out stays as it is."""
-
-    name: str
-    description: str | None = None
-
-
-class VersionObject(_Object, frozen=True):
-    """A version: of a file beside the document, or of packaged weights."""
-
-    model: str
-    version: str
-    file: str | None = None
-    package: str | None = None
-    license: str | None = None
-    description: str | None = None
-
-    @property
-    def title(self) -> str:
-        """``MODEL@VERSION``."""
-        return f"{self.model}@{self.version}"
-
-    def check(self) -> None:
-        """Check the names and that it is made of exactly one thing."""
-        check_name(self.model, "model")
-        parse_semver(self.version)
-        if (self.file is None) == (self.package is None):
-            raise ValueError("file: name either a file or a package")
-        if self.package is not None and (self.license or self.description):
-            raise ValueError("package: its licence and description come with it")
-
-
-class PriceObject(_Object, frozen=True, rename={"valid_from": "from"}):
-    """A price of MODEL or MODEL@VERSION."""
-
-    model: str
-    input: str | None = None
-    output: str | None = None
-    cache_read: str | None = None
-    cache_write: str | None = None
-    reasoning: str | None = None
-    free: bool = False
-    valid_from: str | None = None
-
-    @property
-    def title(self) -> str:
-        """What it is for."""
-        return self.model
-
-    @property
-    def rates(self) -> dict[str, Decimal]:
-        """All five rates, the ones left out as the API fills them in."""
-        given = self.input or "0", self.output or "0"
-        defaults = dict(zip(CLASSES, (*given, given[0], given[0], given[1]), strict=True))
-        return {name: Decimal(getattr(self, name) or defaults[name]) for name in CLASSES}
-
-    def check(self) -> None:
-        """Check the rates and the time."""
-        name, is_version, version = self.model.partition("@")
-        check_name(name, "model")
-        if is_version:
-            parse_semver(version)
-        for part in CLASSES:
-            text = getattr(self, part)
-            if text is not None:
-                _check_rate(part, text)
-        if not self.free and (self.input is None or self.output is None):
-            raise ValueError("input: a price has input and output, or is free")
-        if self.free == any(self.rates.values()):
-            raise ValueError("free: true goes with rates of zero, and only with them")
-        if self.valid_from is not None:
-            parse_time(self.valid_from)
-
-
-class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A deployment of an endpoint and its percentage of the traffic."""
-
-    model: str
-    share: Decimal | None = None
-
-
-class EndpointObject(_Object, frozen=True):
-    """An endpoint; what is left out stays as it is."""
-
-    name: str
-    description: str | None = None
-    max_output_tokens: int | None = None
-    deployments: list[Share] | None = None
-
-    @property
-    def shares(self) -> dict[str, Decimal]:
-        """Percentages by MODEL@VERSION; a deployment alone has all."""
-        listed = self.deployments or []
-        whole = Decimal(100) if len(listed) == 1 else Decimal(0)
-        return {item.model: whole if item.share is None else item.share for item in listed}
-
-    def check(self) -> None:
-        """Check names and shares."""
-        check_alias(self.name)
-        if self.deployments is None:
-            return
-        for item in self.deployments:
-            name, is_version, version = item.model.partition("@")
-            if not is_version:
-                raise ValueError(
-                    f"deployments: {item.model!r} names no version, write NAME@VERSION"
-                )
-            check_name(name, "deployments")
-            parse_semver(version)
-            if item.share is None and len(self.deployments) > 1:
-                raise ValueError(f"deployments: {item.model} has no share")
-            if item.share is not None and not (item.share.is_finite() and 0 <= item.share <= 100):
-                raise ValueError(f"deployments: {item.share} % is no share")
-        if len(self.shares) < len(self.deployments):
-            raise ValueError("deployments: a version is named twice")
-        if self.deployments and sum(self.shares.values()) != 100:
-            raise ValueError(f"deployments: the shares sum to {sum(self.shares.values())}, not 100")
-
-
-class KeyObject(_Object, frozen=True):
-    """A key of a tenant; its text is shown when it is made."""
-
-    name: str
-    tenant: str = "default"
-    expires: str | None = None
-
-    @property
-    def title(self) -> str:
-        """Whose key, and which."""
-        return f"{self.tenant}/{self.name}"
-
-    def check(self) -> None:
-        """Check the names and how long it lives."""
-        check_name(self.name)
-        check_name(self.tenant, "tenant")
-        if self.expires is not None:
-            parse_duration_us(self.expires)
-
-
-KINDS: dict[str, type[_Object]] = {  # in the order in which they are applied
-    "Project": ProjectObject,
-    "Tenant": TenantObject,
-    "Model": ModelObject,
-    "ModelVersion": VersionObject,
-    "Price": PriceObject,
-    "Endpoint": EndpointObject,
-    "Key": KeyObject,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +24,7 @@ class Document:
     """One object and where it is written; ``folder`` is what its file names are relative to."""
 
     kind: str
-    content: _Object
+    content: Object
     project: str
     place: str
     folder: Path
@@ -342,15 +153,6 @@ def _plain(node: yaml.Node, depth: int = 0) -> Any:  # noqa: ANN401 - YAML holds
             raise ValueError(f"line {key.start_mark.line + 1}: {name} is there twice")
         found[name] = _plain(value, depth + 1)
     return found
-
-
-def _check_rate(part: str, text: str) -> None:
-    if not text.replace(".", "", 1).isdecimal():
-        raise ValueError(f"{part}: {text!r} is no rate, write USD per million tokens such as 0.15")
-    try:
-        parse_usd(text)
-    except ValueError as wrong:
-        raise ValueError(f"{part}: {wrong}") from None
 
 
 def _explain(message: str) -> str:

@@ -1,44 +1,30 @@
 """What applying documents would change: read and checked first, then done step by step."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pilotage.cli.models import hash_file, upload
-from pilotage.cli.objects import (
+from pilotage.cli.kinds import (
     CLASSES,
-    Document,
     EndpointObject,
     KeyObject,
     ModelObject,
     PriceObject,
     ProjectObject,
     TenantObject,
+    UpstreamObject,
     VersionObject,
 )
-from pilotage.cli.session import OperationBar, at, at_endpoint, collect
+from pilotage.cli.models import hash_file, upload
+from pilotage.cli.objects import Document
+from pilotage.cli.plan_endpoint import plan_endpoint
+from pilotage.cli.session import OperationBar, at, collect
+from pilotage.cli.step import CHANGED, CREATED, UNCHANGED, Step, There
+from pilotage.cli.upstreams import FIELDS as UPSTREAM_FIELDS
 from pilotage.kit.clock import parse_rfc3339, parse_time
 from pilotage.sdk.control import ControlClient
 
-CREATED = "created"
-CHANGED = "changed"
-UNCHANGED = "unchanged"
-
-
-async def _nothing() -> None:
-    """Do nothing."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Step:
-    """What becomes of one document: ``prepare`` brings its file in, ``act`` does the rest."""
-
-    document: Document
-    result: str
-    prepare: Callable[[], Awaitable[None]] = _nothing
-    act: Callable[[], Awaitable[None]] = _nothing
-    secret: str = ""
+TENANT_FIELDS = ("time_zone", "regions", "features", "data_class", "shows", "log_percent")
 
 
 async def make_plan(control: ControlClient, documents: Sequence[Document]) -> list[Step]:
@@ -53,32 +39,6 @@ async def make_plan(control: ControlClient, documents: Sequence[Document]) -> li
         planned={(item.kind, item.project, item.content.title) for item in documents},
     )
     return [await _plan(there, document) for document in documents]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class There:
-    """What documents are compared with: the API, and what other documents will make."""
-
-    control: ControlClient
-    projects: set[str]
-    packages: dict[str, str]
-    planned: set[tuple[str, str, str]]
-
-    async def find(self, document: Document, path: str) -> dict[str, Any] | None:
-        """Read an object in a document's project; None if it is not there."""
-        if document.project not in self.projects:
-            return None
-        return await self.control.find(path, project=document.project)
-
-    async def list(self, document: Document, path: str, **query: object) -> list[dict[str, Any]]:
-        """Read a list in a document's project; it is empty in one that is still to be made."""
-        if document.project not in self.projects:
-            return []
-        return await collect(self.control, path, project=document.project, **query)
-
-    def will_make(self, kind: str, document: Document, title: str) -> bool:
-        """Say whether another document makes an object in the same project."""
-        return (kind, document.project, title) in self.planned
 
 
 async def _plan(there: There, document: Document) -> Step:
@@ -100,10 +60,12 @@ async def _plan(there: There, document: Document) -> Step:
             return await _plan_model(there, document, content)
         case VersionObject():
             return await _plan_version(there, document, content)
+        case UpstreamObject():
+            return await _plan_upstream(there, document, content)
         case PriceObject():
             return await _plan_price(there, document, content)
         case EndpointObject():
-            return await _plan_endpoint(there, document, content)
+            return await plan_endpoint(there, document, content)
         case KeyObject():
             return await _plan_key(there, document, content)
     raise TypeError(document.kind)
@@ -120,13 +82,53 @@ def _plan_project(there: There, document: Document, project: ProjectObject) -> S
 
 
 async def _plan_tenant(there: There, document: Document, tenant: TenantObject) -> Step:
-    if await there.find(document, at("tenants", tenant.name)) is not None:
+    path = at("tenants", tenant.name)
+    found = await there.find(document, path)
+    if found is None:
+        body = {"name": tenant.name} | tenant.settings
+        return Step(document=document, result=CREATED, act=_post(there, document, "/tenants", body))
+    return _plan_settings(there, document, path, found, tenant.settings, TENANT_FIELDS)
+
+
+async def _plan_upstream(there: There, document: Document, upstream: UpstreamObject) -> Step:
+    path = at("upstreams", upstream.name)
+    found = await there.find(document, path)
+    if found is not None:
+        settings = upstream.settings
+        return _plan_settings(there, document, path, found, settings, UPSTREAM_FIELDS)
+    if upstream.provider is None or upstream.base_url is None:
+        raise document.refuse("a new upstream needs provider and base_url")
+    body = {"name": upstream.name} | upstream.settings
+    return Step(document=document, result=CREATED, act=_post(there, document, "/upstreams", body))
+
+
+def _plan_settings(
+    there: There,
+    document: Document,
+    path: str,
+    found: dict[str, Any],
+    wanted: dict[str, Any],
+    fields: Sequence[str],
+) -> Step:
+    """Plan to replace the settings of what is there, if any that are wanted differ."""
+    if all(found[name] == value for name, value in wanted.items()):
         return Step(document=document, result=UNCHANGED)
 
     async def act() -> None:
-        await there.control.post("/tenants", {"name": tenant.name}, project=document.project)
+        now = await there.control.get(path, project=document.project)
+        body = {name: now[name] for name in fields} | wanted
+        await there.control.put(path, body, rev=now["rev"], project=document.project)
 
-    return Step(document=document, result=CREATED, act=act)
+    return Step(document=document, result=CHANGED, act=act)
+
+
+def _post(
+    there: There, document: Document, path: str, body: dict[str, Any]
+) -> Callable[[], Awaitable[None]]:
+    async def act() -> None:
+        await there.control.post(path, body, project=document.project)
+
+    return act
 
 
 async def _plan_model(there: There, document: Document, model: ModelObject) -> Step:
@@ -240,54 +242,6 @@ async def _plan_price(there: There, document: Document, price: PriceObject) -> S
     return Step(document=document, result=CREATED if found is None else CHANGED, act=act)
 
 
-async def _plan_endpoint(there: There, document: Document, endpoint: EndpointObject) -> Step:
-    found = await there.find(document, at_endpoint(endpoint.name))
-    deployed = _read_shares(found)
-    for ref in endpoint.shares:
-        model, _, version = ref.partition("@")
-        if (
-            ref not in deployed
-            and not there.will_make("ModelVersion", document, ref)
-            and await there.find(document, at("models", model, "versions", version)) is None
-        ):
-            raise document.refuse(
-                f"deployments: there is no version {ref!r}", "Add a document of kind ModelVersion."
-            )
-    act = _make_endpoint_act(there, document, endpoint)
-    if found is None:
-        return Step(document=document, result=CREATED, act=act)
-    is_same = _is_described(endpoint, found) and _is_split(endpoint, deployed)
-    if is_same:
-        return Step(document=document, result=UNCHANGED)
-    return Step(document=document, result=CHANGED, act=act)
-
-
-def _make_endpoint_act(
-    there: There, document: Document, endpoint: EndpointObject
-) -> Callable[[], Awaitable[None]]:
-    control, path, scope = there.control, at_endpoint(endpoint.name), document.project
-
-    async def act() -> None:
-        now = await control.find(path, project=scope)
-        if now is None:
-            body: dict[str, Any] = {"name": endpoint.name} | _describe(endpoint, {})
-            now = await control.post("/endpoints", body, project=scope)
-        elif not _is_described(endpoint, now):
-            now = await control.put(path, _describe(endpoint, now), rev=now["rev"], project=scope)
-        missing = [ref for ref in endpoint.shares if ref not in _read_shares(now)]
-        for ref in missing:
-            with OperationBar(f"deploying {ref}") as watch:
-                started = await control.post(f"{path}/deployments", {"model": ref}, project=scope)
-                await control.finish(started, watch)
-        if missing:
-            now = await control.get(path, project=scope)
-        if not _is_split(endpoint, _read_shares(now)):
-            split = {"split": {ref: str(share) for ref, share in endpoint.shares.items()}}
-            await control.put(f"{path}/split", split, rev=now["rev"], project=scope)
-
-    return act
-
-
 async def _plan_key(there: There, document: Document, key: KeyObject) -> Step:
     tenant = await there.find(document, at("tenants", key.tenant))
     if tenant is None and not there.will_make("Tenant", document, key.tenant):
@@ -300,41 +254,14 @@ async def _plan_key(there: There, document: Document, key: KeyObject) -> Step:
     step = Step(document=document, result=CREATED)
 
     async def act() -> None:
-        body = {"tenant": key.tenant, "name": key.name, "expires_in": key.expires}
+        body = {
+            "tenant": key.tenant,
+            "name": key.name,
+            "expires_in": key.expires,
+            "may_name_users": key.may_name_users,
+        }
         made = await there.control.post("/keys", body, project=document.project)
         step.secret = made["secret"]
 
     step.act = act
     return step
-
-
-def _describe(endpoint: EndpointObject, now: dict[str, Any]) -> dict[str, Any]:
-    """Return what an endpoint shall say of itself: what is left out stays as it is now."""
-    described = {
-        "description": endpoint.description,
-        "max_output_tokens": endpoint.max_output_tokens,
-    }
-    defaults: dict[str, Any] = {"description": "", "max_output_tokens": 0}
-    return {
-        name: now.get(name, defaults[name]) if value is None else value
-        for name, value in described.items()
-    }
-
-
-def _is_described(endpoint: EndpointObject, now: dict[str, Any]) -> bool:
-    return all(now[name] == value for name, value in _describe(endpoint, now).items())
-
-
-def _read_shares(now: dict[str, Any] | None) -> dict[str, Decimal]:
-    """Return percentages by MODEL@VERSION, as they are."""
-    deployments = [] if now is None else now["deployments"]
-    return {item["model"]: Decimal(str(item["percent"])) for item in deployments}
-
-
-def _is_split(endpoint: EndpointObject, deployed: dict[str, Decimal]) -> bool:
-    """Say whether everything wanted is deployed and has the share it shall have."""
-    if not endpoint.shares:
-        return True
-    is_deployed = all(ref in deployed for ref in endpoint.shares)
-    wanted = {ref: share for ref, share in endpoint.shares.items() if share}
-    return is_deployed and wanted == {ref: share for ref, share in deployed.items() if share}

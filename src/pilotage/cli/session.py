@@ -58,8 +58,14 @@ def at(*parts: str) -> str:
 
 
 def at_endpoint(name: str, *parts: str) -> str:
-    """Return a path of the API below an endpoint, whose name may have slashes."""
-    return "/".join(["/endpoints", quote(check_alias(name), safe="/:"), *map(_quote, parts)])
+    """Return a path of the API below an endpoint; its name and a deployment's may have slashes."""
+    return "/".join(["/endpoints", quote(check_alias(name), safe="/:"), *map(_quote_path, parts)])
+
+
+def _quote_path(part: str) -> str:
+    if {"", ".", ".."} & set(part.split("/")):  # it would be another path
+        check_name(part)
+    return quote(part, safe="/:@")
 
 
 def _quote(part: str) -> str:

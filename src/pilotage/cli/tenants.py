@@ -11,8 +11,10 @@ from pilotage.cli.session import (
     Reason,
     at,
     collect,
+    fail_usage,
     run,
     say,
+    show_fields,
     show_json,
     show_table,
     show_time,
@@ -61,6 +63,84 @@ def create(
         say(f"{name} is created. Give it a key: pilotage keys create --tenant {name}")
 
 
+@command(GROUP, "show")
+def show_tenant(name: Name, *, project: Project = "default", as_json: Json = False) -> None:
+    """Show a tenant and what holds for its calls.
+
+    [bold]Example[/bold]: pilotage tenants show acme
+    """
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        return await control.get(at("tenants", name))
+
+    shown = run(work, project)
+    if as_json:
+        show_json(shown)
+    else:
+        show_fields(_describe(shown))
+
+
+@command(GROUP)
+def change(  # noqa: PLR0913 - a tenant has that many settings
+    name: Name,
+    *,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Where its days and months begin, such as Europe/Berlin.")
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="Where its calls may be answered; !local takes this installation out."),
+    ] = None,
+    anywhere: Annotated[bool, typer.Option("--anywhere", help="Answer in any region.")] = False,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="What it may send as x-pilotage-feature.")
+    ] = None,
+    no_features: Annotated[bool, typer.Option("--no-features", help="It names none.")] = False,
+    data_class: Annotated[
+        str | None,
+        typer.Option(help="What it sends: public, internal, confidential or restricted."),
+    ] = None,
+    shows: Annotated[
+        bool | None,
+        typer.Option("--shows/--hides", help="Whether replies carry cost, arm and version."),
+    ] = None,
+    log_percent: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Part of its calls that the request log keeps."),
+    ] = None,
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Change what holds for a tenant's calls; what is not named stays.
+
+    [bold]Examples[/bold]: pilotage tenants change acme --time-zone Europe/Berlin --region eu
+    |    pilotage tenants change acme --data-class restricted --feature search --log-percent 1
+    """
+    named = {
+        "time_zone": time_zone,
+        "regions": [] if anywhere else region,
+        "features": [] if no_features else feature,
+        "data_class": data_class,
+        "shows": shows,
+        "log_percent": log_percent,
+    }
+    given = {key: value for key, value in named.items() if value is not None}
+    if not given:
+        fail_usage("Nothing is to be changed.", "See: pilotage tenants change --help")
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        path = at("tenants", name)
+        now = await control.get(path)
+        return await control.put(path, {key: now[key] for key in named} | given, rev=now["rev"])
+
+    changed = run(work, project, reason)
+    if as_json:
+        show_json(changed)
+    else:
+        show_fields(_describe(changed))
+
+
 @command(GROUP)
 def delete(
     name: Name, *, project: Project = "default", reason: Reason = "", as_json: Json = False
@@ -78,3 +158,16 @@ def delete(
         show_json({"deleted": name})
     else:
         say(f"{name} is deleted and its keys are revoked.")
+
+
+def _describe(tenant: dict[str, Any]) -> dict[str, object]:
+    return {
+        "name": tenant["name"],
+        "time zone": tenant["time_zone"],
+        "regions": ", ".join(tenant["regions"]) or "any",
+        "features": ", ".join(tenant["features"]) or "none",
+        "data class": tenant["data_class"],
+        "replies show cost": "yes" if tenant["shows"] else "no",
+        "logged": f"{tenant['log_percent']:g} %",
+        "id": tenant["id"],
+    }

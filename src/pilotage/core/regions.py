@@ -1,19 +1,21 @@
 """Where calls may be answered: the words of residency rules.
 
-A location is what somebody calls the place where an upstream runs (``eu``, ``europe-west4``). This
-installation's own replicas run :data:`LOCAL`. A list of regions allows the locations it names, and
-LOCAL too unless it holds :data:`NOT_LOCAL`; an empty list allows every location. Snapshots carry
-lists as :func:`list_allowed` writes them, so that a gateway only looks whether a location is in it.
+A location is what somebody calls the place where an upstream runs (``eu``, ``eu-west4``); this
+installation's own replicas run :data:`LOCAL`. A region allows a location of its name and those
+below it (``eu`` allows ``eu-west4``), and ``!eu-west4`` forbids them whatever else allows. People's
+lists allow LOCAL unless they hold :data:`NOT_LOCAL`; an empty list allows every location. Snapshots
+carry lists as :func:`list_allowed` writes them, in which nothing goes without saying.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from pilotage.core.errors import PilotageError
 
 LOCAL = "local"
 NOT_LOCAL = "!local"
 MOST_REGIONS = 100
+_NOT = "!"
 _LOCATION = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 
 
@@ -38,26 +40,36 @@ def check_regions(regions: Sequence[str], param: str = "regions") -> tuple[str, 
             "invalid_request", f"There may be {MOST_REGIONS} regions at most.", param=param
         )
     for name in kept:
-        if name != NOT_LOCAL:
-            check_location(name, param)
-    if kept == (NOT_LOCAL,):
+        check_location(name.removeprefix(_NOT), param)
+    if kept and all(name.startswith(_NOT) for name in kept):
         raise PilotageError(
             "invalid_request",
-            f"{NOT_LOCAL} alone leaves no place.",
-            hint=f"Name the regions that are allowed beside it, for example eu,{NOT_LOCAL}.",
+            f"{', '.join(kept)} only forbids.",
+            hint=f"Name the regions that are allowed beside it, for example eu,{kept[0]}.",
             param=param,
         )
     return kept
 
 
-def list_allowed(regions: Collection[str]) -> list[str]:
-    """Return every location that regions allow; an empty list allows any."""
+def list_allowed(regions: Sequence[str]) -> list[str]:
+    """Return people's regions with :data:`LOCAL` said where it went without saying."""
     if not regions:
         return []
-    here = set() if NOT_LOCAL in regions else {LOCAL}
-    return sorted({*regions, *here} - {NOT_LOCAL})
+    here = [] if NOT_LOCAL in regions else [LOCAL]
+    return sorted({*regions, *here})
 
 
-def is_within(location: str, regions: Collection[str]) -> bool:
-    """Say whether regions allow a location; where nobody said it, only an empty list does."""
-    return not regions or location in list_allowed(regions)
+def is_within(location: str, allowed: Sequence[str]) -> bool:
+    """Say whether regions in which nothing goes without saying allow a location.
+
+    An empty list allows any; a location that nobody said is in no region.
+    """
+    if not allowed:
+        return True
+    if any(_is_below(location, name.removeprefix(_NOT)) for name in allowed if name[0] == _NOT):
+        return False
+    return any(_is_below(location, name) for name in allowed)
+
+
+def _is_below(location: str, region: str) -> bool:
+    return location == region or location.startswith(f"{region}-")

@@ -8,7 +8,7 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import MAX_CAP_NANO, NANO, parse_usd
-from pilotage.core.regions import check_regions, is_within
+from pilotage.core.regions import check_regions, is_within, list_allowed
 from pilotage.core.snapshot import RouteRule, Routing, Shadow
 from pilotage.endpoints.rules import match_deployment, to_points
 from pilotage.endpoints.types import Deployment, Endpoint
@@ -126,7 +126,7 @@ def check_within(
     ids = set(used)
     for deployment in deployments:
         where = locations.get(deployment.id, "")
-        if deployment.id in ids and not is_within(where, regions):
+        if deployment.id in ids and not is_within(where, list_allowed(regions)):
             raise PilotageError(
                 "invalid_request",
                 f"{deployment.model} runs {describe_place(where)}, outside the regions "

@@ -116,7 +116,7 @@ def _find_flaws(
         location = locate(item, upstreams)
         if item.upstream_id and item.upstream_id not in upstreams:
             flaws[item.id] = f"the upstream of {item.model} is gone"
-        elif not is_within(location, endpoint.regions):
+        elif not is_within(location, list_allowed(endpoint.regions)):
             where = f"runs in {location}" if location else "runs nobody said where"
             regions = ", ".join(endpoint.regions)
             flaws[item.id] = f"{item.model} {where}, outside the regions {regions}"

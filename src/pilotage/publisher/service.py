@@ -15,7 +15,7 @@ from pilotage.core.snapshot import (
 )
 from pilotage.core.usage import Rates
 from pilotage.endpoints.service import EndpointService
-from pilotage.endpoints.types import Deployment
+from pilotage.endpoints.types import Deployment, Upstream
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import Clock
@@ -138,7 +138,7 @@ class PublisherService:
                 endpoints=await self._endpoints.list_endpoints(tx),
                 deployments=deployments,
                 upstreams=upstreams,
-                rates=await self._find_rates(tx, deployments),
+                rates=await self._find_rates(tx, deployments, upstreams),
                 context_tokens=self._context_tokens,
             )
         )
@@ -167,7 +167,10 @@ class PublisherService:
         revoked = put(pack_digests(rules.list_revoked(changed)))
         return {"revoked": revoked, "keys-delta": delta, "keys": base}, line
 
-    async def _find_rates(self, tx: Tx, deployments: Sequence[Deployment]) -> Mapping[str, Rates]:
+    async def _find_rates(
+        self, tx: Tx, deployments: Sequence[Deployment], upstreams: Sequence[Upstream]
+    ) -> Mapping[str, Rates]:
+        providers = {upstream.id: upstream.provider.value for upstream in upstreams}
         found: dict[str, Rates] = {}
         for deployment in deployments:
             name, _, version = deployment.model.rpartition("@")
@@ -179,6 +182,7 @@ class PublisherService:
                 version,
                 tx.now_us,
                 project_id=deployment.project_id,
+                provider=providers.get(deployment.upstream_id, ""),
             )
             if rates is not None:
                 found[deployment.id] = rates

@@ -1,0 +1,398 @@
+"""The kinds of objects that files may hold: their fields, and what is checked of each alone.
+
+The reference is docs/reference/objects.md.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from pilotage.core.duration import parse_duration_us
+from pilotage.core.money import format_usd, parse_usd
+from pilotage.core.names import check_alias, check_name
+from pilotage.core.regions import check_regions
+from pilotage.core.semver import parse_semver
+from pilotage.endpoints.addresses import check_model, check_upstream
+from pilotage.endpoints.routing import MOST_RETRIES, POLICIES
+from pilotage.endpoints.types import Provider, UpstreamSpec
+from pilotage.identity.types import DATA_CLASSES
+from pilotage.kit.clock import parse_time
+
+CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
+
+
+class Object(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An object; without ``project`` it belongs to the command's."""
+
+    project: str | None = None
+
+    @property
+    def title(self) -> str:
+        """How it is called among its kind."""
+        return str(getattr(self, "name", ""))
+
+    def check(self) -> None:
+        """Raise ValueError or ``invalid_request`` if its values cannot be right together."""
+        check_name(self.title)
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of an object."""
+
+
+def list_given(item: msgspec.Struct, *other_than: str) -> dict[str, Any]:
+    """Return the fields of an object that are given."""
+    fields = msgspec.structs.asdict(item)
+    return {k: v for k, v in fields.items() if v is not None and k not in other_than}
+
+
+class ProjectObject(Object, frozen=True):
+    """A project."""
+
+    name: str
+
+    def check(self) -> None:
+        """Check the name; a project is in no project."""
+        check_name(self.name)
+        if self.project is not None:
+            raise ValueError("project: a project belongs to none")
+
+
+class TenantObject(Object, frozen=True):
+    """A tenant; what is left out stays as it is."""
+
+    name: str
+    time_zone: str | None = None
+    regions: list[str] | None = None
+    features: list[str] | None = None
+    data_class: str | None = None
+    shows: bool | None = None
+    log_percent: Decimal | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it sets, as the API shows it."""
+        found = list_given(self, "name", "project")
+        if self.log_percent is not None:
+            found["log_percent"] = float(self.log_percent)
+        return found
+
+    def check(self) -> None:
+        """Check what can be checked without the API."""
+        check_name(self.name)
+        check_regions(self.regions or [])
+        if self.data_class is not None and self.data_class not in DATA_CLASSES:
+            raise ValueError(f"data_class: {self.data_class!r} is none of {_join(DATA_CLASSES)}")
+        if self.log_percent is not None:
+            _check_percent(self.log_percent, "log_percent")
+
+
+class ModelObject(Object, frozen=True):
+    """A model; what is left out stays as it is."""
+
+    name: str
+    description: str | None = None
+
+
+class VersionObject(Object, frozen=True):
+    """A version: of a file beside the document, or of packaged weights."""
+
+    model: str
+    version: str
+    file: str | None = None
+    package: str | None = None
+    license: str | None = None
+    description: str | None = None
+
+    @property
+    def title(self) -> str:
+        """``MODEL@VERSION``."""
+        return f"{self.model}@{self.version}"
+
+    def check(self) -> None:
+        """Check the names and that it is made of exactly one thing."""
+        check_name(self.model, "model")
+        parse_semver(self.version)
+        if (self.file is None) == (self.package is None):
+            raise ValueError("file: name either a file or a package")
+        if self.package is not None and (self.license or self.description):
+            raise ValueError("package: its licence and description come with it")
+
+
+class PriceObject(Object, frozen=True, rename={"valid_from": "from"}):
+    """A price of MODEL or MODEL@VERSION."""
+
+    model: str
+    input: str | None = None
+    output: str | None = None
+    cache_read: str | None = None
+    cache_write: str | None = None
+    reasoning: str | None = None
+    free: bool = False
+    valid_from: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is for."""
+        return self.model
+
+    @property
+    def rates(self) -> dict[str, Decimal]:
+        """All five rates, the ones left out as the API fills them in."""
+        given = self.input or "0", self.output or "0"
+        defaults = dict(zip(CLASSES, (*given, given[0], given[0], given[1]), strict=True))
+        return {name: Decimal(getattr(self, name) or defaults[name]) for name in CLASSES}
+
+    def check(self) -> None:
+        """Check the rates and the time."""
+        name, is_version, version = self.model.partition("@")
+        check_alias(name, "model")
+        if is_version and not version.isdecimal():  # providers date their models
+            parse_semver(version)
+        for part in CLASSES:
+            text = getattr(self, part)
+            if text is not None:
+                _check_rate(part, text)
+        if not self.free and (self.input is None or self.output is None):
+            raise ValueError("input: a price has input and output, or is free")
+        if self.free == any(self.rates.values()):
+            raise ValueError("free: true goes with rates of zero, and only with them")
+        if self.valid_from is not None:
+            parse_time(self.valid_from)
+
+
+class UpstreamObject(Object, frozen=True):
+    """An upstream; what is left out stays as it is."""
+
+    name: str
+    provider: str | None = None
+    base_url: str | None = None
+    secret: str | None = None
+    location: str | None = None
+    proxy: str | None = None
+    ca_file: str | None = None
+    max_connections: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it sets, as the API shows it."""
+        given = list_given(self, "name", "project", "provider")
+        spec = UpstreamSpec(
+            provider=Provider(self.provider or Provider.OPENAI),
+            **{"base_url": "http://unchanged"} | given,
+        )
+        checked = check_upstream(spec)
+        provider = {} if self.provider is None else {"provider": self.provider}
+        return provider | {name: getattr(checked, name) for name in given}
+
+    def check(self) -> None:
+        """Check everything of it that is given."""
+        check_name(self.name)
+        if self.provider is not None and self.provider not in list(Provider):
+            raise ValueError(f"provider: {self.provider!r} is none of {_join(list(Provider))}")
+        _ = self.settings
+
+
+class Share(_Part, frozen=True):
+    """A deployment of an endpoint and its percentage of the traffic."""
+
+    model: str
+    upstream: str | None = None
+    context_tokens: int | None = None
+    share: Decimal | None = None
+
+    @property
+    def ref(self) -> str:
+        """``MODEL@VERSION``, or ``UPSTREAM/MODEL``."""
+        return self.model if self.upstream is None else f"{self.upstream}/{self.model}"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """How the API is asked for it."""
+        return list_given(self, "share")
+
+    def check(self) -> None:
+        """Check the names and the share."""
+        if self.upstream is not None:
+            check_name(self.upstream, "deployments")
+            check_model(self.model)
+        else:
+            name, is_version, version = self.model.partition("@")
+            if not is_version:
+                raise ValueError(
+                    f"deployments: {self.model!r} names no version, write NAME@VERSION"
+                )
+            check_name(name, "deployments")
+            parse_semver(version)
+            if self.context_tokens is not None:
+                raise ValueError("deployments: context_tokens is for models of an upstream")
+        if self.share is not None:
+            _check_percent(self.share, "deployments")
+
+
+class Rule(_Part, frozen=True):
+    """Calls that match everything given may only use these deployments."""
+
+    deployments: list[str]
+    tenants: list[str] = []
+    purposes: list[str] = []
+    data_classes: list[str] = []
+    min_input: int = 0
+    max_input: int = 0
+
+
+class ShadowPart(_Part, frozen=True):
+    """A deployment that gets a copy of some calls."""
+
+    deployment: str
+    percent: Decimal
+    daily_usd: Decimal
+    concurrency: int = 4
+
+
+class RoutingPart(_Part, frozen=True):
+    """How calls find their deployment; what is left out stays as it is."""
+
+    policy: str | None = None
+    rules: list[Rule] | None = None
+    fallbacks: list[str] | None = None
+    retries: int | None = None
+    first_byte_timeout: str | None = None
+    shadow: ShadowPart | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it sets, as the API shows it."""
+        found = list_given(self, "first_byte_timeout", "rules", "shadow")
+        if self.first_byte_timeout is not None:
+            found["first_byte_timeout_ms"] = parse_duration_us(self.first_byte_timeout) // 1000
+        if self.rules is not None:
+            found["rules"] = [msgspec.structs.asdict(rule) for rule in self.rules]
+        if self.shadow is None:
+            found["shadow"] = None
+        elif isinstance(self.shadow, ShadowPart):
+            found["shadow"] = msgspec.structs.asdict(self.shadow) | {
+                "percent": float(self.shadow.percent),
+                "daily_usd": format_usd(parse_usd(str(self.shadow.daily_usd))),
+            }
+        return found
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The deployments that it names, each with the field that does."""
+        found = dict.fromkeys(self.fallbacks or [], "routing.fallbacks")
+        for number, rule in enumerate(self.rules or []):
+            found |= dict.fromkeys(rule.deployments, f"routing.rules.{number}.deployments")
+        if isinstance(self.shadow, ShadowPart):
+            found[self.shadow.deployment] = "routing.shadow.deployment"
+        return found
+
+    def check(self) -> None:
+        """Check what can be checked without the deployments."""
+        if self.policy is not None and self.policy not in POLICIES:
+            raise ValueError(f"routing.policy: {self.policy!r} is none of {_join(POLICIES)}")
+        if self.retries is not None and not 0 <= self.retries <= MOST_RETRIES:
+            raise ValueError(f"routing.retries: {self.retries} is not 0 to {MOST_RETRIES}")
+        if self.first_byte_timeout is not None:
+            parse_duration_us(self.first_byte_timeout)
+        for rule in self.rules or []:
+            for name in rule.data_classes:
+                if name not in DATA_CLASSES:
+                    raise ValueError(f"routing.rules: {name!r} is none of {_join(DATA_CLASSES)}")
+        if isinstance(self.shadow, ShadowPart):
+            _check_percent(self.shadow.percent, "routing.shadow.percent")
+            parse_usd(str(self.shadow.daily_usd))
+
+
+class EndpointObject(Object, frozen=True):
+    """An endpoint; what is left out stays as it is."""
+
+    name: str
+    description: str | None = None
+    max_output_tokens: int | None = None
+    deployments: list[Share] | None = None
+    routing: RoutingPart | None = None
+    regions: list[str] | None = None
+
+    @property
+    def shares(self) -> dict[str, Decimal]:
+        """Percentages by what people write; a deployment alone has all."""
+        listed = self.deployments or []
+        whole = Decimal(100) if len(listed) == 1 else Decimal(0)
+        return {item.ref: whole if item.share is None else item.share for item in listed}
+
+    @property
+    def route(self) -> dict[str, Any]:
+        """What it sets of the routing, as the API takes it."""
+        found = self.routing.settings if self.routing else {}
+        return found if self.regions is None else found | {"regions": self.regions}
+
+    def check(self) -> None:
+        """Check names and shares."""
+        check_alias(self.name)
+        check_regions(self.regions or [])
+        if self.routing is not None:
+            self.routing.check()
+        if self.deployments is None:
+            return
+        for item in self.deployments:
+            item.check()
+            if item.share is None and len(self.deployments) > 1:
+                raise ValueError(f"deployments: {item.ref} has no share")
+        if len(self.shares) < len(self.deployments):
+            raise ValueError("deployments: something is named twice")
+        if self.deployments and sum(self.shares.values()) != 100:
+            raise ValueError(f"deployments: the shares sum to {sum(self.shares.values())}, not 100")
+
+
+class KeyObject(Object, frozen=True):
+    """A key of a tenant; its text is shown when it is made."""
+
+    name: str
+    tenant: str = "default"
+    expires: str | None = None
+    may_name_users: bool = False
+
+    @property
+    def title(self) -> str:
+        """Whose key, and which."""
+        return f"{self.tenant}/{self.name}"
+
+    def check(self) -> None:
+        """Check the names and how long it lives."""
+        check_name(self.name)
+        check_name(self.tenant, "tenant")
+        if self.expires is not None:
+            parse_duration_us(self.expires)
+
+
+KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
+    "Project": ProjectObject,
+    "Tenant": TenantObject,
+    "Model": ModelObject,
+    "ModelVersion": VersionObject,
+    "Upstream": UpstreamObject,
+    "Price": PriceObject,
+    "Endpoint": EndpointObject,
+    "Key": KeyObject,
+}
+
+
+def _check_percent(percent: Decimal, place: str) -> None:
+    if not (percent.is_finite() and 0 <= percent <= 100):
+        raise ValueError(f"{place}: {percent} % is no share")
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _check_rate(part: str, text: str) -> None:
+    if not text.replace(".", "", 1).isdecimal():
+        raise ValueError(f"{part}: {text!r} is no rate, write USD per million tokens such as 0.15")
+    try:
+        parse_usd(text)
+    except ValueError as wrong:
+        raise ValueError(f"{part}: {wrong}") from None

@@ -1,0 +1,168 @@
+"""What applying an endpoint would change: its texts, its deployments, its split, its routing."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from pilotage.cli.kinds import EndpointObject, Share
+from pilotage.cli.objects import Document
+from pilotage.cli.session import OperationBar, at, at_endpoint
+from pilotage.cli.step import CHANGED, CREATED, UNCHANGED, Step, There
+from pilotage.core.errors import PilotageError
+from pilotage.sdk.control import ControlClient
+
+IN_THE_WAY = {"conflict", "invalid_request"}  # what a split or a routing is refused with
+
+
+async def plan_endpoint(there: There, document: Document, endpoint: EndpointObject) -> Step:
+    """Return the step of an endpoint; raise ``invalid_request`` if it cannot be done."""
+    found = await there.find(document, at_endpoint(endpoint.name))
+    deployed = _read_shares(found)
+    for item in endpoint.deployments or []:
+        if item.ref not in deployed:
+            await _check_deployable(there, document, item)
+    for name, place in (endpoint.routing.named if endpoint.routing else {}).items():
+        if name not in {*deployed, *endpoint.shares}:
+            known = ", ".join({**deployed, **endpoint.shares}) or "none"
+            raise document.refuse(
+                f"{place}: there is no deployment {name!r}",
+                f"Write it as MODEL@VERSION or UPSTREAM/MODEL. There are: {known}.",
+            )
+    await _check_tenants(there, document, endpoint)
+    work = _Work(
+        control=there.control,
+        path=at_endpoint(endpoint.name),
+        project=document.project,
+        endpoint=endpoint,
+    )
+    if found is None:
+        return Step(document=document, result=CREATED, act=work.act)
+    is_same = (
+        _is_described(endpoint, found)
+        and _is_split(endpoint, deployed)
+        and _is_routed(endpoint, found)
+    )
+    return Step(document=document, result=UNCHANGED if is_same else CHANGED, act=work.act)
+
+
+async def _check_deployable(there: There, document: Document, item: Share) -> None:
+    if item.upstream is not None:
+        is_planned = there.will_make("Upstream", document, item.upstream)
+        if not is_planned and not await there.find(document, at("upstreams", item.upstream)):
+            raise document.refuse(
+                f"deployments: there is no upstream {item.upstream!r}",
+                "Add a document of kind Upstream.",
+            )
+        return
+    model, _, version = item.model.partition("@")
+    is_planned = there.will_make("ModelVersion", document, item.model)
+    if not is_planned and not await there.find(document, at("models", model, "versions", version)):
+        raise document.refuse(
+            f"deployments: there is no version {item.model!r}",
+            "Add a document of kind ModelVersion.",
+        )
+
+
+async def _check_tenants(there: There, document: Document, endpoint: EndpointObject) -> None:
+    rules = (endpoint.routing.rules or []) if endpoint.routing else []
+    for name in sorted({tenant for rule in rules for tenant in rule.tenants}):
+        is_planned = there.will_make("Tenant", document, name)
+        if not is_planned and not await there.find(document, at("tenants", name)):
+            raise document.refuse(
+                f"routing.rules: there is no tenant {name!r}", "Add a document of kind Tenant."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """Make one endpoint what a document says, from whatever it is by then."""
+
+    control: ControlClient
+    path: str
+    project: str
+    endpoint: EndpointObject
+
+    async def act(self) -> None:
+        """Do all of it; the traffic moves when everything is deployed."""
+        await self._deploy_missing(await self._write_texts())
+        try:
+            await self._split()
+        except PilotageError as refused:
+            if refused.code not in IN_THE_WAY:
+                raise
+            await self._route()  # the routing of now may be in the way
+            await self._split()
+        await self._route()
+
+    async def _write_texts(self) -> dict[str, Any]:
+        control, endpoint = self.control, self.endpoint
+        now = await control.find(self.path, project=self.project)
+        if now is None:
+            body: dict[str, Any] = {"name": endpoint.name} | _describe(endpoint, {})
+            return await control.post("/endpoints", body, project=self.project)
+        if _is_described(endpoint, now):
+            return now
+        body = _describe(endpoint, now)
+        return await control.put(self.path, body, rev=now["rev"], project=self.project)
+
+    async def _deploy_missing(self, now: dict[str, Any]) -> None:
+        deployed = _read_shares(now)
+        for item in self.endpoint.deployments or []:
+            if item.ref not in deployed:
+                with OperationBar(f"deploying {item.ref}") as watch:
+                    started = await self.control.post(
+                        f"{self.path}/deployments", item.body, project=self.project
+                    )
+                    await self.control.finish(started, watch)
+
+    async def _split(self) -> None:
+        now = await self.control.get(self.path, project=self.project)
+        if not _is_split(self.endpoint, _read_shares(now)):
+            split = {ref: str(share) for ref, share in self.endpoint.shares.items()}
+            await self._put("split", {"split": split}, now["rev"])
+
+    async def _route(self) -> None:
+        now = await self.control.get(self.path, project=self.project)
+        if not _is_routed(self.endpoint, now):
+            body = now["routing"] | {"regions": now["regions"]} | self.endpoint.route
+            await self._put("routing", body, now["rev"])
+
+    async def _put(self, what: str, body: dict[str, Any], rev: int) -> None:
+        await self.control.put(f"{self.path}/{what}", body, rev=rev, project=self.project)
+
+
+def _describe(endpoint: EndpointObject, now: dict[str, Any]) -> dict[str, Any]:
+    """Return what an endpoint shall say of itself: what is left out stays as it is now."""
+    described = {
+        "description": endpoint.description,
+        "max_output_tokens": endpoint.max_output_tokens,
+    }
+    defaults: dict[str, Any] = {"description": "", "max_output_tokens": 0}
+    return {
+        name: now.get(name, defaults[name]) if value is None else value
+        for name, value in described.items()
+    }
+
+
+def _is_described(endpoint: EndpointObject, now: dict[str, Any]) -> bool:
+    return all(now[name] == value for name, value in _describe(endpoint, now).items())
+
+
+def _read_shares(now: dict[str, Any] | None) -> dict[str, Decimal]:
+    """Return percentages by MODEL@VERSION, as they are."""
+    deployments = [] if now is None else now["deployments"]
+    return {item["model"]: Decimal(str(item["percent"])) for item in deployments}
+
+
+def _is_split(endpoint: EndpointObject, deployed: dict[str, Decimal]) -> bool:
+    """Say whether everything wanted is deployed and has the share it shall have."""
+    if not endpoint.shares:
+        return True
+    is_deployed = all(ref in deployed for ref in endpoint.shares)
+    wanted = {ref: share for ref, share in endpoint.shares.items() if share}
+    return is_deployed and wanted == {ref: share for ref, share in deployed.items() if share}
+
+
+def _is_routed(endpoint: EndpointObject, now: dict[str, Any]) -> bool:
+    there = now["routing"] | {"regions": now["regions"]}
+    return all(there[name] == value for name, value in endpoint.route.items())

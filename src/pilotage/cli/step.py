@@ -1,0 +1,54 @@
+"""A step of applying documents, and what documents are compared with."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pilotage.cli.objects import Document
+from pilotage.cli.session import collect
+from pilotage.sdk.control import ControlClient
+
+CREATED = "created"
+CHANGED = "changed"
+UNCHANGED = "unchanged"
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """What becomes of one document: ``prepare`` brings its file in, ``act`` does the rest."""
+
+    document: Document
+    result: str
+    prepare: Callable[[], Awaitable[None]] = _nothing
+    act: Callable[[], Awaitable[None]] = _nothing
+    secret: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class There:
+    """What documents are compared with: the API, and what other documents will make."""
+
+    control: ControlClient
+    projects: set[str]
+    packages: dict[str, str]
+    planned: set[tuple[str, str, str]]
+
+    async def find(self, document: Document, path: str) -> dict[str, Any] | None:
+        """Read an object in a document's project; None if it is not there."""
+        if document.project not in self.projects:
+            return None
+        return await self.control.find(path, project=document.project)
+
+    async def list(self, document: Document, path: str, **query: object) -> list[dict[str, Any]]:
+        """Read a list in a document's project; it is empty in one that is still to be made."""
+        if document.project not in self.projects:
+            return []
+        return await collect(self.control, path, project=document.project, **query)
+
+    def will_make(self, kind: str, document: Document, title: str) -> bool:
+        """Say whether another document makes an object in the same project."""
+        return (kind, document.project, title) in self.planned

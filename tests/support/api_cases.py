@@ -117,6 +117,8 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ),
         ("PUT", "/limits/{limit_name}"): Ask(limit, limit | {"amount": "11"}),
         ("POST", "/audit:verify"): Ask(None),
+        ("POST", "/gateways"): Ask({"name": "asked"}, {"name": "else"}),
+        ("POST", "/gateways/{gateway}:revoke"): Ask(None),
         ("POST", "/operations/{operation}:cancel"): Ask(None),
         ("PUT", "/endpoints/{endpoint:path}/split"): Ask(
             {"split": {"tiny@1.0.0": "100"}}, {"split": {"tiny@1.0.0": 100}}
@@ -168,6 +170,7 @@ LISTS: dict[str, MakeItem] = {
     "/upstreams": posts("/upstreams", name="page-*", provider="openai", base_url="http://a"),
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
     "/limits": posts("/limits", name="page-*", measure="requests", amount="60", per="minute"),
+    "/gateways": posts("/gateways", name="page-*"),
     "/usage": make_nothing,  # the calls of the ledger, furnished
     "/traffic": make_nothing,
     "/audit/entries": make_nothing,  # whatever else happened

@@ -128,6 +128,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         {"name": "openai", "provider": "openai", "base_url": "https://api.openai.com/v1"},
     )
     endpoint = await api.make("/endpoints", {"name": "chat"})
+    gateway = await api.make("/gateways", {"name": "paris"})
     operation = await api.make("/endpoints/chat/deployments", {"model": "tiny@1.0.0"})
     await api.make("/prices", {"subject": "tiny", "input": "0.5", "output": "1.5"})
     await api.make(
@@ -147,6 +148,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "deployment": deployment["id"],
         "operation": operation["id"],
         "limit_name": "monthly",
+        "gateway": gateway["name"],
         "tenant_id": tenant["id"],
         "model_id": model["id"],
         "endpoint_id": endpoint["id"],

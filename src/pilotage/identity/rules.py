@@ -10,6 +10,9 @@ from pilotage.identity.types import ApiKey, KeyState, TenantSettings
 
 ROLE_ADMIN = "admin"
 ROLE_VIEWER = "viewer"
+ROLE_GATEWAY = "gateway"
+ROLE_REVOKED = "revoked"  # of a gateway that was: its name and its records stay its own
+GATEWAY_SLICE = "remote."  # what a gateway may do: fetch Snapshots, hand in frames, acknowledge
 MOST_FEATURES = 100
 _FEATURE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?")
 
@@ -27,6 +30,8 @@ def is_allowed(role: str, permission: str) -> bool:
     """Say whether a role holds a permission (``slice.noun.verb``); reading is a verb of its own."""
     if role == ROLE_ADMIN:
         return True
+    if role == ROLE_GATEWAY:
+        return permission.startswith(GATEWAY_SLICE)
     return role == ROLE_VIEWER and permission.endswith(".read")
 
 

@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.identity import store
-from pilotage.identity.rules import ROLE_ADMIN, check_tenant, is_allowed
+from pilotage.identity.rules import ROLE_ADMIN, ROLE_GATEWAY, ROLE_REVOKED, check_tenant, is_allowed
 from pilotage.identity.types import (
     ADMIN_PREFIX,
     API_KEY_PREFIX,
     DEFAULT,
+    GATEWAY_PREFIX,
     ApiKey,
     Principal,
     Project,
@@ -31,6 +32,13 @@ class NewKey(NamedTuple):
     """A key and its text, which is shown this once."""
 
     key: ApiKey
+    secret: str
+
+
+class NewGateway(NamedTuple):
+    """The principal of a gateway and its credential, which is shown this once."""
+
+    gateway: Principal
     secret: str
 
 
@@ -228,9 +236,9 @@ class IdentityService:
     async def authenticate(self, tx: Tx, credential: str) -> Principal:
         """Return whose credential it is; raise ``invalid_credential``."""
         principal = None
-        if is_secret(ADMIN_PREFIX, credential):
+        if is_secret(ADMIN_PREFIX, credential) or is_secret(GATEWAY_PREFIX, credential):
             principal = await store.find_principal(tx, digest_secret(credential))
-        if principal is None:
+        if principal is None or principal.role == ROLE_REVOKED:
             hint = "Send 'Authorization: Bearer CREDENTIAL' with the one in credentials.toml."
             if credential.startswith(API_KEY_PREFIX):
                 hint = (
@@ -241,12 +249,71 @@ class IdentityService:
             )
         return principal
 
+    async def get_principal(self, tx: Tx, name_or_id: str) -> Principal:
+        """Return a principal by name or id; raise ``not_found``."""
+        principal = await store.find_named(tx, name_or_id)
+        if principal is None:
+            raise PilotageError("not_found", f"There is no principal {name_or_id!r}.")
+        return principal
+
     def authorise(self, principal: Principal, permission: str) -> None:
         """Raise ``permission_denied`` unless the principal's role holds the permission."""
         if not is_allowed(principal.role, permission):
             raise PilotageError(
                 "permission_denied", f"The role {principal.role!r} may not {permission}."
             )
+
+    # gateways that run apart
+
+    async def create_gateway(self, tx: Tx, name: str) -> NewGateway:
+        """Create the principal of a gateway; raise ``already_exists``: names are never reused."""
+        check_name(name)
+        if await store.find_named(tx, name):
+            raise PilotageError(
+                "already_exists",
+                f"There is or was a {name!r} already.",
+                hint="Choose another name: the records of a gateway stay under its own for ever.",
+                param="name",
+            )
+        secret = make_secret(GATEWAY_PREFIX)
+        gateway = Principal(id=self._clock.new_id("gwy"), name=name, role=ROLE_GATEWAY)
+        await store.insert_principal(tx, gateway, digest_secret(secret))
+        await append_revision(tx, "identity.gateway.created", gateway.id, 1, gateway)
+        return NewGateway(gateway, secret)
+
+    async def get_gateway(self, tx: Tx, name_or_id: str) -> Principal:
+        """Return the principal of a gateway, a revoked one too; raise ``not_found``."""
+        gateway = await store.find_named(tx, name_or_id)
+        if gateway is None or gateway.role not in (ROLE_GATEWAY, ROLE_REVOKED):
+            raise PilotageError(
+                "not_found",
+                f"There is no gateway {name_or_id!r}.",
+                hint="List them: pilotage gateways list",
+                param="gateway",
+            )
+        return gateway
+
+    def is_gateway(self, principal: Principal) -> bool:
+        """Say whether a principal is a gateway that has not been revoked."""
+        return principal.role == ROLE_GATEWAY
+
+    async def list_gateways(
+        self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[Principal]:
+        """Return gateways in order of their names, revoked ones too."""
+        return await store.list_principals(tx, (ROLE_GATEWAY, ROLE_REVOKED), after, limit)
+
+    async def revoke_gateway(self, tx: Tx, name_or_id: str) -> Principal:
+        """Take a gateway's credential away for ever; a second time changes nothing."""
+        gateway = await self.get_gateway(tx, name_or_id)
+        if gateway.role == ROLE_REVOKED:
+            return gateway
+        revoked = replace(gateway, role=ROLE_REVOKED)
+        await store.change_role(tx, gateway, ROLE_REVOKED)
+        await append_revision(tx, "identity.gateway.revoked", gateway.id, 2, revoked, gateway)
+        return revoked
+
+    # the first start
 
     async def bootstrap(self, tx: Tx) -> Bootstrap:
         """Make administrator, default project and tenant, or fresh credentials for them."""

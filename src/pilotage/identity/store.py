@@ -1,6 +1,7 @@
 """The tables of identity, and all SQL on them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -172,14 +173,40 @@ async def replace_credential(tx: Tx, name: str, digest: bytes) -> bool:
     )
 
 
-async def find_principal(tx: Tx, digest: bytes) -> Principal | None:
-    """Return whose credential has a digest."""
+async def find_named(tx: Tx, name_or_id: str) -> Principal | None:
+    """Return a principal by name or id."""
     row = await tx.find(
-        tx.select(PRINCIPAL, PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.role).where(
-            PRINCIPAL.c.digest == digest
-        )
+        _principals(tx).where((PRINCIPAL.c.name == name_or_id) | (PRINCIPAL.c.id == name_or_id))
     )
     return Principal(**row) if row else None
+
+
+async def list_principals(
+    tx: Tx, roles: Sequence[str], after: str, limit: int
+) -> Sequence[Principal]:
+    """Return the principals of some roles by name."""
+    wanted = _principals(tx).where(PRINCIPAL.c.role.in_(roles), PRINCIPAL.c.name > after)
+    return [
+        Principal(**row) for row in await tx.all(wanted.order_by(PRINCIPAL.c.name).limit(limit))
+    ]
+
+
+async def change_role(tx: Tx, principal: Principal, role: str) -> bool:
+    """Give a principal another role; False if it has changed meanwhile."""
+    guarded = tx.update(PRINCIPAL).where(
+        PRINCIPAL.c.id == principal.id, PRINCIPAL.c.role == principal.role
+    )
+    return await tx.change(guarded.values(role=role)) == 1
+
+
+async def find_principal(tx: Tx, digest: bytes) -> Principal | None:
+    """Return whose credential has a digest."""
+    row = await tx.find(_principals(tx).where(PRINCIPAL.c.digest == digest))
+    return Principal(**row) if row else None
+
+
+def _principals(tx: Tx) -> sa.Select[Any]:
+    return tx.select(PRINCIPAL, PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.role)
 
 
 def _tenant(row: Row) -> Tenant:

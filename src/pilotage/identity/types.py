@@ -6,6 +6,7 @@ from enum import StrEnum
 DEFAULT = "default"  # the project and the tenant that exist from the first start
 API_KEY_PREFIX = "plt_live_"
 ADMIN_PREFIX = "plt_admin_"
+GATEWAY_PREFIX = "plt_gateway_"
 
 
 class DataClass(StrEnum):

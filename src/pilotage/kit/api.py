@@ -5,9 +5,10 @@ type. It opens the transactions itself, so that no transaction spans a network c
 """
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -61,6 +62,59 @@ class Route:
     status: int = 200
     is_global: bool = False
     secrets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _PERMISSION.fullmatch(self.permission):
+            raise ValueError(f"{self.method} {self.path} needs a permission: slice.noun.verb")
+
+
+class RawCall(Protocol):
+    """One authorised request of a program, with bytes of its own kind."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks."""
+        ...
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The parameters in the path, by name."""
+        ...
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The parameters behind the question mark, by name."""
+        ...
+
+    def read(self) -> AbstractAsyncContextManager[Tx]:
+        """Open a reading transaction."""
+        ...
+
+    def body(self) -> AsyncIterator[bytes]:
+        """Stream the raw body."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawReply:
+    """Bytes, or a file that is streamed."""
+
+    body: bytes | Path = b""
+    status: int = 200
+    media_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRoute:
+    """An operation between programs: bytes in and out, none of the conventions for people.
+
+    The authorisation decision is the same: ``permission``, without default.
+    """
+
+    method: Method
+    path: str
+    permission: str
+    handler: Callable[[RawCall], Awaitable[RawReply]]
 
     def __post_init__(self) -> None:
         if not _PERMISSION.fullmatch(self.permission):

@@ -121,6 +121,17 @@ class PublisherService:
             return None
         return self._current.n if self._current else None
 
+    async def wait_newer(self, n: int, timeout_s: float) -> bool:
+        """Wait until a Snapshot newer than ``n`` is published; False if none is in time."""
+        try:
+            async with asyncio.timeout(timeout_s), self._published:
+                await self._published.wait_for(
+                    lambda: self._current is not None and self._current.n > n
+                )
+        except TimeoutError:
+            return False
+        return True
+
     def _is_due(self, current: Manifest, covers: int) -> bool:
         now_us = self._clock.now_us()
         if covers > current.covers or not self._folder.is_whole(current):

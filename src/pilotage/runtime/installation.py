@@ -1,5 +1,6 @@
 """An installation's control plane: every service, its routes and its workers, opened together."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,7 @@ from pilotage.finops.worker import LedgerReader, make_ledger_worker
 from pilotage.identity.http import identity_routes
 from pilotage.identity.service import IdentityService
 from pilotage.kit.acks import wait_served
-from pilotage.kit.api import Route
+from pilotage.kit.api import RawRoute, Route
 from pilotage.kit.blobs_file import FileBlobs
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import Settings, duration_s, resolve_secret
@@ -30,10 +31,14 @@ from pilotage.kit.db import SYSTEM, Database, open_postgres, open_sqlite
 from pilotage.kit.operations import Operations
 from pilotage.kit.operations_http import operation_routes
 from pilotage.kit.resources import Background
+from pilotage.kit.spool_copy import SpoolCopies
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.migrations.run import prepare_schema
 from pilotage.publisher.folder import SnapshotFolder
+from pilotage.publisher.gateways_http import gateway_routes
 from pilotage.publisher.http import publisher_routes
+from pilotage.publisher.remote_http import remote_routes
+from pilotage.publisher.remotes import RemoteGateways
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
 from pilotage.registry.http import registry_routes
@@ -55,6 +60,7 @@ class Installation:
     db: Database
     identity: IdentityService
     routes: Sequence[Route]
+    raw_routes: Sequence[RawRoute]
     wait_visible: Callable[[int], Awaitable[list[str]]]
 
 
@@ -88,7 +94,11 @@ async def open_installation(
         for worker in parts.workers:
             background.start(worker.run(), worker.name)
         yield Installation(
-            db=db, identity=parts.identity, routes=parts.routes, wait_visible=parts.wait_visible
+            db=db,
+            identity=parts.identity,
+            routes=parts.routes,
+            raw_routes=parts.raw_routes,
+            wait_visible=parts.wait_visible,
         )
         await parts.settle()
 
@@ -105,6 +115,7 @@ class _Parts:
         db: Database,
         background: Background,
     ) -> None:
+        signer = open_snapshot_signer(folder)
         blobs = FileBlobs(folder.blobs)
         blobs.drop_incomplete()
         self._folder = folder
@@ -121,10 +132,12 @@ class _Parts:
             identity=self.identity,
             finops=self.finops,
             endpoints=self.endpoints,
-            folder=SnapshotFolder(folder.snapshots, open_snapshot_signer(folder)),
+            folder=SnapshotFolder(folder.snapshots, signer),
             context_tokens=settings.engine.context_tokens,
             max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
         )
+        copies = SpoolCopies(folder.spool, settings.spool.segment_mb << 20)
+        self.remotes = RemoteGateways(folder.run, copies, clock)
         files = ModelFiles(db, self.registry, blobs, self.operations, folder.path / "cache")
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
@@ -133,9 +146,13 @@ class _Parts:
             *finops_routes(self.finops, self.identity),
             *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),
             *publisher_routes(self.publisher),
+            *gateway_routes(self.identity, self.remotes, signer.public),
             *audit_routes(self.audit),
             *operation_routes(self.operations),
         ]
+        self.raw_routes: list[RawRoute] = remote_routes(
+            self.identity, self.publisher, self.remotes, folder.snapshots
+        )
         self.ledger = LedgerReader(
             db,
             folder.spool,
@@ -150,7 +167,11 @@ class _Parts:
         n = await self.publisher.wait_published(seq, VISIBLE_WITHIN_S)
         if n is None:
             return ["publisher"]
-        return await wait_served(self._folder.spool, self._folder.run, n, VISIBLE_WITHIN_S)
+        here, apart = await asyncio.gather(
+            wait_served(self._folder.spool, self._folder.run, n, VISIBLE_WITHIN_S),
+            self.remotes.wait_served(n, VISIBLE_WITHIN_S),
+        )
+        return here + apart
 
     async def settle(self) -> None:
         """Do what the workers would do next, once: nothing waits for the next start."""
@@ -159,6 +180,7 @@ class _Parts:
             while await self.audit.append_next(tx):
                 pass
         self.ledger.close()
+        self.remotes.close()
 
     def _make_workers(self, settings: Settings, blobs: FileBlobs, fleet: Fleet) -> list[Worker]:
         bells = [Wakeup() for _ in range(3)]

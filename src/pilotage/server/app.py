@@ -15,6 +15,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.api import Route
 from pilotage.runtime.installation import Installation
 from pilotage.server.conventions import Edge, make_endpoint, make_route_class
+from pilotage.server.raw import make_raw_endpoint
 
 PREFIX = "/api/v1"
 _LOG = logging.getLogger("pilotage.server")
@@ -65,6 +66,10 @@ def make_app(installation: Installation) -> FastAPI:
             operation_id=f"{route.method.lower()}_{route.handler.__name__}",
             tags=[route.permission.partition(".")[0]],
             route_class_override=make_route_class(edge, route),
+        )
+    for raw in installation.raw_routes:
+        app.router.add_route(
+            PREFIX + raw.path, make_raw_endpoint(edge, raw), [raw.method], include_in_schema=False
         )
     app.add_api_route("/healthz", _answer_health, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(PilotageError, _answer_expected)

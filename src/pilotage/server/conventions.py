@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
+from pilotage.identity.types import Principal
 from pilotage.kit.api import Body, RevisedView, Route
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 from pilotage.kit.idempotency import KeptReply, check_same, claim_key, keep_reply, release_key
@@ -95,11 +96,11 @@ def make_route_class(edge: Edge, route: Route) -> type[APIRoute]:
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             answer = super().get_route_handler()
 
-            async def admit(request: Request) -> Response:
+            async def take(request: Request) -> Response:
                 request.state.call = await _authorise(edge, route, request)
                 return await answer(await _read_json(request) if has_json else request)
 
-            return admit
+            return take
 
     return AuthorisedRoute
 
@@ -120,17 +121,23 @@ def make_endpoint(edge: Edge, route: Route) -> Callable[..., Awaitable[Response]
 
 
 async def _authorise(edge: Edge, route: Route, request: Request) -> AuthorisedCall:
-    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     async with edge.db.read(SYSTEM) as tx:
-        principal = await edge.identity.authenticate(
-            tx, credential.strip() if scheme.lower() == "bearer" else ""
-        )
-        edge.identity.authorise(principal, route.permission)
+        principal = await admit(edge, tx, request, route.permission)
         project = request.query_params.get("project", "default")
         _check_text(project, "project")
         project_id = None if route.is_global else (await edge.identity.get_project(tx, project)).id
     actor = Actor(principal_id=principal.id, project_id=project_id, reason=_read_reason(request))
     return AuthorisedCall(edge, request, actor, _read_if_match(route, request))
+
+
+async def admit(edge: Edge, tx: Tx, request: Request, permission: str) -> Principal:
+    """Return whose credential a request bears; raise unless it holds the permission."""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    principal = await edge.identity.authenticate(
+        tx, credential.strip() if scheme.lower() == "bearer" else ""
+    )
+    edge.identity.authorise(principal, permission)
+    return principal
 
 
 def _read_reason(request: Request) -> str:

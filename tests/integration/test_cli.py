@@ -118,6 +118,7 @@ def test_every_command_that_shows_something_shows_it_as_json(
         upstreams delete gpu
         prices set tiny --input 0.05 --output 0.15 | prices list
         keys create --tenant acme --name ci | keys list | keys revoke KEY
+        gateways create paris | gateways list | gateways revoke paris
         operations list | operations show OPERATION
         apply -f more.yaml | usage | traffic tail --no-follow | audit list | audit verify
         endpoints undeploy chat tiny@1.0.0 --force | endpoints delete chat --force
@@ -154,6 +155,7 @@ LISTS = {
     "tenants list --project empty": "pilotage tenants create",
     "upstreams list": "pilotage upstreams create",
     "keys list --project empty": "pilotage keys create",
+    "gateways list": "pilotage gateways create",
     "audit list --event nothing.": "pilotage audit list --all",
 }
 

@@ -347,9 +347,9 @@ async def test_another_400_of_the_model_stays_one(sdk: openai.AsyncOpenAI) -> No
     ("plan", "status", "code"),
     [
         ({"fault": "status", "status": 500}, 502, "upstream_error"),
-        ({"fault": "status", "status": 401}, 502, "upstream_error"),
+        ({"fault": "status", "status": 401}, 502, "upstream_auth"),
         ({"fault": "status", "status": 302}, 502, "upstream_error"),
-        ({"fault": "status", "status": 429}, 503, "unavailable"),
+        ({"fault": "status", "status": 429}, 503, "upstream_overloaded"),
         ({"fault": "garbage_body"}, 502, "upstream_invalid"),
         ({"fault": "garbage_head"}, 502, "upstream_invalid"),
         ({"fault": "cut_before_headers"}, 502, "upstream_unreachable"),

@@ -140,7 +140,7 @@ CASES = {
         outcome="upstream_error",
         plan={"fault": "status", "status": 429, "retry_after": 7},
         status=503,
-        code="unavailable",
+        code="upstream_overloaded",
     ),
 }
 ANSWERED = CASES["success plain"]

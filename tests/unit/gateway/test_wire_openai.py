@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage.core.errors import PilotageError
-from pilotage.gateway.providers.openai import translate_error
 from pilotage.gateway.wire import openai as wire
 
 TRICKY = ['"model":"old"', '{"model":"old"}', "}],", '"max_tokens":9', "\\", "\u2028", "\x00", "é"]
@@ -181,20 +180,10 @@ def test_what_cannot_be_read_is_no_crash(payload: bytes) -> None:
     with pytest.raises(PilotageError) as caught:
         wire.decode_chunk(payload)
     assert caught.value.code == "upstream_invalid"
-    assert wire.decode_error(payload) == wire.WireErrorBody()
     if payload != b'{"choices":5}':
         with pytest.raises(PilotageError) as caught:
             wire.decode_completion(payload)
         assert caught.value.code == "upstream_invalid"
-
-
-@pytest.mark.parametrize(
-    ("line", "wait_s"),
-    [(b"7", 7.0), (b"0", 0.0), (b"9" * 400, 3600.0), (b"soon", 1.0), (b"", 1.0), (b"1.5", 1.0)],
-)
-def test_a_models_wait_is_bounded(line: bytes, wait_s: float) -> None:
-    error = translate_error(429, [(b"retry-after", line)], b"")
-    assert (error.code, error.retry_after_s) == ("unavailable", wait_s)
 
 
 def test_an_error_is_what_the_sdk_reads() -> None:

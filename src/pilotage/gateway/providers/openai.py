@@ -1,4 +1,4 @@
-"""Targets that speak the OpenAI wire: chat in, chat out, and what their errors mean."""
+"""Targets that speak the OpenAI wire: chat in, chat out."""
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag
@@ -12,9 +12,6 @@ from pilotage.gateway.providers.answer import (
 from pilotage.gateway.upstream import Exchange
 from pilotage.gateway.wire import openai as wire
 from pilotage.kit.clock import Clock
-
-MAX_RETRY_AFTER_S = 3600.0
-_CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error"}
 
 
 class OpenAiChat:
@@ -78,25 +75,6 @@ class ChatChunks(AnswerStream):
         if chunk.has_content:
             self.note_content()
         self.hand_on(line, out)
-
-
-def translate_error(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> PilotageError:
-    """Return our error for an upstream's: its 400 about the request stays one, all else is its."""
-    found = wire.decode_error(body)
-    if status in (400, 413, 422):
-        if found.type in _CONTEXT_CODES or found.code in _CONTEXT_CODES:
-            return PilotageError("context_length_exceeded", found.message, param="messages")
-        return PilotageError(
-            "invalid_request", found.message or "The model refused the request.", param=found.param
-        )
-    if status == 429:
-        wait = next((value for name, value in headers if name == b"retry-after"), b"")
-        return PilotageError(
-            "unavailable",
-            "The model is overloaded.",
-            retry_after_s=min(float(wait), MAX_RETRY_AFTER_S) if wait.isdigit() else 1.0,
-        )
-    return PilotageError("upstream_error", f"The model answered with status {status}.")
 
 
 def _request_of(call: Call) -> wire.ChatRequest:

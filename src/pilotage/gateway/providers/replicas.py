@@ -3,7 +3,7 @@
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import ArmEntry
 from pilotage.gateway.call import Call
-from pilotage.gateway.providers.openai import translate_error
+from pilotage.gateway.providers.errors import translate_error
 from pilotage.gateway.targets import ReplicaTarget, Targets
 from pilotage.gateway.upstream import Limits, Origin, Pool
 

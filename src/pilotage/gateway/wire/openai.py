@@ -168,25 +168,9 @@ class Chunk(msgspec.Struct):
         return None
 
 
-class WireErrorBody(msgspec.Struct):
-    """The inside of an upstream's error; ``code`` is a number in some servers."""
-
-    message: str = ""
-    type: str | None = None
-    code: str | int | None = None
-    param: str | None = None
-
-
-class WireError(msgspec.Struct):
-    """An upstream's error reply."""
-
-    error: WireErrorBody | str
-
-
 _REQUEST = msgspec.json.Decoder(ChatRequest)
 _COMPLETION = msgspec.json.Decoder(Completion)
 _CHUNK = msgspec.json.Decoder(Chunk)
-_ERROR = msgspec.json.Decoder(WireError)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE = msgspec.json.Encoder().encode
 _BROKEN = BROKEN_JSON
@@ -327,15 +311,6 @@ def normalise_usage(wire: WireUsage) -> Usage | None:
         output=said - reasoning,
         reasoning=reasoning,
     )
-
-
-def decode_error(body: bytes) -> WireErrorBody:
-    """Read an upstream's error reply; anything unreadable is an empty error."""
-    try:
-        error = _ERROR.decode(body).error
-    except _BROKEN:
-        return WireErrorBody()
-    return WireErrorBody(message=error) if isinstance(error, str) else error
 
 
 def encode_error(error: PilotageError) -> bytes:

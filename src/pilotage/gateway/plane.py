@@ -20,17 +20,21 @@ from pilotage.gateway.call import Call, Step
 from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.replicas import Replicas
+from pilotage.gateway.replies import KeptReplies
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
 from pilotage.gateway.steps.breaker import Breaker
 from pilotage.gateway.steps.deadline import Deadline
 from pilotage.gateway.steps.fallback import Fallback
+from pilotage.gateway.steps.idempotency import Idempotency
 from pilotage.gateway.steps.record import Begin, Record
 from pilotage.gateway.steps.retry import Retry
 from pilotage.gateway.steps.route import Route
+from pilotage.gateway.steps.shadow import Shadow
 from pilotage.gateway.targets import TargetsFile
 from pilotage.gateway.upstream import Limits
 from pilotage.gateway.wire.door import Wire
 from pilotage.kit.clock import Clock
+from pilotage.kit.resources import Background
 from pilotage.kit.spool import SpoolWriter
 
 _LOG = logging.getLogger("pilotage.gateway")
@@ -90,20 +94,9 @@ class DataPlane:
         self.calls: set[Call] = set()
         self.is_draining = False
         self.breakers = Breakers(clock)
-        self.chain: Step = build_chain(
-            [
-                lambda follow: Record(follow, spool, clock),
-                lambda follow: Begin(follow, spool, clock, waits_for_disk=limits.waits_for_disk),
-                *extra_steps,
-                lambda follow: Route(follow, clock),
-                lambda follow: Fallback(follow, clock),
-                lambda follow: Breaker(follow, self.breakers),
-                lambda follow: Retry(follow, clock),
-                lambda follow: Deadline(follow, clock, limits.first_byte_timeout_s),
-            ],
-            Ask(replicas := _open_replicas(limits), clock),
-        )
-        self._replicas = replicas
+        self.background: Background | None = None  # where shadow copies run, if anywhere
+        self._replicas = _open_replicas(limits)
+        self.chain: Step = self._build_chain(spool, clock, limits, extra_steps)
         self._snapshots = snapshots
         self._targets = targets
         self._clock = clock
@@ -111,6 +104,40 @@ class DataPlane:
         self._oldest_n = oldest_n
         self._idle = asyncio.Event()
         self._problem = ""
+
+    def _build_chain(
+        self,
+        spool: SpoolWriter,
+        clock: Clock,
+        limits: PlaneLimits,
+        extra_steps: Sequence[StepMaker],
+    ) -> Step:
+        def record(follow: Step) -> Step:
+            return Record(follow, spool, clock)
+
+        def begin(follow: Step) -> Step:
+            return Begin(follow, spool, clock, waits_for_disk=limits.waits_for_disk)
+
+        def deadline(follow: Step) -> Step:
+            return Deadline(follow, clock, limits.first_byte_timeout_s)
+
+        ask = Ask(self._replicas, clock)
+        copies = build_chain([record, begin, deadline], ask)
+        return build_chain(
+            [
+                record,
+                lambda follow: Idempotency(follow, KeptReplies(clock)),
+                begin,
+                *extra_steps,
+                lambda follow: Route(follow, clock),
+                lambda follow: Shadow(follow, copies, self, clock),
+                lambda follow: Fallback(follow, clock),
+                lambda follow: Breaker(follow, self.breakers),
+                lambda follow: Retry(follow, clock),
+                deadline,
+            ],
+            ask,
+        )
 
     def refresh(self) -> bool:
         """Take over a new Snapshot and new targets; return whether the Snapshot changed.
@@ -236,6 +263,8 @@ class DataPlane:
     async def drain(self, timeout_s: float, last_s: float = 5.0) -> None:
         """Take no new calls, let the running ones end, stop those that do not in time."""
         self.is_draining = True
+        for copy in [call for call in self.calls if call.shadow_of]:
+            copy.stop(Outcome.DRAINING)  # nobody waits for it
         await self._wait_idle(timeout_s)
         for call in list(self.calls):
             call.stop(Outcome.DRAINING)

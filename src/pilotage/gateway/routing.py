@@ -18,7 +18,7 @@ _WHOLE = 1 << 64
 class Choice:
     """The arms between which one kind of call is decided; ``plans`` holds one plan for each.
 
-    A plan begins with the arm it is for; the fallbacks follow. ``shadow`` is the arm that copies
+    A plan begins with the arm it is for; the fallbacks follow. ``shadow`` holds the arm that copies
     go to, if it is allowed. ``only_plan`` is set where there is nothing to decide.
     """
 
@@ -36,8 +36,7 @@ class Choice:
         self.plans: dict[str, Allowed] = {
             arm.id: allowed.only([arm.id, *routing.fallbacks]) for arm in self.candidates
         }
-        shadow = allowed.only([routing.shadow.arm]) if routing.shadow else NOBODY
-        self.shadow: ArmEntry | None = shadow[0] if shadow else None
+        self.shadow: Allowed = allowed.only([routing.shadow.arm]) if routing.shadow else NOBODY
         self.only_plan: Allowed | None = (
             self.plans[self.candidates[0].id] if len(self.candidates) == 1 else None
         )

@@ -66,6 +66,7 @@ async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
             reader_timeout_s=duration_s(settings.gateway.reader_timeout),
         )
         background = await stack.enter_async_context(Background())
+        opened.plane.background = background
         drain_s = duration_s(settings.gateway.drain_timeout)
         server = make_server(door, opened.plane, background, drain_s)
         background.start(opened.watcher.run(), "watch")

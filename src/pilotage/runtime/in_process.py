@@ -33,6 +33,7 @@ async def open_in_process(
         plane = opened.plane
         stack.callback(opened.watcher.settle)
         background = await stack.enter_async_context(Background())
+        plane.background = background
         background.start(opened.watcher.run(), "watch")
         await _wait_ready(plane, ready_within_s)
         try:

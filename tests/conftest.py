@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import valkey_server
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import Database, open_postgres, open_sqlite
 from postgres_server import CannotStartError, PostgresServer, open_postgres_server
+from valkey_server import ValkeyServer, open_valkey_server
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +35,17 @@ def postgres() -> Iterator[PostgresServer]:
         try:
             server = stack.enter_context(open_postgres_server())
         except CannotStartError as reason:
+            pytest.skip(str(reason))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """Return a real Valkey server, started once per run; each test flushes it."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(open_valkey_server())
+        except valkey_server.CannotStartError as reason:
             pytest.skip(str(reason))
         yield server
 

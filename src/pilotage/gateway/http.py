@@ -14,7 +14,7 @@ from pilotage.core.frames import Outcome
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.plane import Caller, DataPlane, Sent
 from pilotage.gateway.strangers import Strangers
-from pilotage.gateway.wire import anthropic
+from pilotage.gateway.wire import anthropic, completions, embeddings, responses
 from pilotage.gateway.wire import openai as wire
 from pilotage.gateway.wire.door import Wire
 from pilotage.kit.clock import Clock, rfc3339
@@ -33,7 +33,10 @@ DISCARD_FACTOR = 8  # a body of so many limits is read away, so that its sender 
 MAX_HEADER = 200  # letters of a header that are kept
 WIRES: dict[str, Wire] = {
     "/v1/chat/completions": wire.CHAT,
+    "/v1/completions": completions.COMPLETIONS,
+    "/v1/embeddings": embeddings.EMBEDDINGS,
     "/v1/messages": anthropic.MESSAGES,
+    "/v1/responses": responses.RESPONSES,
 }
 _SAID = {
     b"x-pilotage-purpose": "purpose",

@@ -12,7 +12,7 @@ from pilotage.gateway.call import Call
 from pilotage.gateway.providers.answer import note_usage, upstream_model
 from pilotage.gateway.wire import anthropic as wire
 from pilotage.gateway.wire import talk
-from pilotage.gateway.wire.door import BROKEN_JSON, refuse
+from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, is_said, refuse
 
 NAME = "anthropic"
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
@@ -44,7 +44,7 @@ class ReplyBlock(msgspec.Struct):
     thinking: str = ""
     id: str = ""
     name: str = ""
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = ABSENT
 
 
 class Reply(msgspec.Struct):
@@ -96,6 +96,8 @@ class AnthropicSpeech:
         """Return the body of the request; raise ``unsupported`` for what the wire cannot say."""
         if said.temperature is not None and said.temperature > 1:
             raise refuse("temperature", NAME, "It goes from 0 to 1 there.")
+        if said.turns[-1].role == "assistant":
+            raise refuse("messages", NAME, "An answer at their end would be continued there.")
         system, messages = _write_turns(said.turns)
         body: dict[str, Any] = {
             "model": upstream_model(call) or call.alias_name,
@@ -211,8 +213,12 @@ def _read_blocks(blocks: list[ReplyBlock]) -> Iterator[talk.Piece]:
             yield talk.Thought(block.thinking)
         elif block.type == "tool_use":
             yield talk.ToolStart(tools, block.id, block.name)
-            yield talk.ToolWords(tools, bytes(block.input or b"{}").decode())
+            yield talk.ToolWords(tools, _write_input(block.input))
             tools += 1
+
+
+def _write_input(arguments: msgspec.Raw) -> str:
+    return bytes(arguments).decode() if is_said(arguments) else "{}"
 
 
 def _write_turns(turns: list[talk.Turn]) -> tuple[Any, list[dict[str, Any]]]:
@@ -301,7 +307,10 @@ def _read_arguments(arguments: str, index: int) -> msgspec.Raw:
 
 
 def _write_tool(tool: talk.Tool) -> dict[str, Any]:
-    fields: dict[str, Any] = {"name": tool.name, "input_schema": tool.schema or _NO_SCHEMA}
+    fields: dict[str, Any] = {
+        "name": tool.name,
+        "input_schema": tool.schema if tool.schema is not None else _NO_SCHEMA,
+    }
     if tool.description is not None:
         fields["description"] = tool.description
     if tool.is_strict is not None:

@@ -7,9 +7,14 @@ from pilotage.gateway.call import Call
 from pilotage.gateway.providers.answer import AnswerStream
 from pilotage.gateway.providers.anthropic import AnthropicMessages
 from pilotage.gateway.providers.anthropic_talk import AnthropicSpeech
-from pilotage.gateway.providers.hearings import ChatHearing, MessagesHearing
+from pilotage.gateway.providers.hearings import (
+    ChatHearing,
+    MessagesHearing,
+    ResponsesHearing,
+)
 from pilotage.gateway.providers.openai import OpenAiChat
 from pilotage.gateway.providers.openai_talk import OpenAiSpeech
+from pilotage.gateway.providers.texts import OpenAiCompletions, OpenAiEmbeddings
 from pilotage.gateway.providers.translated import Translated
 from pilotage.gateway.upstream import Exchange
 from pilotage.kit.clock import Clock
@@ -45,6 +50,10 @@ _BRIDGES: dict[tuple[str, str], Bridge] = {
     ("chat", "anthropic"): Translated(ChatHearing(), _ANTHROPIC),
     ("messages", "anthropic"): AnthropicMessages(),
     ("messages", "openai"): Translated(MessagesHearing(), _OPENAI),
+    ("responses", "openai"): Translated(ResponsesHearing(), _OPENAI),
+    ("responses", "anthropic"): Translated(ResponsesHearing(), _ANTHROPIC),
+    ("completions", "openai"): OpenAiCompletions(),
+    ("embeddings", "openai"): OpenAiEmbeddings(),
 }
 
 

@@ -1,7 +1,15 @@
 """What clients of each wire say, and how an answer from any other wire is told to them."""
 
 from pilotage.gateway.call import Call
-from pilotage.gateway.wire import anthropic, chat_talk, messages_talk, openai, talk
+from pilotage.gateway.wire import (
+    anthropic,
+    chat_talk,
+    messages_talk,
+    openai,
+    responses_talk,
+    talk,
+)
+from pilotage.gateway.wire.responses_writer import ResponseWriter
 
 
 class ChatHearing:
@@ -33,3 +41,21 @@ class MessagesHearing:
         """Return what writes the answer."""
         del created_s
         return messages_talk.MessageWriter(call.id, call.alias_name)
+
+
+class ResponsesHearing:
+    """Clients of ``/v1/responses``.
+
+    Their last event holds the whole answer. It is sent in its turn, not after the record as other
+    terminators are, so that steps which change an answer's words see all of them.
+    """
+
+    terminator = b""
+
+    def read(self, call: Call, target: str) -> talk.Talk:
+        """Return what the client says."""
+        return responses_talk.read_request(call.body, target)
+
+    def open(self, call: Call, created_s: int) -> ResponseWriter:
+        """Return what writes the answer."""
+        return ResponseWriter(call.id, created_s, call.alias_name, call.body)

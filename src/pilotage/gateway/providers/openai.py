@@ -29,7 +29,7 @@ class OpenAiChat:
     def decode(self, call: Call, payload: bytes) -> bytes:
         """Return the reply under the alias's name."""
         completion = wire.decode_completion(payload)
-        note_wire_usage(call, completion.usage, counts_one=completion.timings is not None)
+        note_wire_usage(call, completion.usage, counts_one=bool(completion.timings))
         note_silence(call)
         call.answered_by = completion.model
         call.fingerprint = completion.system_fingerprint or ""
@@ -64,7 +64,7 @@ class ChatChunks(AnswerStream):
             call.answered_by = chunk.model
             call.fingerprint = chunk.system_fingerprint or ""
         if chunk.usage is not None:
-            note_wire_usage(call, chunk.usage, counts_one=chunk.timings is not None)
+            note_wire_usage(call, chunk.usage, counts_one=bool(chunk.timings))
             if not chunk.choices and not self._wants_usage:
                 return
         line = b"data: " + wire.rename_model(data, chunk.model, call.alias_name) + b"\n\n"

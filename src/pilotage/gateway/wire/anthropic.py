@@ -11,7 +11,7 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire.bounds import bound_chat
-from pilotage.gateway.wire.door import BROKEN_JSON, Wire, read_request
+from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, Wire, read_request
 from pilotage.gateway.wire.sse import write_event
 
 STOP = write_event("message_stop", b'{"type":"message_stop"}')
@@ -51,7 +51,7 @@ class MessagesRequest(msgspec.Struct):
     stream: bool | None = None
     metadata: Metadata | None = None
     tools: list[ToolKind] | None = None
-    output_config: msgspec.Raw | None = None
+    output_config: msgspec.Raw = ABSENT
     thinking: ThinkingBudget | None = None
     mcp_servers: list[msgspec.Raw] | None = None
     speed: str | None = None
@@ -73,7 +73,7 @@ class MessagesRequest(msgspec.Struct):
 
     def bound_input(self, body: bytes) -> int:
         """Return more tokens than the prompt can have."""
-        is_instructed = bool(self.tools) or self.output_config is not None
+        is_instructed = bool(self.tools) or bool(self.output_config)
         return bound_chat(body, len(self.messages) + 1, is_instructed=is_instructed)
 
 

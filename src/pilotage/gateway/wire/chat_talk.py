@@ -12,7 +12,14 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire import talk
-from pilotage.gateway.wire.door import read_exactly, refuse, refuse_other_values
+from pilotage.gateway.wire.door import (
+    ABSENT,
+    is_said,
+    pick,
+    read_exactly,
+    refuse,
+    refuse_other_values,
+)
 
 Dropped = Any
 
@@ -128,7 +135,7 @@ class Function(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     description: str | None = None
-    parameters: msgspec.Raw | None = None
+    parameters: msgspec.Raw = ABSENT
     strict: bool | None = None
 
 
@@ -154,7 +161,7 @@ class JsonSchema(msgspec.Struct, forbid_unknown_fields=True):
     """The schema of an answer."""
 
     name: str
-    schema: msgspec.Raw | None = None
+    schema: msgspec.Raw = ABSENT
     description: str | None = None
     strict: bool | None = None
 
@@ -250,9 +257,6 @@ def read_request(body: bytes, target: str) -> talk.Talk:
     """Read a chat request whole; raise ``unsupported`` for what no other wire can say."""
     request = read_exactly(_REQUEST, body, target)
     refuse_other_values(request, ASK_NOTHING, target)
-    if isinstance(request.messages[-1], AssistantMessage):
-        why = "A conversation must end with a user's message or a tool's."
-        raise refuse(f"messages[{len(request.messages) - 1}]", target, why)
     choice, name = _read_choice(request.tool_choice, target)
     return talk.Talk(
         turns=[_read_message(message) for message in request.messages],
@@ -434,7 +438,12 @@ def _read_answer(message: AssistantMessage) -> list[talk.Part]:
 
 
 def _read_tool(function: Function) -> talk.Tool:
-    return talk.Tool(function.name, function.description, function.parameters, function.strict)
+    return talk.Tool(
+        function.name,
+        function.description,
+        pick(function.parameters),
+        function.strict,
+    )
 
 
 def _read_choice(choice: str | NamedTool | None, target: str) -> tuple[str, str]:
@@ -453,7 +462,7 @@ def _read_format(said: TextFormat | ObjectFormat | SchemaFormat | None) -> talk.
     if isinstance(said, ObjectFormat):
         return talk.Schema(None)
     wanted = said.json_schema
-    if wanted.schema is None:
+    if not is_said(wanted.schema):
         raise PilotageError(
             "invalid_request", "'schema' is missing.", param="response_format.json_schema.schema"
         )

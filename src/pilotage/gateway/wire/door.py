@@ -7,7 +7,9 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 
+ABSENT = msgspec.Raw()  # stands for a member that is not there; a Raw cannot be None
 BROKEN_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NULL = msgspec.Raw(b"null")
 _MISSING = "Object missing required field `"
 _UNKNOWN = ("Object contains unknown field `", "Invalid value '")
 _Read = TypeVar("_Read")
@@ -76,6 +78,16 @@ def read_exactly(decoder: "msgspec.json.Decoder[_Read]", body: bytes, target: st
         if str(wrong).startswith(_UNKNOWN):
             raise refuse(error.param or "", target) from None
         raise error from None
+
+
+def is_said(member: msgspec.Raw) -> bool:
+    """Whether a member of an object is there and not null."""
+    return bool(member) and member != _NULL
+
+
+def pick(member: msgspec.Raw) -> msgspec.Raw | None:
+    """Return a member of an object, None if it is not there or null."""
+    return member if is_said(member) else None
 
 
 def refuse(param: str, target: str, why: str = "") -> PilotageError:

@@ -12,7 +12,14 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire import talk
-from pilotage.gateway.wire.door import BROKEN_JSON, read_exactly, refuse, refuse_other_values
+from pilotage.gateway.wire.door import (
+    ABSENT,
+    BROKEN_JSON,
+    pick,
+    read_exactly,
+    refuse,
+    refuse_other_values,
+)
 from pilotage.gateway.wire.sse import write_event
 
 Dropped = Any
@@ -121,7 +128,7 @@ class Tool(msgspec.Struct, forbid_unknown_fields=True):
     """A tool that the client runs."""
 
     name: str
-    input_schema: msgspec.Raw | None = None
+    input_schema: msgspec.Raw = ABSENT
     description: str | None = None
     strict: bool | None = None
     type: str | None = None
@@ -418,7 +425,8 @@ def _data_url(source: Base64Source) -> str:
 def _read_tool(tool: Tool, index: int, target: str) -> talk.Tool:
     if tool.type not in (None, "custom"):
         raise refuse(f"tools[{index}].type", target, "Only tools with an 'input_schema' can.")
-    return talk.Tool(tool.name, tool.description, tool.input_schema, tool.strict)
+    schema = pick(tool.input_schema)
+    return talk.Tool(tool.name, tool.description, schema, tool.strict)
 
 
 def _read_choice(choice: ToolChoice | None) -> str:

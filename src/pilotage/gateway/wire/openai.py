@@ -11,7 +11,7 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire.bounds import bound_chat
-from pilotage.gateway.wire.door import BROKEN_JSON, Wire, read_request
+from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, Wire, is_said, read_request
 
 DONE = b"data: [DONE]\n\n"
 MAX_CHOICES = 128
@@ -40,10 +40,10 @@ class ChatRequest(msgspec.Struct):
     n: Positive | None = None
     n_cmpl: Positive | None = None
     user: str = ""
-    tools: msgspec.Raw | None = None
-    response_format: msgspec.Raw | None = None
+    tools: msgspec.Raw = ABSENT
+    response_format: msgspec.Raw = ABSENT
     service_tier: str | None = None
-    web_search_options: msgspec.Raw | None = None
+    web_search_options: msgspec.Raw = ABSENT
 
     @property
     def choices(self) -> int:
@@ -70,7 +70,7 @@ class ChatRequest(msgspec.Struct):
 
     def bound_input(self, body: bytes) -> int:
         """Return more tokens than the prompt can have."""
-        is_instructed = self.tools is not None or self.response_format is not None
+        is_instructed = bool(self.tools or self.response_format)
         return bound_chat(body, len(self.messages), is_instructed=is_instructed)
 
 
@@ -110,7 +110,7 @@ class Completion(msgspec.Struct):
     system_fingerprint: str | None = None
     choices: list[CompletionChoice] = []
     usage: WireUsage | None = None
-    timings: msgspec.Raw | None = None  # only llama.cpp has them
+    timings: msgspec.Raw = ABSENT  # only llama.cpp has them
 
 
 class Delta(msgspec.Struct):
@@ -148,7 +148,7 @@ class Chunk(msgspec.Struct):
     system_fingerprint: str | None = None
     choices: list[ChunkChoice] = []
     usage: WireUsage | None = None
-    timings: msgspec.Raw | None = None
+    timings: msgspec.Raw = ABSENT
     error: dict[str, msgspec.Raw] | str | None = None
 
     @property
@@ -188,7 +188,7 @@ def decode_request(body: bytes) -> ChatRequest:
         raise PilotageError("invalid_request", f"'n' must be {MAX_CHOICES} or less.", param="n")
     if request.service_tier is not None:
         refuse_other_prices(request.service_tier)
-    if request.web_search_options is not None:
+    if is_said(request.web_search_options):
         raise PilotageError(
             "unsupported",
             "The provider's web search is billed besides the model's tokens.",

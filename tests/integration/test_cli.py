@@ -116,7 +116,9 @@ def test_every_command_that_shows_something_shows_it_as_json(
         upstreams show gpu | endpoints deploy chat --upstream gpu --model llama
         endpoints route chat --fallback llama | endpoints undeploy chat gpu/llama --force
         upstreams delete gpu
-        prices set tiny --input 0.05 --output 0.15 | prices list
+        prices set tiny --input 0.05 --output 0.15 | prices list | prices show tiny@1.0.0
+        limits set monthly --tenant acme --usd 500/month | limits list | limits show monthly
+        limits delete monthly
         keys create --tenant acme --name ci | keys list | keys revoke KEY
         gateways create paris | gateways list | gateways revoke paris
         operations list | operations show OPERATION
@@ -149,6 +151,7 @@ LISTS = {
     "models list": "pilotage models pull",
     "endpoints list": "pilotage endpoints create",
     "prices list": "pilotage prices set",
+    "limits list": "pilotage limits set",
     "operations list": "pilotage models pull",
     "usage": "pilotage chat",
     "traffic tail --no-follow": "pilotage chat",
@@ -204,16 +207,15 @@ def test_the_text_of_a_key_is_shown_once(pilotage: CommandLine) -> None:
 def test_an_upstream_is_made_of_a_preset_and_changed_field_by_field(pilotage: CommandLine) -> None:
     made = pilotage.json("upstreams", "create", "openai", "--preset", "openai")
     pilotage.ok(
-        *[
-            "upstreams",
-            "create",
-            "gemini",
-            "--preset",
-            "vertex-openapi",
-            "--location",
-            "europe-west4",
-        ],
-        *["--gcp-project", "acme"],
+        "upstreams",
+        "create",
+        "gemini",
+        "--preset",
+        "vertex-openapi",
+        "--location",
+        "europe-west4",
+        "--gcp-project",
+        "acme",
     )
     changed = pilotage.json("upstreams", "change", "openai", "--location", "us", "--secret", "")
     listed = {item["name"]: item for item in pilotage.json("upstreams", "list")}
@@ -317,7 +319,7 @@ def test_routing_is_set_piece_by_piece_and_shown(pilotage: CommandLine) -> None:
     ):
         assert line in text.splitlines()
     pilotage.ok(
-        *["endpoints", "route", "chat", "--no-shadow", "--no-rules", "--no-fallback", "--anywhere"]
+        "endpoints", "route", "chat", "--no-shadow", "--no-rules", "--no-fallback", "--anywhere"
     )
     after = pilotage.json("endpoints", "show", "chat")
     assert (after["routing"]["shadow"], after["routing"]["rules"], after["regions"]) == (
@@ -331,29 +333,18 @@ def test_routing_is_set_piece_by_piece_and_shown(pilotage: CommandLine) -> None:
 def test_a_tenant_is_changed_setting_by_setting(pilotage: CommandLine) -> None:
     pilotage.ok("tenants", "create", "acme")
     pilotage.ok(
-        *[
-            "tenants",
-            "change",
-            "acme",
-            "--region",
-            "eu",
-            "--region",
-            "!local",
-            "--time-zone",
-            "Asia/Tokyo",
-        ]
+        "tenants",
+        "change",
+        "acme",
+        "--region",
+        "eu",
+        "--region",
+        "!local",
+        "--time-zone",
+        "Asia/Tokyo",
     )
     pilotage.ok(
-        *[
-            "tenants",
-            "change",
-            "acme",
-            "--data-class",
-            "restricted",
-            "--hides",
-            "--feature",
-            "search",
-        ]
+        "tenants", "change", "acme", "--data-class", "restricted", "--hides", "--feature", "search"
     )
     changed = pilotage.json("tenants", "change", "acme", "--log-percent", "0.25")
     said = pilotage("tenants", "change", "acme", "--time-zone", "Europe")
@@ -552,6 +543,11 @@ MISUSES = {
     "models add gone.gguf": "gone.gguf is not a file",
     "models add tiny.gguf --version 1": "--version: not a semantic version: '1'",
     "prices set tiny --input 1": "A price needs --input and --output",
+    "limits set x --usd 500": "usd: write AMOUNT/PERIOD",
+    "limits set x --usd 500/week": "usd: write AMOUNT/PERIOD",
+    "limits set x --concurrency 8/day": "concurrency: write N",
+    "limits set x --usd 1/day --tokens 1/day": "a limit is of one thing",
+    "limits set x --usd 1/day --warn --block": "A limit does one thing",
     "traffic tail -n 100000": "-n",
 }
 

@@ -5,10 +5,12 @@ The reference is docs/reference/objects.md.
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import msgspec
 
+from pilotage.cli.limits import MEASURES, SCOPE, read_amount
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.money import format_usd, parse_usd
 from pilotage.core.names import check_alias, check_name
@@ -17,9 +19,12 @@ from pilotage.core.semver import parse_semver
 from pilotage.endpoints.addresses import check_model, check_upstream
 from pilotage.endpoints.routing import MOST_RETRIES, POLICIES
 from pilotage.endpoints.types import Provider, UpstreamSpec
+from pilotage.finops.rules import check_limit, format_amount
+from pilotage.finops.types import Action, LimitSpec, Measure, Per, StoreLoss
 from pilotage.identity.types import DATA_CLASSES
 from pilotage.kit.clock import parse_time
 
+Word = TypeVar("Word", bound=StrEnum)
 CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 
@@ -368,6 +373,49 @@ class KeyObject(Object, frozen=True):
             parse_duration_us(self.expires)
 
 
+class LimitObject(Object, frozen=True):
+    """A limit of one thing; what is left out is the default, also where it was something else."""
+
+    name: str
+    usd: str | None = None
+    tokens: str | None = None
+    requests: str | None = None
+    concurrency: str | None = None
+    tenant: str = ""
+    key: str = ""
+    user: str = ""
+    endpoint: str = ""
+    action: str = "block"
+    downgrade_to: str = ""
+    on_store_loss: str = "closed"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What it says, as the API shows it but for names."""
+        amounts = {name: getattr(self, name) for name in MEASURES}
+        read = read_amount({name: text for name, text in amounts.items() if text is not None})
+        if not read:
+            raise ValueError(f"a limit is of one of {_join(MEASURES)}")
+        said = {name: getattr(self, name) for name in (*SCOPE, "downgrade_to")}
+        spec = LimitSpec(
+            measure=Measure(read["measure"]),
+            amount=read["amount"],
+            per=Per(read["per"]),
+            action=_read_word(Action, self.action, "action"),
+            on_store_loss=_read_word(StoreLoss, self.on_store_loss, "on_store_loss"),
+            **said,
+        )
+        words = {"action": self.action, "on_store_loss": self.on_store_loss}
+        return read | said | words | {"amount": format_amount(spec.measure, check_limit(spec))}
+
+    def check(self) -> None:
+        """Check everything that can be checked without the API."""
+        check_name(self.name)
+        if self.key not in {"", "*"} and self.tenant in {"", "*"}:
+            raise ValueError("tenant: a key's name needs its tenant")
+        _ = self.settings
+
+
 KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Project": ProjectObject,
     "Tenant": TenantObject,
@@ -377,12 +425,20 @@ KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Price": PriceObject,
     "Endpoint": EndpointObject,
     "Key": KeyObject,
+    "Limit": LimitObject,
 }
 
 
 def _check_percent(percent: Decimal, place: str) -> None:
     if not (percent.is_finite() and 0 <= percent <= 100):
         raise ValueError(f"{place}: {percent} % is no share")
+
+
+def _read_word(words: type[Word], text: str, place: str) -> Word:
+    try:
+        return words(text)
+    except ValueError:
+        raise ValueError(f"{place}: {text!r} is none of {_join(list(words))}") from None
 
 
 def _join(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pilotage.cli.kinds import (
     CLASSES,
     EndpointObject,
     KeyObject,
+    LimitObject,
     ModelObject,
     PriceObject,
     ProjectObject,
@@ -18,6 +19,7 @@ from pilotage.cli.kinds import (
 from pilotage.cli.models import hash_file, upload
 from pilotage.cli.objects import Document
 from pilotage.cli.plan_endpoint import plan_endpoint
+from pilotage.cli.plan_limit import plan_limit
 from pilotage.cli.session import OperationBar, at, collect
 from pilotage.cli.step import CHANGED, CREATED, UNCHANGED, Step, There
 from pilotage.cli.upstreams import FIELDS as UPSTREAM_FIELDS
@@ -53,22 +55,7 @@ async def _plan(there: There, document: Document) -> Step:
             f"there is no project {document.project!r}",
             "Add a document of kind Project, or: pilotage projects create NAME",
         )
-    match content:
-        case TenantObject():
-            return await _plan_tenant(there, document, content)
-        case ModelObject():
-            return await _plan_model(there, document, content)
-        case VersionObject():
-            return await _plan_version(there, document, content)
-        case UpstreamObject():
-            return await _plan_upstream(there, document, content)
-        case PriceObject():
-            return await _plan_price(there, document, content)
-        case EndpointObject():
-            return await plan_endpoint(there, document, content)
-        case KeyObject():
-            return await _plan_key(there, document, content)
-    raise TypeError(document.kind)
+    return await _PLANS[type(content)](there, document, content)
 
 
 def _plan_project(there: There, document: Document, project: ProjectObject) -> Step:
@@ -265,3 +252,15 @@ async def _plan_key(there: There, document: Document, key: KeyObject) -> Step:
 
     step.act = act
     return step
+
+
+_PLANS: dict[type, Callable[[There, Document, Any], Awaitable[Step]]] = {
+    TenantObject: _plan_tenant,
+    ModelObject: _plan_model,
+    VersionObject: _plan_version,
+    UpstreamObject: _plan_upstream,
+    PriceObject: _plan_price,
+    EndpointObject: plan_endpoint,
+    KeyObject: _plan_key,
+    LimitObject: plan_limit,
+}

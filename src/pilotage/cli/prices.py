@@ -61,6 +61,49 @@ def list_prices(
     show_table((*columns, "from (UTC)"), rows, EMPTY)
 
 
+@command(GROUP, "show")
+def show_price(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL[@VERSION]", help="The model, as its provider names it.")
+    ],
+    *,
+    provider: Annotated[
+        str, typer.Option(help="Whose model it is: openai, anthropic or vertex.")
+    ] = "",
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Show what a model costs now, and where that is written.
+
+    A price that was set goes before the one of the offline price list.
+
+    [bold]Example[/bold]: pilotage prices show gpt-4o-mini --provider openai
+    """
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        return await control.get("/prices:find", model=model, provider=provider)
+
+    found = run(work, project)
+    if as_json:
+        show_json(found)
+        return
+    if not found["rates"]:
+        say(f"{model}: nobody knows what it costs: {found['why']}.")
+        say(f"  Set it: pilotage prices set {model} --input USD --output USD")
+        return
+    place = "set here" if found["source"] == "book" else "from the price list"
+    free = ", free" if found["is_free"] else ""
+    say(f"{model}: {found['price_id']}, {place}{free}. USD per million tokens:")
+    rows = [
+        (f"over {rates['over']:,}" if rates["over"] else "any", *(rates[n] for n in CLASSES))
+        for rates in found["rates"]
+    ]
+    columns = ("#input", "#output", "#cache read", "#cache write", "#reasoning")
+    show_table(("prompt tokens", *columns), rows, EMPTY)
+    if found["apart"]:
+        say(f"Charged by the provider besides: {', '.join(found['apart'])}.")
+
+
 @command(GROUP, "set")
 def set_price(  # noqa: PLR0913 - a price has that many parts
     model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="What it is for.")],

@@ -13,7 +13,10 @@ def usage(
     *,
     by: Annotated[
         str,
-        typer.Option(help="Any of tenant, project, key, alias, model, version, day, outcome."),
+        typer.Option(
+            help="Any of tenant, project, key, user, feature, alias, model, version, "
+            "upstream, day, outcome."
+        ),
     ] = "tenant,model",
     since: Annotated[str | None, typer.Option(help="From this day or time on (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="To before this day or time (UTC).")] = None,

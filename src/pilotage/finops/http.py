@@ -5,8 +5,9 @@ from typing import Any, Self
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd
+from pilotage.core.usage import Rates, Tier
 from pilotage.finops.service import END_OF_TIME_US, FinopsService
-from pilotage.finops.types import EntryKind, GroupBy
+from pilotage.finops.types import EntryKind, FoundPrice, GroupBy, PriceSource
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import ApiCall, Body, Page, Route, View, make_page
 from pilotage.kit.clock import parse_time
@@ -44,6 +45,35 @@ class PriceView(View):
     is_free: bool
     created_at: datetime
     created_by: str
+
+
+class RatesView(View):
+    """Decimal text in USD per 1,000,000 tokens of each class, for prompts above ``over`` tokens."""
+
+    over: int
+    input: str
+    output: str
+    cache_read: str
+    cache_write: str
+    reasoning: str
+
+
+class FoundPriceView(View):
+    """What a model costs now and where that is written, or ``why`` nobody knows.
+
+    ``source`` is book (a price that was set), list (the offline price list) or unknown. The first
+    of the ``rates`` holds for short prompts, each other one for whole prompts that are longer.
+    ``apart`` names what the provider charges for besides, and no call's cost has in it.
+    """
+
+    model: str
+    provider: str
+    source: PriceSource
+    price_id: str
+    is_free: bool
+    rates: list[RatesView]
+    apart: list[str]
+    why: str
 
 
 class _CostView(View):
@@ -99,6 +129,10 @@ class TrafficView(_CostView):
     ttft_us: int
     price_id: str
     gateway: str
+    user: str
+    feature: str
+    upstream_id: str
+    flags: list[str]
 
 
 def finops_routes(service: FinopsService, identity: IdentityService) -> list[Route]:
@@ -137,6 +171,19 @@ def _price_routes(service: FinopsService) -> list[Route]:
             found = await listed(tx, subject, after, limit + 1)
             return make_page(found, limit, PriceView.of, "id")
 
+    async def find_price(call: ApiCall, model: str, provider: str = "") -> FoundPriceView:
+        """Say what a model costs now and where that is written.
+
+        ``provider`` (openai, anthropic, vertex) is whose model it is; without one it is MODEL or
+        MODEL@VERSION of this installation.
+        """
+        name, _, version = ("", "", "") if provider else model.partition("@")
+        async with call.read() as tx:
+            found = await service.find_price(
+                tx, name or model, version, tx.now_us, provider=provider
+            )
+        return _show_price(model, provider, found)
+
     return [
         Route(
             method="POST",
@@ -146,6 +193,12 @@ def _price_routes(service: FinopsService) -> list[Route]:
             status=201,
         ),
         Route(method="GET", path="/prices", permission="finops.prices.read", handler=list_prices),
+        Route(
+            method="GET",
+            path="/prices:find",
+            permission="finops.prices.read",
+            handler=find_price,
+        ),
     ]
 
 
@@ -166,7 +219,8 @@ def _ledger_routes(service: FinopsService, identity: IdentityService) -> list[Ro
     ) -> Page[UsageView]:
         """Sum up calls from ``since`` to before ``until`` (RFC 3339, or dates in UTC).
 
-        ``by`` lists tenant, project, key, alias, model, version, day, outcome, with commas.
+        ``by`` lists tenant, project, key, alias, model, version, day, outcome, user, feature,
+        upstream, with commas.
         """
         groups = _groups(by)
         since_us = 0 if since is None else _time(since, "since")
@@ -186,7 +240,7 @@ def _ledger_routes(service: FinopsService, identity: IdentityService) -> list[Ro
             tenant_id = await find_tenant_id(tx, tenant)
             wanted = limit if after is None else limit + 1
             found = await service.list_traffic(tx, after, wanted, tenant_id)
-            return make_page(found, limit, TrafficView.of, "seq")
+            return make_page(found, limit, _show_entry, "seq")
 
     return [
         Route(method="GET", path="/usage", permission="finops.usage.read", handler=usage),
@@ -194,6 +248,38 @@ def _ledger_routes(service: FinopsService, identity: IdentityService) -> list[Ro
             method="GET", path="/traffic", permission="finops.traffic.read", handler=list_traffic
         ),
     ]
+
+
+def _show_price(model: str, provider: str, found: FoundPrice) -> FoundPriceView:
+    return FoundPriceView(
+        model=model,
+        provider=provider,
+        source=found.source,
+        price_id=found.rates.price_id if found.rates else "",
+        is_free=found.is_free,
+        rates=[
+            _show_rates(over, rates)
+            for over, rates in [(0, found.rates), *((t.over, t) for t in found.tiers)]
+            if rates is not None
+        ],
+        apart=list(found.apart),
+        why=found.why,
+    )
+
+
+def _show_rates(over: int, rates: Rates | Tier) -> RatesView:
+    return RatesView(
+        over=over,
+        input=format_usd(rates.input),
+        output=format_usd(rates.output),
+        cache_read=format_usd(rates.cache_read),
+        cache_write=format_usd(rates.cache_write),
+        reasoning=format_usd(rates.reasoning),
+    )
+
+
+def _show_entry(entry: Any) -> TrafficView:  # noqa: ANN401 - make_page hands over anything
+    return TrafficView.of(entry, flags=entry.flags.split(",") if entry.flags else [])
 
 
 def _show_usage(row: Any) -> UsageView:  # noqa: ANN401 - make_page hands over anything

@@ -110,4 +110,4 @@ def limit_routes(service: LimitService) -> list[Route]:
 
 
 def _show(limit: Limit) -> LimitView:
-    return LimitView.of(limit, amount=format_amount(limit))
+    return LimitView.of(limit, amount=format_amount(limit.measure, limit.amount))

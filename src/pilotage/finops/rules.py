@@ -191,9 +191,9 @@ def _check_action(spec: LimitSpec) -> None:
         )
 
 
-def format_amount(limit: Limit) -> str:
+def format_amount(measure: Measure, amount: int) -> str:
     """Write a limit's amount the way it can be set."""
-    return format_usd(limit.amount) if limit.measure is Measure.USD else str(limit.amount)
+    return format_usd(amount) if measure is Measure.USD else str(amount)
 
 
 def make_limit_entry(limit: Limit) -> LimitEntry:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from pilotage.core.usage import Rates
+from pilotage.core.usage import Rates, Tier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,11 @@ class FoundPrice:
     is_free: bool = False
     apart: tuple[str, ...] = ()
     why: str = ""
+
+    @property
+    def tiers(self) -> list[Tier]:
+        """The rates of longer prompts."""
+        return self.rates.tiers if self.rates else []
 
 
 class Measure(StrEnum):

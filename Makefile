@@ -8,7 +8,7 @@ PIP := $(BIN)/python tools/uv_pip.py
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-all test-nightly coverage bench lint format types docs constraints clean
+.PHONY: help setup up test test-all test-nightly coverage bench bench-peers lint format types docs constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -32,9 +32,12 @@ coverage: .venv/.dev  ## the quick tests with branch coverage: 90 % of all, 100 
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --fail-under=100 --include="*/pilotage/core/*,*/rules.py"
 
-bench: .venv/.dev  ## what a call costs, beside nginx in the same run
+bench: .venv/.dev  ## what a call costs, beside nginx and the peers there are in the same run
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/latency.py
+
+bench-peers: .venv/.dev  ## install the gateways to measure ours beside (900 MB, below build/)
+	$(BIN)/python tests/support/bench_peers.py
 
 lint: .venv/.dev  ## style, import contracts, dependencies
 	$(BIN)/ruff check .

@@ -1,10 +1,14 @@
-"""What a call costs: CPU microseconds of a gateway process, beside nginx in the same run.
+"""What a call costs: CPU microseconds of each gateway, beside its peers in the same run.
 
-    python tests/bench/bench.py [--seconds 3] [--rounds 3] [--json FILE]
+    python tests/bench/bench.py [--seconds 3] [--rounds 3] [--bare] [--no-peers] [--json FILE]
 
-Load generator (wrk) and stub upstream run on core 0, what is measured on core 1, in alternating
-rounds; CPU time is that of the process and its children from /proc (schedstat), which is steadier
-than wall time on a shared machine. Needs Linux, a C compiler, and Debian's wrk and nginx-light.
+Load generator (wrk) and stub upstream run on core 0, what is measured on core 1, one process each,
+in alternating rounds. CPU time is that of the process and its children from /proc (schedstat),
+which is steadier than wall time on a shared machine; latency is that of one connection at a steady
+rate, less what the stub takes when asked directly. Ours runs with everything on: keys, limits and
+a budget counted in Valkey, frames, metrics, traces; ``--bare`` leaves limits and Valkey out. Peers
+are those that ``make bench-peers`` installed. Needs Linux, a C compiler, and Debian's
+wrk and nginx-light.
 """
 
 import argparse
@@ -19,21 +23,44 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from bench_peers import list_peers, run_peer
 from gateway_harness import ALIAS, CLOCK, GatewayProcess, World
+from pilotage.core.snapshot import LimitEntry
 from pilotage.kit.crypto import make_secret
-from stub_upstream import free_port, run_stub, wait_port
+from stub_upstream import compile_c, free_port, run_stub, wait_port
+from valkey_server import open_valkey_server
 
 HERE = Path(__file__).parent
 CHUNKS = 103  # of one stream: role, 100 tokens, finish, terminator
 CONNECTIONS = 32
 STREAMS = 64
 MANY_KEYS = 100_000
+RATE_HZ = 200
+SLOW_RATE_HZ = 50
+STREAM_S = 4  # several streams long, for what is cut at the end not to count
+STREAM_RATE_HZ = 0.8  # a stream of the stub takes a second
+QUESTION = "Our canary shows a p95 latency of 2.4 seconds against 1.9 seconds. "
+PLENTY = 9_000_000 * 10**9  # nano-USD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Something that is measured: where it listens, whose CPU time counts, how it is asked."""
+
+    name: str
+    port: int
+    pid: int
+    path: str = "/v1/chat/completions"
+    model: str = ALIAS
+    headers: dict[str, str] = field(default_factory=dict)
+    rate_hz: int = RATE_HZ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +79,8 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bare", action="store_true", help="no limits, no Valkey, no collector")
+    parser.add_argument("--no-peers", action="store_true", help="nginx only")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     missing = [tool for tool in ("wrk", "nginx", "cc", "taskset") if shutil.which(tool) is None]
@@ -62,58 +91,62 @@ def main() -> int:
         )
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        results = asyncio.run(Bench(Path(folder), options.seconds, options.rounds).run())
+        bench = Bench(
+            Path(folder),
+            options.seconds,
+            options.rounds,
+            is_bare=options.bare,
+            has_peers=not options.no_peers,
+        )
+        results = asyncio.run(bench.run())
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
     return 0
 
 
 class Bench:
-    """One run: stub, nginx and gateway side by side."""
+    """One run: the stub, nginx, the gateway and its peers."""
 
-    def __init__(self, folder: Path, seconds: int, rounds: int) -> None:
+    def __init__(
+        self, folder: Path, seconds: int, rounds: int, *, is_bare: bool, has_peers: bool
+    ) -> None:
         self._folder = folder
         self._seconds = seconds
         self._rounds = rounds
+        self._is_bare = is_bare
+        self._has_peers = has_peers
         self._world = World(folder / "data")
-        self._bodies = {kind: folder / f"{kind}.json" for kind in ("plain", "stream")}
-        question = "Our canary shows a p95 latency of 2.4 seconds against 1.9 seconds. " * 11
-        for kind, path in self._bodies.items():
-            request = {
-                "model": ALIAS,
-                "messages": [
-                    {"role": "system", "content": "Answer briefly."},
-                    {"role": "user", "content": question},
-                ],
-                "temperature": 0.2,
-                "max_tokens": 200,
-                "stream": kind == "stream",
-            }
-            path.write_text(json.dumps(request))
+        self._latency = compile_c("latency.c", folder / "latency")
 
     async def run(self) -> dict[str, object]:
         """Measure everything."""
         port = free_port()
-        async with (
-            run_stub(self._folder, port),
-            run_nginx(self._folder, port) as (nginx_port, nginx_pid),
-        ):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(run_stub(self._folder, port))
+            settings = await self._open_counters(stack)
             self._world.point({"dep_a": port})
-            self._world.publish()
+            self._world.publish(limits=[] if self._is_bare else self._make_limits())
             started = time.perf_counter()
-            async with GatewayProcess(self._world) as gateway:
-                start_s = time.perf_counter() - started
-                pin(gateway.pid)
-                for _ in range(2):
-                    self._drive(gateway.port, "plain", 1, CONNECTIONS)
-                plain = self._compare("plain", CONNECTIONS, gateway, nginx_port, nginx_pid, 1)
-                stream = self._compare("stream", STREAMS, gateway, nginx_port, nginx_pid, CHUNKS)
-                rss = rss_mb(gateway.pid)
-                many = await self._with_many_keys(gateway)
-                print(gateway.log()[-300:] if "error" in gateway.log() else "", end="")
+            gateway = await stack.enter_async_context(GatewayProcess(self._world, settings))
+            start_s = time.perf_counter() - started
+            pin(gateway.pid)
+            headers = {"authorization": f"Bearer {self._world.secret}"}
+            ours = Subject(name="gateway", port=gateway.port, pid=gateway.pid, headers=headers)
+            for _ in range(2):
+                self._drive(ours, "plain", 1, CONNECTIONS)
+            direct = Subject(name="stub alone", port=port, pid=os.getpid())
+            latency = {"stub alone": self._time(direct), "gateway": self._time(ours)}
+            pairs = {}
+            async for peer in self._open_peers(port):
+                self._drive(peer, "plain", 2, CONNECTIONS)
+                pairs[peer.name] = self._compare(peer, ours)
+                latency[peer.name] = self._time(peer)
+            rss = rss_mb(gateway.pid)
+            many = await self._with_many_keys(gateway, ours)
+            print(gateway.log()[-300:] if "error" in gateway.log() else "", end="")
         results = {
-            "plain": plain,
-            "stream": stream,
+            "pairs": pairs,
+            "latency": latency,
             "start_s": start_s,
             "rss_mb": rss,
             "many_keys": many,
@@ -121,52 +154,80 @@ class Bench:
         show(results)
         return results
 
-    def _compare(
-        self,
-        kind: str,
-        connections: int,
-        gateway: GatewayProcess,
-        nginx_port: int,
-        nginx_pid: int,
-        units: int,
-    ) -> dict[str, dict[str, float]]:
-        rounds: dict[str, list[Round]] = {"gateway": [], "nginx": []}
-        for _ in range(self._rounds):
-            rounds["nginx"].append(self._measure(nginx_port, nginx_pid, kind, connections, units))
-            rounds["gateway"].append(
-                self._measure(gateway.port, gateway.pid, kind, connections, units)
-            )
-        return {name: summarise(found) for name, found in rounds.items()}
+    async def _open_peers(self, upstream: int) -> AsyncIterator[Subject]:
+        async with run_nginx(self._folder, upstream) as (port, pid):
+            yield Subject(name="nginx", port=port, pid=pid)
+        for peer in list_peers(self._folder, upstream) if self._has_peers else []:
+            async with run_peer(peer, self._folder) as running:
+                yield Subject(
+                    name=peer.name,
+                    port=running.port,
+                    pid=running.pid,
+                    path=peer.path,
+                    model=peer.model,
+                    headers=peer.headers,
+                    rate_hz=SLOW_RATE_HZ if "litellm" in peer.name else RATE_HZ,
+                )
 
-    def _measure(self, port: int, pid: int, kind: str, connections: int, units: int) -> Round:
-        before = cpu_s(pid)
-        result = self._drive(port, kind, self._seconds, connections)
-        used = cpu_s(pid) - before
+    async def _open_counters(self, stack: AsyncExitStack) -> dict[str, object]:
+        if self._is_bare:
+            return {}
+        server = stack.enter_context(open_valkey_server())
+        collector = await stack.enter_async_context(run_collector())
+        return {
+            "counters": {"url": server.url},
+            "telemetry": {"otlp_url": collector, "sample_percent": 5},
+        }
+
+    def _make_limits(self) -> list[LimitEntry]:
+        """Return limits that apply to every call and stop none: four measures, four scopes."""
+        world = self._world
+        common = {"project_id": world.tenant.project_id, "tenant_id": world.tenant.id}
+        return [
+            LimitEntry(
+                id="lim_rate", measure="requests", per="minute", amount=10**9, key_id="*", **common
+            ),
+            LimitEntry(id="lim_tokens", measure="tokens", per="minute", amount=10**12, **common),
+            LimitEntry(id="lim_busy", measure="concurrency", amount=10**6, **common),
+            LimitEntry(id="lim_month", measure="cost", per="month", amount=PLENTY, **common),
+            LimitEntry(
+                id="lim_day", measure="cost", per="day", amount=PLENTY, alias=ALIAS, **common
+            ),
+        ]
+
+    def _compare(self, peer: Subject, ours: Subject) -> dict[str, dict[str, dict[str, float]]]:
+        """Measure a peer and ours in turn: requests, then chunks of streams."""
+        compared = {}
+        for kind, connections, units in (("plain", CONNECTIONS, 1), ("stream", STREAMS, CHUNKS)):
+            rounds: dict[str, list[Round]] = {"peer": [], "ours": []}
+            for _ in range(self._rounds):
+                rounds["peer"].append(self._measure(peer, kind, connections, units))
+                rounds["ours"].append(self._measure(ours, kind, connections, units))
+            compared[kind] = {who: summarise(found) for who, found in rounds.items()}
+        return compared
+
+    def _measure(self, subject: Subject, kind: str, connections: int, units: int) -> Round:
+        seconds = self._seconds if kind == "plain" else max(self._seconds, STREAM_S)
+        before = cpu_s(subject.pid)
+        result = self._drive(subject, kind, seconds, connections)
+        used = cpu_s(subject.pid) - before
         done = max(1, result["requests"]) * units
         return Round(
             cpu_us=used / done * 1e6, per_second=done / result["us"] * 1e6, failed=result["failed"]
         )
 
-    def _drive(self, port: int, kind: str, seconds: int, connections: int) -> dict[str, int]:
-        command = [
-            "taskset",
-            "-c",
-            "0",
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "--timeout",
-            "20s",
-        ]
-        command += ["-s", str(HERE / "post.lua"), f"http://127.0.0.1:{port}/v1/chat/completions"]
-        environment = {
-            **os.environ,
-            "BODY": str(self._bodies[kind]),
-            "HEADERS": f"authorization: Bearer {self._world.secret}",
-        }
+    def _drive(self, subject: Subject, kind: str, seconds: int, connections: int) -> dict[str, int]:
+        command = ["taskset", "-c", "0", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+        command += ["--timeout", "20s", "-s", str(HERE / "post.lua")]
+        command += [f"http://127.0.0.1:{subject.port}{subject.path}"]
+        lines = "|".join(f"{name}: {value}" for name, value in subject.headers.items())
+        body = self._write_body(subject.model, kind)
         output = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
+            command,
+            env={**os.environ, "BODY": str(body), "HEADERS": lines},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         found = re.search(r"RESULT (\{.*\})", output)
         if found is None:
@@ -174,15 +235,39 @@ class Bench:
         result: dict[str, int] = json.loads(found.group(1))
         return result
 
-    async def _with_many_keys(self, gateway: GatewayProcess) -> dict[str, float]:
+    def _time(self, subject: Subject) -> dict[str, dict[str, float]]:
+        """Return what single requests take, and what the first event of a stream takes."""
+        timed = {}
+        for kind, rate_hz in (("plain", subject.rate_hz), ("stream", STREAM_RATE_HZ)):
+            command = ["taskset", "-c", "0", str(self._latency), str(subject.port), str(rate_hz)]
+            command += [str(2 * self._seconds), subject.path]
+            command += [str(self._write_body(subject.model, kind)), str(int(kind == "stream"))]
+            command += [f"{name}: {value}" for name, value in subject.headers.items()]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            timed[kind] = json.loads(done.stdout or '{"n":0}')
+        return timed
+
+    def _write_body(self, model: str, kind: str) -> Path:
+        path = self._folder / f"{model.rpartition(':')[2]}-{len(model)}-{kind}.json"
+        if not path.exists():
+            messages = [
+                {"role": "system", "content": "Answer briefly."},
+                {"role": "user", "content": QUESTION * 11},
+            ]
+            request = {
+                "model": model,
+                "messages": messages,
+                "temperature": 0.2,
+                "max_tokens": 200,
+                "stream": kind == "stream",
+            }
+            path.write_text(json.dumps(request))
+        return path
+
+    async def _with_many_keys(self, gateway: GatewayProcess, ours: Subject) -> dict[str, float]:
         """Publish 100,000 keys more: what a call costs then, and what a switch costs."""
         world = self._world
-        few = summarise(
-            [
-                self._measure(gateway.port, gateway.pid, "plain", CONNECTIONS, 1)
-                for _ in range(self._rounds)
-            ]
-        )
+        few = summarise([self._measure(ours, "plain", CONNECTIONS, 1) for _ in range(self._rounds)])
         world.keys += [
             world.make_key(make_secret("plt_live_"), CLOCK.new_id("key")) for _ in range(MANY_KEYS)
         ]
@@ -193,10 +278,7 @@ class Bench:
         await gateway.wait_serving(world.publish())  # nothing but weights moved
         next_ms = (cpu_s(gateway.pid) - before) * 1e3
         many = summarise(
-            [
-                self._measure(gateway.port, gateway.pid, "plain", CONNECTIONS, 1)
-                for _ in range(self._rounds)
-            ]
+            [self._measure(ours, "plain", CONNECTIONS, 1) for _ in range(self._rounds)]
         )
         return {
             "few_cpu_us": few["cpu_us"],
@@ -216,21 +298,36 @@ def summarise(rounds: list[Round]) -> dict[str, float]:
     }
 
 
-def show(results: dict[str, object]) -> None:
-    """Print the table and the ratios."""
-    print(f"\n{'':24}{'CPU us':>10}{'median':>10}{'per s':>12}{'failed':>8}")
-    for kind, unit in (("plain", "request"), ("stream", "chunk")):
-        table: dict[str, dict[str, float]] = results[kind]  # type: ignore[assignment]
-        for name, row in table.items():
-            label = f"{name} / {unit}"
-            print(
-                f"{label:24}{row['cpu_us']:>10.1f}{row['median_cpu_us']:>10.1f}{row['per_second']:>12.0f}{row['failed']:>8}"
-            )
-        print(
-            f"  ratio gateway / nginx: {table['gateway']['cpu_us'] / table['nginx']['cpu_us']:.2f}"
-        )
-    many: dict[str, float] = results["many_keys"]  # type: ignore[assignment]
-    print(f"start to serving {results['start_s']:.2f} s   RSS {results['rss_mb']:.0f} MB")
+def show(results: dict[str, Any]) -> None:
+    """Print the tables and the ratios."""
+    print(f"\n{'CPU us, best round':22}{'request':>10}{'ours':>8}{'ours/it':>9}", end="")
+    print(f"{'chunk':>10}{'ours':>8}{'ours/it':>9}{'per s':>10}{'failed':>8}")
+    for name, kinds in results["pairs"].items():
+        print(f"{name:22}", end="")
+        for kind in ("plain", "stream"):
+            peer, ours = kinds[kind]["peer"], kinds[kind]["ours"]
+            ratio = ours["cpu_us"] / peer["cpu_us"]
+            print(f"{peer['cpu_us']:>10.1f}{ours['cpu_us']:>8.1f}{ratio:>9.3f}", end="")
+        failed = sum(row["failed"] for kind in kinds.values() for row in kind.values())
+        print(f"{kinds['plain']['peer']['per_second']:>10.0f}{failed:>8}")
+    best = {
+        kind: min(pair[kind]["ours"]["cpu_us"] for pair in results["pairs"].values())
+        for kind in ("plain", "stream")
+    }
+    print(f"gateway: {best['plain']:.1f} us a request, {best['stream']:.1f} us a chunk")
+    alone = results["latency"]["stub alone"]
+    print(f"\n{'added us':22}{'p50':>8}{'p99':>8}{'ttft p50':>10}{'ttft p99':>10}{'failed':>8}")
+    for name, timed in results["latency"].items():
+        print(f"{name:22}", end="")
+        for kind, width in (("plain", 8), ("stream", 10)):
+            for part in ("p50_us", "p99_us"):
+                added = timed[kind].get(part, float("nan")) - (
+                    alone[kind][part] if timed is not alone else 0
+                )
+                print(f"{added:>{width}.0f}", end="")
+        print(f"{sum(kind.get('failed', 0) for kind in timed.values()):>8}")
+    print(f"\nstart to serving {results['start_s']:.2f} s   RSS {results['rss_mb']:.0f} MB")
+    many = results["many_keys"]
     print(
         f"100,000 keys: {many['many_cpu_us']:.1f} us beside {many['few_cpu_us']:.1f} us a request "
         f"({many['many_cpu_us'] / many['few_cpu_us'] - 1:+.1%}); "
@@ -269,6 +366,25 @@ http {{
     finally:
         nginx.terminate()
         nginx.wait()
+
+
+@asynccontextmanager
+async def run_collector() -> AsyncIterator[str]:
+    """Run a collector that takes every trace and forgets it."""
+    async with await asyncio.start_server(_swallow, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def _swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+            await reader.readexactly(int(length.group(1)) if length else 0)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
 
 
 def pin(pid: int) -> None:

@@ -5,9 +5,10 @@ import pytest
 import stores
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
+from pilotage.identity.types import DataClass, TenantSettings
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database
-from pilotage.kit.outbox import get_last_seq
+from pilotage.kit.outbox import get_last_seq, read_revisions
 
 
 @pytest.fixture
@@ -140,3 +141,59 @@ async def test_changed_keys_are_found_by_revision(
         since = await service.list_changed_keys(tx, seq)
     assert {key.id for key in everything} == {kept.id, revoked.id}
     assert [key.id for key in since] == [revoked.id]
+
+
+async def test_settings_of_a_tenant_are_replaced_as_a_whole_with_their_history(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    settings = TenantSettings(
+        time_zone="Europe/Berlin",
+        regions=("eu", "!local"),
+        features=("search",),
+        data_class=DataClass.RESTRICTED,
+        shows=False,
+        log_share=250,
+    )
+    async with database.write(projects.mine) as tx:
+        made = await service.create_tenant(tx, "team")
+        changed = await service.change_tenant(tx, "team", settings, made.rev)
+    async with database.write(projects.mine) as tx:
+        assert await service.change_tenant(tx, "team", settings) == changed
+        with pytest.raises(PilotageError) as stale:
+            await service.change_tenant(tx, "team", TenantSettings(), made.rev)
+        with pytest.raises(PilotageError) as nowhere:
+            await service.change_tenant(tx, "team", TenantSettings(time_zone="Mars/Olympus"))
+        revisions = [r for r in await read_revisions(tx, 0, 100) if r.object_id == made.id]
+
+    assert {name: getattr(changed, name) for name in TenantSettings.__dataclass_fields__} == {
+        name: getattr(settings, name) for name in TenantSettings.__dataclass_fields__
+    }
+    assert (changed.id, changed.rev) == (made.id, 2)
+    assert [revision.event for revision in revisions] == [
+        "identity.tenant.created",
+        "identity.tenant.changed",
+    ]
+    assert stale.value.code == "precondition_failed"
+    assert (nowhere.value.code, nowhere.value.param) == ("invalid_request", "time_zone")
+
+
+@pytest.mark.parametrize("zone", ["", "Europe", "../UTC", "/etc/localtime", "utc\n", "x" * 300])
+async def test_what_is_no_time_zone_is_refused(
+    database: Database, service: IdentityService, projects: stores.Projects, zone: str
+) -> None:
+    async with database.write(projects.mine) as tx:
+        with pytest.raises(PilotageError, match="is no time zone"):
+            await service.create_tenant(tx, "team", TenantSettings(time_zone=zone))
+
+
+async def test_a_trusted_key_is_kept_as_one(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        await service.create_tenant(tx, "team")
+        plain = await service.create_key(tx, "team", "plain")
+        trusted = await service.create_key(tx, "team", "portal", may_name_users=True)
+    async with database.read(projects.mine) as tx:
+        found = {key.id: key.may_name_users for key in await service.list_keys(tx)}
+
+    assert found == {plain.key.id: False, trusted.key.id: True}

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from pilotage.core.errors import PilotageError
+from pilotage.endpoints.backends.local import AbsentFleet
+from pilotage.endpoints.service import EndpointService
+from pilotage.endpoints.types import PLAIN_ROUTING
 from pilotage.identity.service import IdentityService
+from pilotage.identity.types import TenantSettings
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.config import DatabaseSettings, Settings
 from pilotage.kit.data_folder import DataFolder
@@ -28,6 +33,7 @@ from pilotage.migrations.run import (
     prepare_schema,
 )
 from pilotage.migrations.tables import get_metadata
+from pilotage.registry.service import RegistryService
 from postgres_server import PostgresServer
 
 NEXT = '''"""One column more."""
@@ -111,6 +117,54 @@ async def test_migrating_again_changes_nothing(empty: Database, clock: ManualClo
 
     async with empty.read(SYSTEM) as tx:
         assert (await IdentityService(clock).get_project(tx, "kept")).name == "kept"
+
+
+FOUNDED = """
+    INSERT INTO project (id, rev, name, created_at_us) VALUES ('prj_1', 1, 'default', 1);
+    INSERT INTO tenant (id, rev, project_id, name, created_at_us)
+        VALUES ('ten_1', 1, 'prj_1', 'default', 1);
+    INSERT INTO api_key (id, rev, project_id, tenant_id, name, digest, hint, created_at_us,
+        changed_seq) VALUES ('key_1', 1, 'prj_1', 'ten_1', 'first', 'digest', 'abcd', 1, 1);
+    INSERT INTO endpoint (id, rev, project_id, name, description, max_output_tokens, salt, split,
+        created_at_us) VALUES ('end_1', 1, 'prj_1', 'chat', '', 0, 's', '{"dep_1": 10000}', 1);
+    INSERT INTO deployment (id, rev, project_id, endpoint_id, version_id, model, artifact_sha256,
+        engine, context_tokens, created_at_us)
+        VALUES ('dep_1', 1, 'prj_1', 'end_1', 'ver_1', 'tiny@1.0.0', 'ab', 'llamacpp', 0, 1);
+"""
+
+
+async def test_what_the_founding_schema_held_is_what_it_was(
+    empty: Database, clock: ManualClock
+) -> None:
+    async with empty.engine.begin() as conn:
+        await conn.run_sync(lambda sync: command.upgrade(make_config(sync), VERSIONS[0]))
+    for statement in FOUNDED.split(";")[:-1]:
+        await execute(empty, statement)
+
+    assert await migrate(empty) == HEAD
+
+    identity = IdentityService(clock)
+    endpoints = EndpointService(clock, identity, RegistryService(clock), AbsentFleet())
+    async with empty.read(SYSTEM) as tx:
+        (tenant,) = await identity.list_tenants(tx)
+        (key,) = await identity.list_keys(tx)
+        (endpoint,) = await endpoints.list_endpoints(tx)
+        (deployment,) = await endpoints.list_deployments(tx)
+        assert list(await endpoints.upstreams.list_upstreams(tx)) == []
+    assert {name: getattr(tenant, name) for name in TenantSettings.__dataclass_fields__} == {
+        name: getattr(TenantSettings(), name) for name in TenantSettings.__dataclass_fields__
+    }
+    assert (key.hint, key.may_name_users) == ("abcd", False)
+    assert (endpoint.split, endpoint.routing, endpoint.regions) == (
+        {"dep_1": 10_000},
+        PLAIN_ROUTING,
+        (),
+    )
+    assert (deployment.model, deployment.upstream_id, deployment.upstream_model) == (
+        "tiny@1.0.0",
+        "",
+        "",
+    )
 
 
 async def test_a_difference_would_be_seen(empty: Database) -> None:

@@ -150,6 +150,7 @@ class PublisherService:
                 deployments=deployments,
                 upstreams=upstreams,
                 rates=await self._find_rates(tx, deployments, upstreams),
+                limits=await self._finops.list_limit_entries(tx),
                 context_tokens=self._context_tokens,
             )
         )

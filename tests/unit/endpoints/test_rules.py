@@ -1,5 +1,6 @@
 """Splits, desired replicas and the back-off of crashed ones."""
 
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -16,7 +17,9 @@ from pilotage.endpoints.rules import (
     compile_replicas,
     compile_split,
     deployment_of,
+    is_named,
     is_settled,
+    match_deployment,
     next_pause_s,
 )
 from pilotage.endpoints.types import Deployment, Endpoint
@@ -104,6 +107,29 @@ def test_a_version_of_two_models_does_not_say_which() -> None:
     with pytest.raises(PilotageError, match="more than one deployment"):
         compile_split({"1.0.0": Decimal(100)}, both)
     assert compile_split({"large@1.0.0": Decimal(100)}, both) == {"dep_2": FULL_WEIGHT}
+
+
+def test_a_model_of_an_upstream_is_named_as_its_provider_does() -> None:
+    upstream = replace(
+        make_deployment(4, "openai/gpt-4o@2024-08-06"),
+        upstream_id="ups_1",
+        upstream_model="gpt-4o@2024-08-06",
+    )
+
+    for name in ("dep_4", "openai/gpt-4o@2024-08-06", "gpt-4o@2024-08-06"):
+        assert match_deployment(name, [*THREE, upstream]) is upstream
+    assert not is_named(upstream, "2024-08-06")
+
+
+def test_a_model_of_an_upstream_has_no_replica() -> None:
+    upstream = replace(make_deployment(1), upstream_id="ups_1", upstream_model="gpt-4o")
+    paths = {upstream.artifact_sha256: "/blobs/1"}
+
+    for deployment, count in ((upstream, 0), (make_deployment(1), 1)):
+        replicas = compile_replicas(
+            [deployment], paths, {"end_1": "chat"}, threads=2, slots=4, context_tokens=2048
+        )
+        assert len(replicas) == count
 
 
 def test_a_replica_runs_for_each_deployment_whose_file_and_endpoint_are_there() -> None:

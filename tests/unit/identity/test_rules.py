@@ -4,8 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotage.identity.rules import ROLE_ADMIN, ROLE_VIEWER, assess_key, is_allowed
-from pilotage.identity.types import ApiKey, KeyState
+from pilotage.core.errors import PilotageError
+from pilotage.identity.rules import (
+    MOST_FEATURES,
+    ROLE_ADMIN,
+    ROLE_VIEWER,
+    assess_key,
+    check_tenant,
+    is_allowed,
+)
+from pilotage.identity.types import ApiKey, KeyState, TenantSettings
 
 TIMES = st.integers(0, 100)
 
@@ -58,3 +66,38 @@ def test_a_key_lives_until_the_moment_it_expires_at() -> None:
 )
 def test_roles(role: str, permission: str, *, may: bool) -> None:
     assert is_allowed(role, permission) is may
+
+
+def test_settings_of_a_tenant_name_everything_once() -> None:
+    checked = check_tenant(
+        TenantSettings(regions=("eu", "us", "eu"), features=("b", "a/x", "b"), log_share=10_000)
+    )
+
+    assert (checked.regions, checked.features) == (("eu", "us"), ("b", "a/x"))
+    assert checked.log_share == 10_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "param", "problem"),
+    [
+        (TenantSettings(regions=("Europe",)), "regions", "'Europe' is no region"),
+        (TenantSettings(features=("",)), "features", "'' is no feature"),
+        (TenantSettings(features=("a b",)), "features", "'a b' is no feature"),
+        (TenantSettings(features=("x" * 65,)), "features", "is no feature"),
+        (
+            TenantSettings(features=tuple(f"f{n}" for n in range(MOST_FEATURES + 1))),
+            "features",
+            "at most",
+        ),
+        (TenantSettings(log_share=-1), "log_percent", "-1 basis points"),
+        (TenantSettings(log_share=10_001), "log_percent", "10001 basis points"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    settings: TenantSettings, param: str, problem: str
+) -> None:
+    with pytest.raises(PilotageError) as refused:
+        check_tenant(settings)
+
+    assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+    assert problem in refused.value.detail

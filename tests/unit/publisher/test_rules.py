@@ -3,17 +3,30 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage.core.ids import make_id, uuid_bytes
-from pilotage.core.snapshot import FULL_WEIGHT, encode_directory
+from pilotage.core.snapshot import (
+    FULL_WEIGHT,
+    MAY_NAME_USERS,
+    LimitEntry,
+    RouteRule,
+    Routing,
+    Shadow,
+    TenantEntry,
+    UpstreamEntry,
+    encode_directory,
+)
 from pilotage.core.usage import Rates
-from pilotage.endpoints.types import Deployment, Endpoint
-from pilotage.identity.types import ApiKey, Tenant
+from pilotage.endpoints.types import Deployment, Endpoint, Provider, Upstream
+from pilotage.identity.types import ApiKey, DataClass, Tenant
 from pilotage.publisher.rules import (
     MERGE_AT,
+    UPSTREAM_CONTEXT_TOKENS,
+    UPSTREAM_OUTPUT_TOKENS,
     Compiled,
     Truth,
     compile_directory,
@@ -154,6 +167,219 @@ def test_an_answer_is_limited_by_the_endpoint_and_by_the_widest_context(
     ]
 
 
+UPSTREAMS = [
+    Upstream(
+        id=f"ups_{name}",
+        rev=1,
+        project_id="prj_0",
+        name=name,
+        provider=Provider.OPENAI,
+        base_url=f"https://{name}.example/v1",
+        secret=f"env:{name.upper()}",
+        location=location,
+        created_at_us=0,
+    )
+    for name, location in (("east", "us-east"), ("west", "eu-west"), ("lost", ""))
+]
+
+
+def make_upstream_deployment(
+    number: int, upstream: str, model: str, context_tokens: int = 0
+) -> Deployment:
+    return replace(
+        make_deployment(number, 0, context_tokens),
+        version_id="",
+        model=f"{upstream}/{model}",
+        engine="",
+        upstream_id=f"ups_{upstream}",
+        upstream_model=model,
+    )
+
+
+HYBRID = [
+    make_deployment(0, 0),
+    make_upstream_deployment(1, "east", "gpt-4o"),
+    make_upstream_deployment(2, "west", "gpt-4o"),
+    make_upstream_deployment(3, "lost", "o3"),
+]
+ALL_PRICED = {item.id: RATES for item in HYBRID}
+
+
+def compile_hybrid(endpoint: Endpoint, **other: Any) -> Compiled:  # noqa: ANN401 - any field
+    values = {
+        "endpoints": [endpoint],
+        "deployments": HYBRID,
+        "upstreams": UPSTREAMS,
+        "rates": ALL_PRICED,
+    }
+    return compile_truth(**values | other)
+
+
+def test_an_arm_says_which_upstream_answers_and_where() -> None:
+    directory = compile_hybrid(make_endpoint(0, {"dep_0": 6000, "dep_1": 4000})).directory
+    (alias,) = directory.aliases
+
+    assert [
+        (arm.id, arm.weight, arm.model, arm.upstream_id, arm.upstream_model, arm.location)
+        for arm in alias.arms
+    ] == [
+        ("dep_0", 6000, "tiny@0.0.0", "", "", "local"),
+        ("dep_1", 4000, "east/gpt-4o", "ups_east", "gpt-4o", "us-east"),
+        ("dep_2", 0, "west/gpt-4o", "ups_west", "gpt-4o", "eu-west"),
+        ("dep_3", 0, "lost/o3", "ups_lost", "o3", ""),
+    ]
+    assert [arm.context_tokens for arm in alias.arms] == [CONTEXT, *[UPSTREAM_CONTEXT_TOKENS] * 3]
+    assert directory.upstreams[0] == UpstreamEntry(
+        id="ups_east",
+        project_id="prj_0",
+        name="east",
+        provider="openai",
+        base_url="https://east.example/v1",
+        secret="env:EAST",
+        location="us-east",
+    )
+
+
+def test_only_upstreams_that_an_arm_names_are_published() -> None:
+    endpoint = make_endpoint(0, {"dep_1": FULL_WEIGHT})
+    compiled = compile_hybrid(endpoint, rates={"dep_1": RATES})
+
+    assert [item.id for item in compiled.directory.upstreams] == ["ups_east"]
+    assert compile_truth(upstreams=UPSTREAMS).directory.upstreams == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "context", "expected"),
+    [
+        (0, 0, UPSTREAM_OUTPUT_TOKENS),
+        (0, 1000, 1000),
+        (9000, 0, 9000),
+        (10**6, 0, UPSTREAM_CONTEXT_TOKENS),
+        (10**6, 64_000, 64_000),
+    ],
+)
+def test_an_upstream_answers_no_longer_than_most_can_unless_told(
+    limit: int, context: int, expected: int
+) -> None:
+    own = make_upstream_deployment(1, "east", "gpt-4o", context)
+    endpoint = make_endpoint(0, {"dep_1": FULL_WEIGHT}, limit)
+    (alias,) = compile_hybrid(endpoint, deployments=[own]).directory.aliases
+
+    assert alias.max_output_tokens == expected
+
+
+ROUTING = Routing(
+    policy="cheapest",
+    rules=[RouteRule(arms=["dep_0"], tenants=["acme", "gone"], max_input=9)],
+    fallbacks=["dep_2", "dep_1"],
+    retries=0,
+    first_byte_timeout_ms=20_000,
+    shadow=Shadow(arm="dep_3", share=100, daily_nano=5),
+)
+
+
+def test_routing_is_published_with_tenants_by_id() -> None:
+    acme, stranger = (
+        replace(TENANTS[0], id=f"ten_{project}", project_id=project, name="acme")
+        for project in ("prj_0", "prj_1")
+    )
+    endpoint = replace(make_endpoint(0, {"dep_0": FULL_WEIGHT}), routing=ROUTING)
+    (alias,) = compile_hybrid(endpoint, tenants=[acme, stranger]).directory.aliases
+
+    rule = RouteRule(arms=["dep_0"], tenants=["ten_prj_0", "gone"], max_input=9)
+    assert alias.routing == msgspec.structs.replace(ROUTING, rules=[rule])
+
+
+def test_a_spare_deployment_that_cannot_be_used_is_left_out_alone() -> None:
+    endpoint = replace(make_endpoint(0, {"dep_0": FULL_WEIGHT}), routing=ROUTING, regions=("eu",))
+    compiled = compile_hybrid(endpoint, rates={"dep_0": RATES, "dep_1": RATES, "dep_3": RATES})
+    (alias,) = compiled.directory.aliases
+
+    assert compiled.unpublished == []
+    assert [arm.id for arm in alias.arms] == ["dep_0"]
+    assert (alias.routing.fallbacks, alias.routing.shadow) == ([], None)
+    assert alias.regions == ["eu", "local"]
+    assert [(item.endpoint, item.deployment, item.reason) for item in compiled.left_out] == [
+        (
+            "chat-0",
+            "east/gpt-4o",
+            "east/gpt-4o runs in us-east, outside the regions eu",
+        ),
+        ("chat-0", "west/gpt-4o", "no price for gpt-4o"),
+        ("chat-0", "lost/o3", "lost/o3 runs nobody said where, outside the regions eu"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"split": {"dep_1": 1, "dep_2": 9999}, "regions": ("eu",)}, "runs in us-east"),
+        ({"split": {"dep_0": FULL_WEIGHT}, "regions": ("eu", "!local")}, "runs in local"),
+        (
+            {"routing": Routing(rules=[RouteRule(arms=["dep_0", "dep_1"])]), "regions": ("eu",)},
+            "runs in us-east",
+        ),
+        ({"split": {"dep_4": FULL_WEIGHT}}, "the upstream of gone/o3 is gone"),
+    ],
+)
+def test_a_deployment_that_is_relied_on_keeps_the_endpoint_from_being_published(
+    change: dict[str, Any], reason: str
+) -> None:
+    endpoint = replace(make_endpoint(0, {"dep_0": FULL_WEIGHT}), **change)
+    own = [*HYBRID, make_upstream_deployment(4, "gone", "o3")]
+    compiled = compile_hybrid(endpoint, deployments=own, rates={**ALL_PRICED, "dep_4": RATES})
+
+    assert compiled.directory.aliases == []
+    assert compiled.left_out == []
+    (item,) = compiled.unpublished
+    assert reason in item.reason
+
+
+def test_missing_prices_come_first_and_by_the_provider_s_name() -> None:
+    endpoint = replace(
+        make_endpoint(0, {"dep_1": 5000, "dep_0": 3000, "dep_3": 2000}), regions=("us",)
+    )
+    (item,) = compile_hybrid(endpoint, rates={}).unpublished
+
+    assert item.reason == (
+        "no price for gpt-4o, tiny@0.0.0; lost/o3 runs nobody said where, outside the regions us"
+    )
+
+
+def test_a_tenant_is_published_with_its_settings() -> None:
+    tenant = replace(
+        TENANTS[0],
+        time_zone="Asia/Tokyo",
+        regions=("eu", "!local"),
+        features=("search",),
+        data_class=DataClass.RESTRICTED,
+        shows=False,
+        log_share=25,
+    )
+    (entry,) = compile_truth(tenants=[tenant], endpoints=[]).directory.tenants
+
+    assert entry == TenantEntry(
+        id="ten_0",
+        name="t0",
+        project_id="prj_1",
+        time_zone="Asia/Tokyo",
+        regions=["!local", "eu"],
+        features=["search"],
+        data_class="restricted",
+        shows=False,
+        log_share=25,
+    )
+
+
+def test_limits_are_published_in_order() -> None:
+    limits = [
+        LimitEntry(id=f"lim_{n}", project_id="prj_0", measure="requests", amount=n, per="minute")
+        for n in (2, 1)
+    ]
+
+    assert compile_truth(limits=limits).directory.limits == limits[::-1]
+
+
 def make_key(number: int, expires: int | None = None, revoked: int | None = None) -> ApiKey:
     return ApiKey(
         id=make_id("key", number, bytes(10)),
@@ -178,6 +404,12 @@ def test_records_are_of_the_keys_that_work() -> None:
     assert records[0].key_uuid == uuid_bytes(keys[0].id)
     assert records[0].tenant_uuid == uuid_bytes(keys[0].tenant_id)
     assert list_revoked(keys) == [keys[3].digest]
+
+
+def test_a_trusted_key_is_marked() -> None:
+    records = make_records([make_key(1), replace(make_key(2), may_name_users=True)], 10)
+
+    assert [record.flags for record in records] == [0, MAY_NAME_USERS]
 
 
 def test_a_merge_is_due_with_a_thousand_changes_or_for_the_first_key() -> None:

@@ -5,13 +5,13 @@ The reference is docs/reference/objects.md.
 
 from collections.abc import Sequence
 from decimal import Decimal
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from pilotage.cli.limits import MEASURES, SCOPE, read_amount
+from pilotage.cli.limits import MEASURES, read_amount
 from pilotage.core.duration import parse_duration_us
+from pilotage.core.limits import check_amount, check_downgrade, format_amount
 from pilotage.core.money import format_usd, parse_usd
 from pilotage.core.names import check_alias, check_name
 from pilotage.core.regions import check_regions
@@ -19,12 +19,10 @@ from pilotage.core.semver import parse_semver
 from pilotage.endpoints.addresses import check_model, check_upstream
 from pilotage.endpoints.routing import MOST_RETRIES, POLICIES
 from pilotage.endpoints.types import Provider, UpstreamSpec
-from pilotage.finops.rules import check_limit, format_amount
-from pilotage.finops.types import Action, LimitSpec, Measure, Per, StoreLoss
+from pilotage.finops.types import Action, StoreLoss
 from pilotage.identity.types import DATA_CLASSES
 from pilotage.kit.clock import parse_time
 
-Word = TypeVar("Word", bound=StrEnum)
 CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 
@@ -396,24 +394,29 @@ class LimitObject(Object, frozen=True):
         read = read_amount({name: text for name, text in amounts.items() if text is not None})
         if not read:
             raise ValueError(f"a limit is of one of {_join(MEASURES)}")
-        said = {name: getattr(self, name) for name in (*SCOPE, "downgrade_to")}
-        spec = LimitSpec(
-            measure=Measure(read["measure"]),
-            amount=read["amount"],
-            per=Per(read["per"]),
-            action=_read_word(Action, self.action, "action"),
-            on_store_loss=_read_word(StoreLoss, self.on_store_loss, "on_store_loss"),
-            **said,
+        amount = check_amount(read["measure"], read["amount"], read["per"])
+        said = ("tenant", "key", "user", "endpoint", "action", "downgrade_to", "on_store_loss")
+        return (
+            read
+            | {name: getattr(self, name) for name in said}
+            | {"amount": format_amount(read["measure"], amount)}
         )
-        words = {"action": self.action, "on_store_loss": self.on_store_loss}
-        return read | said | words | {"amount": format_amount(spec.measure, check_limit(spec))}
 
     def check(self) -> None:
         """Check everything that can be checked without the API."""
         check_name(self.name)
         if self.key not in {"", "*"} and self.tenant in {"", "*"}:
             raise ValueError("tenant: a key's name needs its tenant")
-        _ = self.settings
+        for field, words in (("action", Action), ("on_store_loss", StoreLoss)):
+            if getattr(self, field) not in list(words):
+                raise ValueError(
+                    f"{field}: {getattr(self, field)!r} is none of {_join(list(words))}"
+                )
+        if (self.action == Action.DOWNGRADE) != bool(self.downgrade_to):
+            raise ValueError("downgrade_to: it goes with the action downgrade, and only with it")
+        said = self.settings
+        if self.downgrade_to:
+            check_downgrade(said["measure"], said["per"], self.endpoint, self.downgrade_to)
 
 
 KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
@@ -432,13 +435,6 @@ KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
 def _check_percent(percent: Decimal, place: str) -> None:
     if not (percent.is_finite() and 0 <= percent <= 100):
         raise ValueError(f"{place}: {percent} % is no share")
-
-
-def _read_word(words: type[Word], text: str, place: str) -> Word:
-    try:
-        return words(text)
-    except ValueError:
-        raise ValueError(f"{place}: {text!r} is none of {_join(list(words))}") from None
 
 
 def _join(names: Sequence[str]) -> str:

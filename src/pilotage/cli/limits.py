@@ -25,7 +25,6 @@ GROUP = make_group("limits", "Limits: budgets, quotas, rates and calls at once."
 EMPTY = "There are no limits. Set one: pilotage limits set NAME --tenant TENANT --usd 500/month"
 MEASURES = ("usd", "tokens", "requests", "concurrency")
 PERIODS = ("minute", "day", "month", "total")
-SCOPE = ("tenant", "key", "user", "endpoint")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The limit.")]
 
 

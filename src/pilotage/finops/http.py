@@ -171,7 +171,7 @@ def _price_routes(service: FinopsService) -> list[Route]:
             found = await listed(tx, subject, after, limit + 1)
             return make_page(found, limit, PriceView.of, "id")
 
-    async def find_price(call: ApiCall, model: str, provider: str = "") -> FoundPriceView:
+    async def find_price(call: ApiCall, model: str = "", provider: str = "") -> FoundPriceView:
         """Say what a model costs now and where that is written.
 
         ``provider`` (openai, anthropic, vertex) is whose model it is; without one it is MODEL or

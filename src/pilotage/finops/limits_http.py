@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from pilotage.core.limits import format_amount
 from pilotage.finops.limits import LimitService
-from pilotage.finops.rules import format_amount
 from pilotage.finops.types import Action, Limit, LimitSpec, Measure, Per, StoreLoss
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
 

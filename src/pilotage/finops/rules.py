@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Flag
-from pilotage.core.money import MAX_CAP_NANO, format_usd, parse_usd
+from pilotage.core.limits import check_amount, check_downgrade
+from pilotage.core.money import format_usd, parse_usd
 from pilotage.core.snapshot import LimitEntry
 from pilotage.core.usage import Rates
 from pilotage.finops.types import (
@@ -17,7 +17,6 @@ from pilotage.finops.types import (
     Limit,
     LimitSpec,
     Measure,
-    Per,
     Price,
 )
 
@@ -27,18 +26,6 @@ _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
 _MAX_AMOUNT = 10**16  # tokens or nano-USD of one call; sums of hundreds of them still fit
 _CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
 SHADOW_TENANT = "shadow"  # whom copies of calls are booked to, so that they are nobody's bill
-_CALENDAR = (Per.DAY, Per.MONTH, Per.TOTAL)
-_PERIODS = {
-    Measure.USD: _CALENDAR,  # what a call costs is known when it ends: too late for a minute
-    Measure.TOKENS: (Per.MINUTE, *_CALENDAR),
-    Measure.REQUESTS: (Per.MINUTE, *_CALENDAR),
-    Measure.CONCURRENCY: (Per.NONE,),
-}
-_MOST_AT_ONCE = 100_000
-_MOST_PER_MINUTE = 10**11  # buckets count in 60,000ths, exact in a double up to here
-_MOST = 10**15
-_COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([km]?)", re.ASCII | re.IGNORECASE)
-_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 _LONGEST_USER = 256
 _GRACE = timedelta(days=2)  # what gateways wait before they forget a counter, too
 
@@ -114,59 +101,7 @@ def to_rates(price: Price) -> Rates:
 
 def check_limit(spec: LimitSpec) -> int:
     """Return a limit's amount in nano-USD or as a number; raise ``invalid_request``."""
-    if spec.per not in _PERIODS[spec.measure]:
-        known = [f"{spec.measure}/{per}" for per in _PERIODS[spec.measure] if per]
-        raise PilotageError(
-            "invalid_request",
-            f"There is no limit of {spec.measure} per {spec.per or 'nothing'}.",
-            hint=f"There are: {', '.join(known)}." if known else "Leave it out: calls at once.",
-            param="per",
-        )
-    amount = _parse_amount(spec)
-    _check_action(spec)
-    if len(spec.user) > _LONGEST_USER or not spec.user.isprintable():
-        raise PilotageError("invalid_request", "That is no name of a user.", param="user")
-    return amount
-
-
-def _parse_amount(spec: LimitSpec) -> int:
-    most = MAX_CAP_NANO
-    try:
-        if spec.measure is Measure.USD:
-            amount = parse_usd(spec.amount)
-        else:
-            amount = parse_count(spec.amount)
-            most = _MOST_PER_MINUTE if spec.per is Per.MINUTE else _MOST
-            most = _MOST_AT_ONCE if spec.measure is Measure.CONCURRENCY else most
-    except ValueError as wrong:
-        raise PilotageError("invalid_request", f"amount: {wrong}.", param="amount") from None
-    if amount <= 0:
-        raise PilotageError(
-            "invalid_request",
-            "A limit lets something through.",
-            hint="Delete the limit to have none; revoke a key or undeploy a model to stop calls.",
-            param="amount",
-        )
-    if amount > most:
-        shown = format_usd(most) if spec.measure is Measure.USD else f"{most:,}"
-        raise PilotageError(
-            "invalid_request",
-            f"A limit of {spec.measure} is at most {shown}.",
-            param="amount",
-        )
-    return amount
-
-
-def parse_count(text: str) -> int:
-    """Return a whole number such as ``60``, ``100k`` or ``1.5m``; raise ValueError."""
-    found = _COUNT.fullmatch(text)
-    number = Decimal(found[1]) * _FACTORS[found[2].lower()] if found else Decimal("0.5")
-    if number != int(number):
-        raise ValueError(f"{text[:40]!r} is no whole number such as 60, 100k or 1.5m")
-    return int(number)
-
-
-def _check_action(spec: LimitSpec) -> None:
+    amount = check_amount(spec.measure, spec.amount, spec.per)
     if (spec.action is Action.DOWNGRADE) != bool(spec.downgrade_to):
         raise PilotageError(
             "invalid_request",
@@ -174,26 +109,11 @@ def _check_action(spec: LimitSpec) -> None:
             hint="Set action to downgrade and downgrade_to to an endpoint, or neither.",
             param="downgrade_to",
         )
-    if spec.action is not Action.DOWNGRADE:
-        return
-    if spec.measure not in {Measure.USD, Measure.TOKENS} or spec.per not in _CALENDAR:
-        raise PilotageError(
-            "invalid_request",
-            "Only limits of usd or tokens per day, month or total downgrade calls.",
-            param="action",
-        )
-    if spec.downgrade_to == spec.endpoint:
-        raise PilotageError(
-            "invalid_request",
-            f"Calls of {spec.endpoint} cannot be downgraded to itself.",
-            hint="Name another endpoint.",
-            param="downgrade_to",
-        )
-
-
-def format_amount(measure: Measure, amount: int) -> str:
-    """Write a limit's amount the way it can be set."""
-    return format_usd(amount) if measure is Measure.USD else str(amount)
+    if spec.downgrade_to:
+        check_downgrade(spec.measure, spec.per, spec.endpoint, spec.downgrade_to)
+    if len(spec.user) > _LONGEST_USER or not spec.user.isprintable():
+        raise PilotageError("invalid_request", "That is no name of a user.", param="user")
+    return amount
 
 
 def make_limit_entry(limit: Limit) -> LimitEntry:

@@ -5,6 +5,7 @@ Whoever dials sets the time limit and cancels; what was opened is closed then.
 """
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -147,7 +148,7 @@ def describe(failed: OSError) -> str:
         return f"TLS failed: {failed.reason}"
     if isinstance(failed, socket.gaierror):
         return "its name has no address"
-    return failed.strerror or str(failed)
+    return os.strerror(failed.errno) if failed.errno else str(failed)
 
 
 async def _connect_any(addresses: Sequence[str], port: int) -> socket.socket:

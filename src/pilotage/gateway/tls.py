@@ -47,6 +47,8 @@ class TlsContexts:
         return context
 
     def _read(self, content: bytes) -> ssl.SSLContext:
+        if not content.strip():
+            raise ValueError("empty")  # which ssl would take for "trust the system's"
         digest = hashlib.sha256(content).hexdigest()
         context = self._by_content.get(digest)
         if context is None:

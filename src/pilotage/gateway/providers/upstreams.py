@@ -185,6 +185,8 @@ class Upstreams:
             raise ValueError(f"there is no provider {entry.provider!r}")
         if entry.proxy and not is_reference(entry.proxy):
             parse_proxy(entry.proxy)
+        if address.is_tls and not entry.ca_file:
+            self._tls.get("")  # it takes long: now rather than within a call
         dial = GuardedDial(
             address.host,
             address.port,

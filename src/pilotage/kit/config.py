@@ -136,6 +136,10 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
     port: Annotated[Port, _doc("port of /api/v1; 0 picks a free one")] = 8081
+    plain_http: Annotated[
+        Literal["loopback", "anywhere"],
+        _doc("where it may listen: it speaks plain HTTP, for a proxy that encrypts"),
+    ] = "loopback"
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

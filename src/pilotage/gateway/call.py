@@ -73,17 +73,19 @@ class Call:
     ``plan`` lists the arms it may use in order, ``arm`` is the one being asked. ``widen`` reserves
     so many more nano-USD and tokens from its limits, for an attempt that may be billed besides; it
     returns False where they cannot pay. ``head_lines`` are header lines for the client, each ended
-    by CRLF.
+    by CRLF. ``asked_s`` is when a target was asked last, ``waited_s`` how long targets were waited
+    for in all before there was an answer to pass on, ``overhead_us`` what the gateway took besides.
     """
 
     __slots__ = (
-        "alias", "alias_name", "answer_bytes", "answered_by", "arm", "attempts", "bill", "body",
-        "chunks", "counters", "deadline_s", "endings", "error", "feature", "fingerprint",
+        "alias", "alias_name", "answer_bytes", "answered_by", "arm", "asked_s", "attempts", "bill",
+        "body", "chunks", "counters", "deadline_s", "endings", "error", "feature", "fingerprint",
         "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
-        "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit", "plan",
-        "purpose", "request", "seq", "shadow_of", "spent_nano", "spent_usage", "started_s",
-        "status", "stopped", "task", "tenant", "trace_id", "trace_parent", "tries", "ttft_us",
-        "usage", "user", "view", "widen", "wire", "worst_nano", "worst_tokens",
+        "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit",
+        "overhead_us", "plan", "purpose", "request", "seq", "shadow_of", "spent_nano",
+        "spent_usage", "started_s", "status", "stopped", "task", "tenant", "trace_id",
+        "trace_parent", "tries", "ttft_us", "usage", "user", "view", "waited_s", "widen", "wire",
+        "worst_nano", "worst_tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0915 - what its door knows of it
@@ -126,6 +128,9 @@ class Call:
         self.plan: Allowed = NOBODY
         self.arm: ArmEntry | None = None
         self.attempts = 0
+        self.asked_s = 0.0
+        self.waited_s = 0.0
+        self.overhead_us = -1
         self.is_sent = False
         self.status = 0
         self.chunks = 0

@@ -26,15 +26,20 @@ class Ask:
             raise PilotageError("no_replica")
         target = self._targets.pick(arm)
         bridge = find_bridge(call.wire.name, target.wire)
-        exchange = await self._post(call, target, bridge.path, bridge.encode(call))
-        if exchange.status != 200:
-            body = await exchange.read_all()
-            raise target.translate_error(exchange.status, exchange.headers, body)
-        if call.request.stream:
-            stream = bridge.open(call, exchange, self._clock)
-            await stream.open()  # nothing is promised to the client before there is content
-            return Reply(stream=stream, terminator=stream.terminator)
-        payload = await exchange.read_all()
+        body = bridge.encode(call)
+        call.asked_s = self._clock.monotonic_s()
+        try:
+            exchange = await self._post(call, target, bridge.path, body)
+            if exchange.status != 200:
+                wrong = await exchange.read_all()
+                raise target.translate_error(exchange.status, exchange.headers, wrong)
+            if call.request.stream:
+                stream = bridge.open(call, exchange, self._clock)
+                await stream.open()  # nothing is promised to the client before there is content
+                return Reply(stream=stream, terminator=stream.terminator)
+            payload = await exchange.read_all()
+        finally:
+            call.waited_s += self._clock.monotonic_s() - call.asked_s
         call.answer_bytes = len(payload)
         return Reply(body=bridge.decode(call, payload))
 

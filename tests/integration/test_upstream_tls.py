@@ -108,13 +108,15 @@ async def test_a_certificate_that_proves_nothing_ends_it_before_anything_is_sent
 @on_both_loops
 async def test_a_file_of_certificates_is_followed_when_it_is_replaced(tmp_path: Path) -> None:
     ca_file = STRANGER.write(tmp_path / "ca.pem")
-    async with FaultyUpstream(tls=AUTHORITY.serve_as(HOST)) as upstream:
-        async with pool_to(f"https://{HOST}:{upstream.port}", ca_file=ca_file) as pool:
-            _, failure = await fail(pool, ask())
-            assert "not trusted" in str(failure)
-            AUTHORITY.write(tmp_path / "next.pem")
-            (tmp_path / "next.pem").replace(ca_file)
-            assert b"data:" in await fetch(pool, ask())
+    async with (
+        FaultyUpstream(tls=AUTHORITY.serve_as(HOST)) as upstream,
+        pool_to(f"https://{HOST}:{upstream.port}", ca_file=ca_file) as pool,
+    ):
+        _, failure = await fail(pool, ask())
+        assert "not trusted" in str(failure)
+        AUTHORITY.write(tmp_path / "next.pem")
+        (tmp_path / "next.pem").replace(ca_file)
+        assert b"data:" in await fetch(pool, ask())
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "no certificate", "\xff"])
@@ -144,13 +146,15 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
 @on_both_loops
 async def test_an_address_that_nobody_answers_at_is_asked_for_again() -> None:
     names = Names(**{HOST: ["127.0.0.2"]})
-    async with FaultyUpstream() as upstream:
-        async with pool_to(f"http://{HOST}:{upstream.port}/v1", names=names) as pool:
-            _, failure = await fail(pool, ask())
-            assert (failure.kind, failure.sent) == ("connect", False)
-            names.addresses[HOST] = ["127.0.0.1"]
-            assert await answer_of(pool)
-            assert names.asked == [HOST, HOST]
+    async with (
+        FaultyUpstream() as upstream,
+        pool_to(f"http://{HOST}:{upstream.port}/v1", names=names) as pool,
+    ):
+        _, failure = await fail(pool, ask())
+        assert (failure.kind, failure.sent) == ("connect", False)
+        names.addresses[HOST] = ["127.0.0.1"]
+        assert await answer_of(pool)
+        assert names.asked == [HOST, HOST]
 
 
 @on_both_loops
@@ -195,15 +199,17 @@ async def test_cancelling_within_the_handshake_closes_the_socket(tmp_path: Path)
             pass
         left.set()
 
-    async with raw_server(answer) as port:
-        async with pool_to(f"https://{HOST}:{port}", ca_file=trusted(tmp_path)) as pool:
-            call = asyncio.ensure_future(pool.post(HEAD, ask()))
-            await asyncio.wait_for(arrived.wait(), 5)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            await asyncio.wait_for(left.wait(), 5)
-            assert pool.open == 0
+    async with (
+        raw_server(answer) as port,
+        pool_to(f"https://{HOST}:{port}", ca_file=trusted(tmp_path)) as pool,
+    ):
+        call = asyncio.ensure_future(pool.post(HEAD, ask()))
+        await asyncio.wait_for(arrived.wait(), 5)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(left.wait(), 5)
+        assert pool.open == 0
 
 
 # Proxies.
@@ -297,15 +303,17 @@ async def test_a_proxy_that_is_silent_or_gone_is_noticed() -> None:
 
 @on_both_loops
 async def test_cancelling_while_a_proxy_is_waited_for_closes_the_socket() -> None:
-    async with ConnectProxy(hangs=True) as proxy:
-        async with pool_to("http://127.0.0.1:9", proxy=proxy.url) as pool:
-            call = asyncio.ensure_future(pool.post(HEAD, ask()))
-            await until(lambda: proxy.asked != [], "the proxy is asked")
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            assert pool.open == 0
-            await until(lambda: proxy.open_connections == 0, "the connection is closed")
+    async with (
+        ConnectProxy(hangs=True) as proxy,
+        pool_to("http://127.0.0.1:9", proxy=proxy.url) as pool,
+    ):
+        call = asyncio.ensure_future(pool.post(HEAD, ask()))
+        await until(lambda: proxy.asked != [], "the proxy is asked")
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert pool.open == 0
+        await until(lambda: proxy.open_connections == 0, "the connection is closed")
 
 
 @on_both_loops
@@ -344,11 +352,14 @@ async def test_proxy_and_host_are_both_judged(allow: str, base_url: str) -> None
 
 @on_both_loops
 async def test_a_cut_within_a_tunnel_says_how_far_the_call_came() -> None:
-    async with FaultyUpstream() as upstream, ConnectProxy() as proxy:
-        async with pool_to(f"http://127.0.0.1:{upstream.port}/v1", proxy=proxy.url) as pool:
-            _, failure = await fail(pool, ask({"fault": "cut_mid_stream"}))
-            assert (failure.kind, failure.sent, failure.got_headers) == ("cut", True, True)
-            _, failure = await fail(pool, ask({"fault": "cut_before_headers"}))
-            assert isinstance(failure, UpstreamFailure)
-            assert (failure.kind, failure.sent) == ("reset_before_headers", True)
-            assert pool.open == 0
+    async with (
+        FaultyUpstream() as upstream,
+        ConnectProxy() as proxy,
+        pool_to(f"http://127.0.0.1:{upstream.port}/v1", proxy=proxy.url) as pool,
+    ):
+        _, failure = await fail(pool, ask({"fault": "cut_mid_stream"}))
+        assert (failure.kind, failure.sent, failure.got_headers) == ("cut", True, True)
+        _, failure = await fail(pool, ask({"fault": "cut_before_headers"}))
+        assert isinstance(failure, UpstreamFailure)
+        assert (failure.kind, failure.sent) == ("reset_before_headers", True)
+        assert pool.open == 0

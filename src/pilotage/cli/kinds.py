@@ -10,15 +10,14 @@ from typing import Any
 import msgspec
 
 from pilotage.cli.limits import MEASURES, read_amount
+from pilotage.core.addresses import CHECKS, check_model
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.limits import check_amount, check_downgrade, format_amount
 from pilotage.core.money import format_usd, parse_usd
 from pilotage.core.names import check_alias, check_name
 from pilotage.core.regions import check_regions
 from pilotage.core.semver import parse_semver
-from pilotage.endpoints.addresses import check_model, check_upstream
-from pilotage.endpoints.routing import MOST_RETRIES, POLICIES
-from pilotage.endpoints.types import Provider, UpstreamSpec
+from pilotage.endpoints.types import MAX_CONNECTIONS, MOST_RETRIES, POLICIES, Provider
 from pilotage.finops.types import Action, StoreLoss
 from pilotage.identity.types import DATA_CLASSES
 from pilotage.kit.clock import parse_time
@@ -181,20 +180,16 @@ class UpstreamObject(Object, frozen=True):
     @property
     def settings(self) -> dict[str, Any]:
         """What it sets, as the API shows it."""
-        given = list_given(self, "name", "project", "provider")
-        spec = UpstreamSpec(
-            provider=Provider(self.provider or Provider.OPENAI),
-            **{"base_url": "http://unchanged"} | given,
-        )
-        checked = check_upstream(spec)
-        provider = {} if self.provider is None else {"provider": self.provider}
-        return provider | {name: getattr(checked, name) for name in given}
+        found = list_given(self, "name", "project")
+        return found | {name: CHECKS[name](found[name]) for name in CHECKS if name in found}
 
     def check(self) -> None:
         """Check everything of it that is given."""
         check_name(self.name)
         if self.provider is not None and self.provider not in list(Provider):
             raise ValueError(f"provider: {self.provider!r} is none of {_join(list(Provider))}")
+        if not 1 <= (self.max_connections or 1) <= MAX_CONNECTIONS:
+            raise ValueError(f"max_connections: use 1 to {MAX_CONNECTIONS}")
         _ = self.settings
 
 

@@ -22,50 +22,56 @@ LISTS = {"use": "deployments", "tenant": "tenants", "purpose": "purposes", "data
 NUMBERS = {"min": "min_input", "max": "max_input"}
 RULE_FORM = "Write for example 'data=restricted,confidential use=1.0.0' or 'max=500 use=1.0.0'."
 
+Policy = Annotated[
+    str | None, typer.Option(help="Choose by weight, cost or speed: weighted, cheapest, fastest.")
+]
+Fallback = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DEPLOYMENT", help="Tried when the chosen one fails; in order."),
+]
+Retries = Annotated[
+    int | None, typer.Option(min=0, help="How often one deployment is asked again.")
+]
+Wait = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Longest wait of an attempt; 0s: the call's own."),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE",
+        help="Who may use what; the first that matches counts. Words of data=, tenant=, "
+        "purpose=, min= and max= (tokens of the prompt) and use=DEPLOYMENT,...",
+    ),
+]
+Shadow = Annotated[
+    str | None, typer.Option(metavar="DEPLOYMENT=PERCENT", help="Send it a copy of some calls.")
+]
+ShadowDaily = Annotated[
+    str | None, typer.Option(metavar="USD", help="What the copies may cost a UTC day.")
+]
+ShadowConcurrency = Annotated[int | None, typer.Option(min=1, help="Copies at once; default: 4.")]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(help="Where calls may be answered; !local takes this installation out."),
+]
+
 
 def route(  # noqa: PLR0913 - routing has that many parts
     name: Annotated[str, typer.Argument(metavar="NAME", help="The endpoint.")],
     *,
-    policy: Annotated[
-        str | None,
-        typer.Option(help="Choose by weight, cost or speed: weighted, cheapest, fastest."),
-    ] = None,
-    fallback: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DEPLOYMENT", help="Tried when the chosen one fails; in order."),
-    ] = None,
+    policy: Policy = None,
+    fallback: Fallback = None,
     no_fallback: Annotated[bool, typer.Option("--no-fallback", help="Try no other.")] = False,
-    retries: Annotated[
-        int | None, typer.Option(min=0, help="How often one deployment is asked again.")
-    ] = None,
-    first_byte_timeout: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="Longest wait of an attempt; 0s: the call's own."),
-    ] = None,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULE",
-            help="Who may use what; the first that matches counts. Words of data=, tenant=, "
-            "purpose=, min= and max= (tokens of the prompt) and use=DEPLOYMENT,...",
-        ),
-    ] = None,
+    retries: Retries = None,
+    first_byte_timeout: Wait = None,
+    rule: Rules = None,
     no_rules: Annotated[bool, typer.Option("--no-rules", help="Take the rules away.")] = False,
-    shadow: Annotated[
-        str | None,
-        typer.Option(metavar="DEPLOYMENT=PERCENT", help="Send it a copy of some calls."),
-    ] = None,
-    shadow_daily_usd: Annotated[
-        str | None, typer.Option(metavar="USD", help="What the copies may cost a UTC day.")
-    ] = None,
-    shadow_concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Copies at once; default: 4.")
-    ] = None,
+    shadow: Shadow = None,
+    shadow_daily_usd: ShadowDaily = None,
+    shadow_concurrency: ShadowConcurrency = None,
     no_shadow: Annotated[bool, typer.Option("--no-shadow", help="End the shadow.")] = False,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(help="Where calls may be answered; !local takes this installation out."),
-    ] = None,
+    region: Regions = None,
     anywhere: Annotated[bool, typer.Option("--anywhere", help="Answer in any region.")] = False,
     project: Project = "default",
     reason: Reason = "",

@@ -11,11 +11,9 @@ from pilotage.core.money import MAX_CAP_NANO, NANO, parse_usd
 from pilotage.core.regions import check_regions, is_within, list_allowed
 from pilotage.core.snapshot import RouteRule, Routing, Shadow
 from pilotage.endpoints.rules import match_deployment, to_points
-from pilotage.endpoints.types import Deployment, Endpoint
+from pilotage.endpoints.types import MOST_RETRIES, POLICIES, Deployment, Endpoint
 from pilotage.identity.types import DATA_CLASSES
 
-POLICIES = ("weighted", "cheapest", "fastest")
-MOST_RETRIES = 5
 MOST_RULES = 100
 MOST_COPIES = 256
 SHORTEST_WAIT_MS = 50

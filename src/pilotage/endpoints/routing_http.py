@@ -10,14 +10,13 @@ from pilotage.core.snapshot import FULL_WEIGHT, Routing, Shadow
 from pilotage.endpoints.routing import (
     LONGEST_WAIT_MS,
     MOST_COPIES,
-    MOST_RETRIES,
     MOST_TOKENS,
     RoutingSpec,
     RuleSpec,
     ShadowSpec,
 )
 from pilotage.endpoints.service import EndpointService
-from pilotage.endpoints.types import Deployment
+from pilotage.endpoints.types import MOST_RETRIES, Deployment
 from pilotage.kit.api import ApiCall, Body, RevisedView, Route, View
 
 

@@ -1,12 +1,15 @@
-"""What endpoints decide: splits, desired replicas, back-off. Pure."""
+"""What endpoints decide: splits, desired replicas, back-off, what upstreams may be. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
+from pilotage.core.addresses import CHECKS
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.endpoints.launch import ReplicaSpec
-from pilotage.endpoints.types import Deployment, Endpoint
+from pilotage.endpoints.types import MAX_CONNECTIONS, Deployment, Endpoint, UpstreamSpec
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -113,3 +116,16 @@ def next_pause_s(failures: int) -> float:
 def is_settled(endpoint: Endpoint, deployment: Deployment) -> bool:
     """Say whether a deployment takes no traffic, so that it may be removed."""
     return endpoint.split.get(deployment.id, 0) == 0
+
+
+def check_upstream(spec: UpstreamSpec) -> UpstreamSpec:
+    """Return what is said of an upstream in its one written form; raise ``invalid_request``."""
+    if not 1 <= spec.max_connections <= MAX_CONNECTIONS:
+        raise PilotageError(
+            "invalid_request",
+            f"max_connections: {spec.max_connections} is no number of connections.",
+            hint=f"Use 1 to {MAX_CONNECTIONS}.",
+            param="max_connections",
+        )
+    checked: dict[str, Any] = {name: check(getattr(spec, name)) for name, check in CHECKS.items()}
+    return replace(spec, **checked)

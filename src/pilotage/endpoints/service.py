@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from pilotage.core.addresses import check_model
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_alias
 from pilotage.core.snapshot import FULL_WEIGHT, Routing
 from pilotage.endpoints import store
-from pilotage.endpoints.addresses import check_model
 from pilotage.endpoints.ports import Fleet
 from pilotage.endpoints.routing import (
     RoutingSpec,

@@ -7,6 +7,9 @@ from enum import StrEnum
 from pilotage.core.regions import LOCAL
 from pilotage.core.snapshot import Routing
 
+POLICIES = ("weighted", "cheapest", "fastest")
+MOST_RETRIES = 5
+MAX_CONNECTIONS = 10_000  # of one gateway process to one upstream
 PLAIN_ROUTING = Routing()  # by weight, no fallbacks, one retry
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.endpoints import store
-from pilotage.endpoints.addresses import check_upstream
+from pilotage.endpoints.rules import check_upstream
 from pilotage.endpoints.types import Upstream, UpstreamSpec
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx

@@ -4,8 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from pilotage.endpoints.addresses import MAX_CONNECTIONS
-from pilotage.endpoints.types import Provider, UpstreamSpec
+from pilotage.endpoints.types import MAX_CONNECTIONS, Provider, UpstreamSpec
 from pilotage.endpoints.upstreams import UpstreamService
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
 

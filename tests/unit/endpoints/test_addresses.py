@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotage.core.addresses import check_model
 from pilotage.core.errors import PilotageError
-from pilotage.endpoints.addresses import MAX_CONNECTIONS, check_model, check_upstream
-from pilotage.endpoints.types import Provider, UpstreamSpec
+from pilotage.endpoints.rules import check_upstream
+from pilotage.endpoints.types import MAX_CONNECTIONS, Provider, UpstreamSpec
 
 OPENAI = UpstreamSpec(provider=Provider.OPENAI, base_url="https://api.openai.com/v1")
 

@@ -1,14 +1,12 @@
-"""What an upstream may say of itself: its address, its secret's place, its proxy. Pure."""
+"""Addresses, references and paths that people give: each checked, and kept in one written form."""
 
 import re
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.regions import check_location
-from pilotage.endpoints.types import UpstreamSpec
 
-MAX_CONNECTIONS = 10_000
 _LONGEST = 1000
 _VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _FILE = re.compile(r"/[^\x00-\x1f\x7f]{1,999}")
@@ -16,26 +14,8 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,126}")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:.]+")
 
 
-def check_upstream(spec: UpstreamSpec) -> UpstreamSpec:
-    """Return what is said of an upstream in its one written form; raise ``invalid_request``."""
-    if not 1 <= spec.max_connections <= MAX_CONNECTIONS:
-        raise _refuse(
-            "max_connections",
-            f"{spec.max_connections} is no number of connections.",
-            f"Use 1 to {MAX_CONNECTIONS}.",
-        )
-    return replace(
-        spec,
-        base_url=_check_url(spec.base_url),
-        secret=_check_secret(spec.secret),
-        location=check_location(spec.location) if spec.location else "",
-        proxy=_check_proxy(spec.proxy) if spec.proxy else "",
-        ca_file=_check_file(spec.ca_file) if spec.ca_file else "",
-    )
-
-
 def check_model(name: str) -> str:
-    """Return an upstream's own name of a model; raise ``invalid_request`` if it can be none."""
+    """Return a provider's own name of a model; raise ``invalid_request`` if it can be none."""
     if not _MODEL.fullmatch(name):
         raise _refuse(
             "model",
@@ -45,7 +25,8 @@ def check_model(name: str) -> str:
     return name
 
 
-def _check_url(text: str) -> str:
+def check_base_url(text: str) -> str:
+    """Return an address without its last slash; raise ``invalid_request`` for what is none."""
     example = "Write it as https://HOST/PATH, for example https://api.openai.com/v1."
     parts = _split(text)
     if parts is None or parts.scheme not in ("http", "https") or not _has_host(parts):
@@ -65,7 +46,10 @@ def _check_url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
-def _check_proxy(text: str) -> str:
+def check_proxy(text: str) -> str:
+    """Return a proxy, ``http://HOST:PORT``, or ""; raise ``invalid_request`` for what is none."""
+    if not text:
+        return ""
     parts = _split(text)
     if (
         parts is None
@@ -83,8 +67,11 @@ def _check_proxy(text: str) -> str:
     return f"http://{parts.netloc.lower()}"
 
 
-def _check_secret(reference: str) -> str:
-    """Check a reference without ever showing it: it may be the secret itself."""
+def check_secret(reference: str) -> str:
+    """Return a reference to a secret, or ""; raise ``invalid_request`` for anything else.
+
+    What is refused is never shown: it may be the secret itself.
+    """
     if not reference or _VARIABLE.fullmatch(reference):
         return reference
     kind, _, path = reference.partition(":")
@@ -98,12 +85,27 @@ def _check_secret(reference: str) -> str:
     )
 
 
-def _check_file(path: str) -> str:
-    if not _FILE.fullmatch(path):
+def check_ca_file(path: str) -> str:
+    """Return an absolute path, or ""; raise ``invalid_request`` for what is none."""
+    if path and not _FILE.fullmatch(path):
         raise _refuse(
             "ca_file", f"{path[:80]!r} is no absolute path.", "Write the whole path: /PATH/ca.pem."
         )
     return path
+
+
+def check_place(location: str) -> str:
+    """Return where an upstream runs, or ""; raise ``invalid_request`` for what is no location."""
+    return check_location(location) if location else ""
+
+
+CHECKS: Mapping[str, Callable[[str], str]] = {  # by the field of an upstream
+    "base_url": check_base_url,
+    "secret": check_secret,
+    "location": check_place,
+    "proxy": check_proxy,
+    "ca_file": check_ca_file,
+}
 
 
 def _split(text: str) -> SplitResult | None:

@@ -17,7 +17,7 @@ PERIODS = {
 _MOST_AT_ONCE = 100_000
 _MOST_PER_MINUTE = 10**11  # buckets count in 60,000ths, exact in a double up to here
 _MOST = 10**15
-_COUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([km]?)", re.ASCII | re.IGNORECASE)
+_COUNT = re.compile(r"(\d{1,16}(?:\.\d{1,9})?)([km]?)", re.ASCII | re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 

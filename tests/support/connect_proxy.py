@@ -12,8 +12,9 @@ from typing import Self
 class ConnectProxy:
     """The proxy: an asynchronous context manager.
 
-    ``hosts`` says where a name is (a proxy resolves names itself); ``answer`` replaces its answer;
-    ``user`` and ``password`` must be shown if given; ``hangs``: it never answers.
+    ``hosts`` says at which address, with ``:PORT`` also at which port, a name is; ``answer``
+    replaces its answer; ``user`` and ``password`` must be shown if given; ``hangs``: it never
+    answers.
     """
 
     hosts: dict[str, str] = field(default_factory=dict)
@@ -74,7 +75,9 @@ class ConnectProxy:
             await reader.read()
             return
         proof = b"Basic " + b64encode(f"{self.user}:{self.password}".encode())
-        if self.user and b"proxy-authorization: " + proof not in head:
+        if self.user and not head.partition(b"roxy-")[2].startswith(
+            (b"authorization: " + proof, b"Authorization: " + proof)
+        ):
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
             await writer.drain()
             return
@@ -84,7 +87,8 @@ class ConnectProxy:
             await reader.read()
             return
         host, _, port = where.decode().rpartition(":")
-        inner, outer = await asyncio.open_connection(self.hosts.get(host, host), int(port))
+        address, _, other_port = self.hosts.get(host, host).partition(":")
+        inner, outer = await asyncio.open_connection(address, int(other_port or port))
         for part in (b"HTTP/1.1 200 Conn", b"ection established\r\nvia: proxy\r\n\r\n"):
             writer.write(part)
             await writer.drain()

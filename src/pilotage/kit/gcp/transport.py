@@ -97,8 +97,8 @@ class TokenTransport:
             if self._is_aborted:
                 raise _failed("the time for a token is up")
             connection.request(method, path, body=body, headers=dict(headers or {}))
-            response = connection.getresponse()
-            data = response.read(MAX_BODY_BYTES + 1)
+            with connection.getresponse() as response:
+                data = response.read(MAX_BODY_BYTES + 1)
         except (OSError, http.client.HTTPException) as failed:
             raise _failed(f"{parts.hostname}: {failed}") from failed
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pilotage.cli.limits import MEASURES, read_amount
-from pilotage.core.addresses import CHECKS, check_model
+from pilotage.core.addresses import CHECKS, check_model, check_secret_kind
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.limits import check_amount, check_downgrade, format_amount
 from pilotage.core.money import format_usd, parse_usd
@@ -190,6 +190,7 @@ class UpstreamObject(Object, frozen=True):
             raise ValueError(f"provider: {self.provider!r} is none of {_join(list(Provider))}")
         if not 1 <= (self.max_connections or 1) <= MAX_CONNECTIONS:
             raise ValueError(f"max_connections: use 1 to {MAX_CONNECTIONS}")
+        check_secret_kind(self.provider or "", self.secret or "")
         _ = self.settings
 
 

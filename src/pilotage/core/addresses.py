@@ -47,22 +47,20 @@ def check_base_url(text: str) -> str:
 
 
 def check_proxy(text: str) -> str:
-    """Return a proxy, ``http://HOST:PORT``, or ""; raise ``invalid_request`` for what is none."""
-    if not text:
-        return ""
+    """Return a proxy, a reference to one, or ""; raise ``invalid_request`` for what is none.
+
+    A proxy that wants a credential is named by a reference: its address holds it.
+    """
+    if not text or _is_reference(text):
+        return text
     parts = _split(text)
-    if (
-        parts is None
-        or parts.scheme != "http"
-        or not _has_host(parts)
-        or "@" in parts.netloc
-        or parts.port is None
-        or parts.path.strip("/")
-        or parts.query
-        or parts.fragment
-    ):
+    is_address = parts is not None and parts.scheme == "http" and _has_host(parts)
+    if parts is None or not is_address or "@" in parts.netloc or not _is_bare(parts):
         raise _refuse(
-            "proxy", "That is no proxy.", "Write http://HOST:PORT, without a credential or a path."
+            "proxy",
+            "That is no proxy.",
+            "Write http://HOST:PORT; one that wants a credential as env:NAME or file:/PATH, "
+            "which holds http://USER:PASSWORD@HOST:PORT.",
         )
     return f"http://{parts.netloc.lower()}"
 
@@ -72,17 +70,24 @@ def check_secret(reference: str) -> str:
 
     What is refused is never shown: it may be the secret itself.
     """
-    if not reference or _VARIABLE.fullmatch(reference):
-        return reference
-    kind, _, path = reference.partition(":")
-    if kind == "file" and _FILE.fullmatch(path):
-        return reference
-    raise _refuse(
-        "secret",
-        "The secret is no reference: secrets themselves are not kept here.",
-        "Give the secret to the gateway in a variable or a file and write env:NAME, "
-        "for example env:OPENAI_API_KEY, or file:/PATH (absolute).",
-    )
+    if reference and not _is_reference(reference):
+        raise _refuse(
+            "secret",
+            "The secret is no reference: secrets themselves are not kept here.",
+            "Give the secret to the gateway in a variable or a file and write env:NAME, "
+            "for example env:OPENAI_API_KEY, or file:/PATH (absolute).",
+        )
+    return reference
+
+
+def check_secret_kind(provider: str, secret: str) -> None:
+    """Raise ``invalid_request`` for a secret of a kind that a provider does not take."""
+    if provider == "vertex" and secret.startswith("env:"):
+        raise _refuse(
+            "secret",
+            "Vertex AI takes no key from a variable: its tokens are made from credentials.",
+            "Write file:/PATH of a credentials file, or leave it out for the default ones.",
+        )
 
 
 def check_ca_file(path: str) -> str:
@@ -106,6 +111,16 @@ CHECKS: Mapping[str, Callable[[str], str]] = {  # by the field of an upstream
     "proxy": check_proxy,
     "ca_file": check_ca_file,
 }
+
+
+def _is_reference(text: str) -> bool:
+    kind, _, path = text.partition(":")
+    return bool(_VARIABLE.fullmatch(text)) or (kind == "file" and bool(_FILE.fullmatch(path)))
+
+
+def _is_bare(parts: SplitResult) -> bool:
+    """Say whether an address is host and port and nothing else."""
+    return parts.port is not None and not (parts.path.strip("/") or parts.query or parts.fragment)
 
 
 def _split(text: str) -> SplitResult | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from pilotage.core.addresses import CHECKS
+from pilotage.core.addresses import CHECKS, check_secret_kind
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.endpoints.launch import ReplicaSpec
@@ -127,5 +127,6 @@ def check_upstream(spec: UpstreamSpec) -> UpstreamSpec:
             hint=f"Use 1 to {MAX_CONNECTIONS}.",
             param="max_connections",
         )
+    check_secret_kind(spec.provider, spec.secret)
     checked: dict[str, Any] = {name: check(getattr(spec, name)) for name, check in CHECKS.items()}
     return replace(spec, **checked)

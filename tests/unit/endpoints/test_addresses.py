@@ -105,8 +105,16 @@ def test_whatever_is_given_as_a_secret_is_a_reference_or_refused(text: str) -> N
     assert not text or text.startswith(("env:", "file:/"))
 
 
+def test_vertex_takes_credentials_and_no_key() -> None:
+    for secret in ("", "file:/run/secrets/google.json"):
+        assert check(provider=Provider.VERTEX, secret=secret).secret == secret
+    with pytest.raises(PilotageError, match="takes no key from a variable"):
+        check(provider=Provider.VERTEX, secret="env:KEY")
+
+
 def test_a_proxy_is_a_plain_address_with_a_port() -> None:
     assert check(proxy="http://Proxy:3128/").proxy == "http://proxy:3128"
+    assert check(proxy="env:PROXY").proxy == "env:PROXY"
     for text in (
         "proxy:3128",
         "https://a:1",

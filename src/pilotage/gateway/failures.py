@@ -98,14 +98,20 @@ def may_repeat(failure: Failure, *, status: int) -> bool:
 
 
 def blame(failure: Failure, *, status: int) -> Blame:
-    """Say what a failure means for the health of its target."""
+    """Say what a failure means for the health of its target.
+
+    One that answers 4xx works, even if what we call its model is wrong: others may use it rightly.
+    Only a credential that it does not know concerns all.
+    """
     if isinstance(failure, UpstreamFailure) and failure.kind == "busy":
         return Blame.UNKNOWN  # our own bound on connections
     code = as_error(failure).code
-    if code in _BROKEN:
-        return Blame.BROKEN
     if code in _RESTING:
         return Blame.RESTING
+    if 400 <= status < 500 and status != 401:
+        return Blame.FINE
+    if code in _BROKEN:
+        return Blame.BROKEN
     return Blame.FINE if status else Blame.UNKNOWN
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-EARNED_BY_CALL = 0.1
-EARNED_BY_SECOND = 2.0
-MOST_SAVED = 10.0
+PRICE = 10.0  # calls that pay for one more attempt
+EARNED_BY_SECOND = 20.0  # as if so many calls had come
+MOST_SAVED = 100.0
 MOST_ALIASES = 4096
 
 AliasKey = tuple[str, str]
@@ -31,7 +31,7 @@ class RetryBudget:
         """Count a call of an alias."""
         account = self._accounts.get(alias)
         if account is not None:
-            account.saved += EARNED_BY_CALL
+            account.saved += 1.0
 
     def take(self, alias: AliasKey, now_s: float) -> bool:
         """Pay for one more attempt; False if there is nothing left to pay with.
@@ -47,7 +47,7 @@ class RetryBudget:
         earned = (now_s - account.filled_s) * EARNED_BY_SECOND
         account.saved = min(account.saved + earned, MOST_SAVED)
         account.filled_s = now_s
-        if account.saved < 1.0:
+        if account.saved < PRICE:
             return False
-        account.saved -= 1.0
+        account.saved -= PRICE
         return True

@@ -1,5 +1,7 @@
 """Prices and the ledger on both databases."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -130,6 +132,56 @@ async def test_prices_are_a_projects_own(
             await service.find_rates(tx, "tiny", "1.0.0", tx.now_us)
     assert found is not None
     assert found.price_id == mine.id
+
+
+async def test_a_price_that_was_set_goes_before_the_price_list(
+    database: Database, service: FinopsService, projects: stores.Projects, clock: ManualClock
+) -> None:
+    clock.advance((NOON - clock.now_us()) / 1e6)
+    found = []
+    for subject in ("", "openai/gpt-4o-mini", "gpt-4o-mini"):
+        clock.advance(1)
+        async with database.write(projects.mine) as tx:
+            if subject:
+                await service.set_price(tx, subject, "7", "7")
+            price = await service.find_price(tx, "gpt-4o-mini", "", tx.now_us, provider="openai")
+            current = {price.id: price.subject for price in await service.list_current_prices(tx)}
+        assert price.rates is not None
+        found.append((price.source, current.get(price.rates.price_id, price.rates.price_id)))
+
+    assert [source for source, _ in found] == ["list", "book", "book"]
+    assert [subject for _, subject in found][1:] == ["openai/gpt-4o-mini", "gpt-4o-mini"]
+    assert re.fullmatch(r"genai-prices-[\d.]+:openai/gpt-4o-mini", found[0][1])
+
+
+async def test_what_nobody_knows_has_no_price_and_a_reason(
+    database: Database, service: FinopsService, projects: stores.Projects
+) -> None:
+    async with database.read(projects.mine) as tx:
+        own = await service.find_price(tx, "tiny", "1.0.0", NOON)
+        other = await service.find_price(tx, "no-such-model", "", NOON, provider="vertex")
+        rates = await service.find_rates(tx, "gemma-3-27b-it", "", NOON, provider="vertex")
+
+    assert (own.source, own.rates, own.tiers, own.why) == ("unknown", None, [], "it has no price")
+    assert (other.source, other.rates) == ("unknown", None)
+    assert "does not know 'no-such-model'" in other.why
+    assert rates is None
+
+
+async def test_a_change_of_the_price_list_is_one_once_it_was_asked(
+    database: Database, service: FinopsService, projects: stores.Projects
+) -> None:
+    since = parse_rfc3339("2026-11-21T00:00:00Z")
+    async with database.write(projects.mine) as tx:
+        before = await service.find_next_price_change(tx, since)
+        await service.find_rates(tx, "gemini-2.5-pro", "", since, provider="vertex")
+        listed = await service.find_next_price_change(tx, since)
+        await service.set_price(tx, "tiny", "1", "1", valid_from_us=since + 5)
+        sooner = await service.find_next_price_change(tx, since)
+
+    assert before is None
+    assert listed == parse_rfc3339("2026-12-01T00:00:00Z")
+    assert sooner == since + 5
 
 
 async def test_prices_are_paged_and_found_by_subject(

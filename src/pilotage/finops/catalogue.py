@@ -15,7 +15,7 @@ from pilotage.core.usage import Rates, Tier
 from pilotage.finops.types import ListedPrice
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, ModelPrice, Provider
+    from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 Steps = Sequence[tuple[int, Decimal]]  # USD per 10^6 tokens, each for prompts above so many tokens
 
@@ -161,14 +161,14 @@ def _to_nano(steps: Steps) -> list[tuple[int, int]]:
 
 def _read_units(price: "ModelPrice") -> dict[str, Steps]:
     """Return the units that are priced, each with its rate and where that changes."""
-    units: dict[str, Steps] = {}
     given: dict[str, Any] = vars(price)
-    for unit, rate in given.items():
-        if isinstance(rate, Decimal):
-            units[unit] = [(0, rate)]
-        elif rate is not None:
-            units[unit] = [(0, rate.base), *((tier.start, tier.price) for tier in rate.tiers)]
-    return units
+    return {unit: _read_steps(rate) for unit, rate in given.items() if rate is not None}
+
+
+def _read_steps(rate: "Decimal | TieredPrices") -> Steps:
+    if isinstance(rate, Decimal):
+        return [(0, rate)]
+    return [(0, rate.base), *((tier.start, tier.price) for tier in rate.tiers)]
 
 
 def _start_us(constraint: object) -> int:

@@ -1,4 +1,4 @@
-"""From the control API to what a gateway reads: list prices and limits; what usage shows of both."""
+"""From the control API to gateways: list prices, limits; and what usage shows of both."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

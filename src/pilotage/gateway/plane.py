@@ -18,10 +18,12 @@ from pilotage.core.snapshot import MAY_NAME_USERS, TenantEntry
 from pilotage.gateway.breakers import Breakers
 from pilotage.gateway.call import Call, Step
 from pilotage.gateway.chain import StepMaker, build_chain
+from pilotage.gateway.counters.limits import Limits as CallLimits
 from pilotage.gateway.providers.ask import Ask
-from pilotage.gateway.providers.replicas import Replicas
+from pilotage.gateway.providers.table import TargetTable
 from pilotage.gateway.replies import KeptReplies
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
+from pilotage.gateway.steps.admit import Admit
 from pilotage.gateway.steps.breaker import Breaker
 from pilotage.gateway.steps.deadline import Deadline
 from pilotage.gateway.steps.fallback import Fallback
@@ -34,6 +36,7 @@ from pilotage.gateway.targets import TargetsFile
 from pilotage.gateway.upstream import Limits
 from pilotage.gateway.wire.door import Wire
 from pilotage.kit.clock import Clock
+from pilotage.kit.egress import EgressPolicy
 from pilotage.kit.resources import Background
 from pilotage.kit.spool import SpoolWriter
 
@@ -79,7 +82,7 @@ class DataPlane:
     ``extra_steps`` come after the record, so that whatever they do to a call is on record.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what its owner opens for it
         self,
         *,
         snapshots: SnapshotReader,
@@ -87,6 +90,8 @@ class DataPlane:
         spool: SpoolWriter,
         clock: Clock,
         limits: PlaneLimits,
+        egress: EgressPolicy,
+        counters: CallLimits,
         oldest_n: int = 0,
         extra_steps: Sequence[StepMaker] = (),
     ) -> None:
@@ -95,7 +100,8 @@ class DataPlane:
         self.is_draining = False
         self.breakers = Breakers(clock)
         self.background: Background | None = None  # where shadow copies run, if anywhere
-        self._replicas = _open_replicas(limits)
+        self.counters = counters
+        self._table = TargetTable(_make_pool_limits(limits), egress=egress, clock=clock)
         self.chain: Step = self._build_chain(spool, clock, limits, extra_steps)
         self._snapshots = snapshots
         self._targets = targets
@@ -121,12 +127,13 @@ class DataPlane:
         def deadline(follow: Step) -> Step:
             return Deadline(follow, clock, limits.first_byte_timeout_s)
 
-        ask = Ask(self._replicas, clock)
+        ask = Ask(self._table, clock)
         copies = build_chain([record, begin, deadline], ask)
         return build_chain(
             [
                 record,
                 lambda follow: Idempotency(follow, KeptReplies(clock)),
+                lambda follow: Admit(follow, self.counters, clock),
                 begin,
                 *extra_steps,
                 lambda follow: Route(follow, clock),
@@ -146,7 +153,7 @@ class DataPlane:
         """
         try:
             if self._targets.has_changed():
-                self._replicas.apply(self._targets.read())
+                self._table.apply(self._targets.read())
         except ValueError as wrong:
             _LOG.error("Targets refused: %s", wrong)
         if not self._snapshots.has_changed():
@@ -160,6 +167,7 @@ class DataPlane:
         except ValueError as wrong:
             self._say(str(wrong))
             return False
+        self._table.sync(view)
         self.view = view
         self._problem = ""
         return True
@@ -272,7 +280,7 @@ class DataPlane:
 
     def close(self) -> None:
         """Close every connection to a model."""
-        self._replicas.close()
+        self._table.close()
 
     async def _wait_idle(self, timeout_s: float) -> None:
         if not self.calls:
@@ -290,9 +298,9 @@ class DataPlane:
         self._problem = problem
 
 
-def _open_replicas(limits: PlaneLimits) -> Replicas:
-    return Replicas(
-        Limits(connect_timeout_s=limits.connect_timeout_s, stall_timeout_s=limits.stall_timeout_s)
+def _make_pool_limits(limits: PlaneLimits) -> Limits:
+    return Limits(
+        connect_timeout_s=limits.connect_timeout_s, stall_timeout_s=limits.stall_timeout_s
     )
 
 

@@ -17,9 +17,12 @@ import uvloop
 
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.chain import StepMaker
+from pilotage.gateway.counters.limits import Limits
+from pilotage.gateway.counters.open import open_store
 from pilotage.gateway.http import GatewayDoor
 from pilotage.gateway.plane import DataPlane, PlaneLimits
-from pilotage.gateway.recovery import end_lost_calls
+from pilotage.gateway.ports import CounterStore
+from pilotage.gateway.recovery import recover_spool
 from pilotage.gateway.server import GatewayServer, make_server
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.targets import TargetsFile
@@ -27,6 +30,7 @@ from pilotage.kit.acks import Ack, read_ack, write_ack
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings, duration_s
 from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.egress import EgressPolicy
 from pilotage.kit.process import die_with_parent
 from pilotage.kit.resources import Background
 from pilotage.kit.spool import SpoolWriter, open_spool
@@ -70,8 +74,10 @@ async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
         drain_s = duration_s(settings.gateway.drain_timeout)
         server = make_server(door, opened.plane, background, drain_s)
         background.start(opened.watcher.run(), "watch")
+        background.start(opened.plane.counters.run(), "counters")
         background.start(_say_when_started(server), "started")
         await server.serve(sockets=[socket.socket(fileno=handover.listen_fd)])
+        await opened.plane.counters.leave()
         opened.watcher.settle()
 
 
@@ -89,23 +95,37 @@ def open_plane(
     slot: str,
     public_key: bytes,
     *,
+    store: CounterStore | None = None,
     extra_steps: Sequence[StepMaker] = (),
 ) -> OpenedPlane:
     """Open the data plane of a slot, its spool mended; the stack closes it.
+
+    ``store`` counts limits, if not what the settings name.
 
     Raises ``conflict`` if another process has the slot, or what else its spool does.
     """
     clock = SystemClock()
     spool = _open_spool(settings, folder.spool / slot)
     stack.callback(spool.close)
-    end_lost_calls(spool, folder.spool / slot, clock.now_us())
+    store = store or open_store(settings.counters, clock)
+    stack.callback(store.close)
+    limits = make_limits(settings)
+    counters = Limits(
+        store,
+        clock,
+        folder.spool / slot,
+        recover_spool(spool, folder.spool / slot, clock.now_us()).counters,
+        call_timeout_s=limits.call_timeout_s,
+    )
     last = read_ack(folder.run, slot)
     plane = DataPlane(
         snapshots=SnapshotReader(folder.snapshots, public_key),
         targets=TargetsFile(folder.targets),
         spool=spool,
         clock=clock,
-        limits=make_limits(settings),
+        limits=limits,
+        egress=EgressPolicy(settings.egress.allow, clock),
+        counters=counters,
         oldest_n=last.n if last else 0,
         extra_steps=extra_steps,
     )
@@ -129,6 +149,7 @@ class Watcher:
             self._plane.stop_overdue()
             if self._plane.refresh():
                 self._acknowledge()
+            self._plane.counters.save(self._spool)
             looks += 1
             if looks * LOOK_EVERY_S >= MEND_EVERY_S:
                 looks = 0
@@ -138,6 +159,7 @@ class Watcher:
 
     def settle(self) -> None:
         """Leave a spool that needs no recovery if every call has ended."""
+        self._plane.counters.save(self._spool)
         self._set_floor()
 
     def _acknowledge(self) -> None:

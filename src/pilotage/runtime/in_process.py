@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.client import ChainClient
+from pilotage.gateway.counters.away import AwayStore
 from pilotage.gateway.plane import DataPlane
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings, duration_s
@@ -35,19 +36,23 @@ async def open_in_process(
         background = await stack.enter_async_context(Background())
         plane.background = background
         background.start(opened.watcher.run(), "watch")
+        background.start(plane.counters.run(), "counters")
         await _wait_ready(plane, ready_within_s)
         try:
             yield ChainClient(plane, SystemClock(), api_key)
         finally:
             await plane.drain(duration_s(settings.gateway.drain_timeout))
+            await plane.counters.leave()
 
 
 def _open_free_slot(
     stack: AsyncExitStack, settings: Settings, folder: DataFolder, public_key: bytes
 ) -> OpenedPlane:
+    store = AwayStore() if settings.counters.url == "memory" else None
     for number in range(MAX_SLOTS):
+        slot = f"python-{number}"
         try:
-            return open_plane(stack, settings, folder, f"python-{number}", public_key)
+            return open_plane(stack, settings, folder, slot, public_key, store=store)
         except PilotageError as taken:
             if taken.code != "conflict" or number == MAX_SLOTS - 1:
                 raise

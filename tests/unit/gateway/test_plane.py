@@ -7,11 +7,15 @@ import pytest
 
 from gateway_harness import CLOCK, World
 from pilotage.core.errors import PilotageError
+from pilotage.gateway.counters.checkpoint import Checkpoint
+from pilotage.gateway.counters.limits import Limits
+from pilotage.gateway.counters.memory import MemoryStore
 from pilotage.gateway.plane import DataPlane, PlaneLimits, Sent
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.targets import TargetsFile
 from pilotage.gateway.wire.openai import CHAT
 from pilotage.kit.crypto import digest_secret, make_secret
+from pilotage.kit.egress import EgressPolicy
 from pilotage.kit.spool import SpoolWriter, open_spool
 
 HOUR_US = 3_600_000_000
@@ -40,6 +44,14 @@ def make_plane(world: World, spool: SpoolWriter, oldest_n: int = 0) -> DataPlane
         spool=spool,
         clock=CLOCK,
         limits=PlaneLimits(),
+        egress=EgressPolicy("", CLOCK),
+        counters=Limits(
+            MemoryStore(CLOCK),
+            CLOCK,
+            world.spool,
+            Checkpoint(owner="gateway-0:1", life=1, seq=0),
+            call_timeout_s=60,
+        ),
         oldest_n=oldest_n,
     )
 

@@ -50,11 +50,13 @@ async def test_kill_9_loses_no_call_and_charges_open_ones_at_their_worst(tmp_pat
         assert {ends[call_id][0].outcome for call_id in done} == {"ok"}
         size = int(upstream.requests[-1].headers["content-length"])
         size -= len(f'"max_tokens":{LIMIT},"stream_options":{{"include_usage":true}},')
-        worst_nano = size * INPUT_NANO + LIMIT * OUTPUT_NANO
+        least_nano = size * INPUT_NANO + LIMIT * OUTPUT_NANO
+        worst_nano = {f.call_id: f.fields[10] for f in read_frames(world.spool) if f.tag == "begun"}
         for call_id in opened:
             [end] = ends[call_id]
             cost_nano, is_estimated = end.fields[11], end.fields[12]
-            assert (end.outcome, cost_nano, is_estimated) == ("lost", worst_nano, True)
+            assert (end.outcome, cost_nano, is_estimated) == ("lost", worst_nano[call_id], True)
+            assert least_nano <= cost_nano < 3 * least_nano  # a byte is more than a token
         await until(lambda: upstream.open_connections == 0, "no connection of the dead process")
 
         again = (await post(http)).headers["x-request-id"]

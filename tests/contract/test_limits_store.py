@@ -19,6 +19,7 @@ from pilotage.kit.clock import ManualClock, parse_rfc3339
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import read_revisions
 from pilotage.kit.spool import SpoolWriter, open_spool
+from pilotage.kit.spool_reader import read_epoch
 from pilotage.registry.service import RegistryService
 
 NOON = parse_rfc3339("2026-03-10T12:00:00Z")
@@ -293,6 +294,12 @@ async def test_counters_are_summed_up_as_the_ledger_is_written(
             (EVER, "gateway-1"): 2,
         }
         assert await list_totals(database, finops) == expected
+        owner = f"gateway-1:{read_epoch(tmp_path / 'gateway-1')}"
+        async with database.read(SYSTEM) as tx:
+            spent = await finops.sum_spent(tx)
+            merged = await finops.sum_spent(tx, lambda _gateway, _epoch: "all")
+        assert (spent[MONTH][owner], spent[EVER]) == (7, {owner: 2})
+        assert merged == {MONTH: {"all": 42}, DAY: {"all": 15}, EVER: {"all": 2}}
 
         reader = open_reader()
         clock.advance(3 * DAY_US / 1e6)  # the day is over in every time zone

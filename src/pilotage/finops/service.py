@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -235,9 +235,23 @@ class FinopsService:
     async def list_counter_totals(self, tx: Tx) -> Sequence[CounterTotal]:
         """Return what the gateways are known to have used of every limit's counters.
 
-        A store of counters that was emptied is filled from it again.
+        Of calls that were lost with their process it has the cost, and no tokens.
         """
         return await store.list_counter_totals(tx)
+
+    async def sum_spent(
+        self, tx: Tx, name_owner: Callable[[str, str], str] = "{}:{}".format
+    ) -> dict[str, dict[str, int]]:
+        """Return the same by counter and owner: what a store of counters is filled from.
+
+        ``name_owner`` turns a spool's name and epoch into what its gateway calls itself.
+        """
+        spent: dict[str, dict[str, int]] = {}
+        for total in await store.list_counter_totals(tx):
+            owner = name_owner(total.gateway, total.epoch)
+            owners = spent.setdefault(total.counter, {})
+            owners[owner] = owners.get(owner, 0) + total.used
+        return spent
 
     async def drop_past_counters(self, tx: Tx) -> int:
         """Forget the counters of windows that are over; return how many rows that were."""

@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections import deque
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from pilotage.core.errors import PilotageError
@@ -190,8 +190,8 @@ class _Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the connection."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol gets
-        self._transport = transport
+
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         """Hand every whole answer to whoever asked first; one that left gets none."""

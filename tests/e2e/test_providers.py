@@ -1,154 +1,91 @@
-"""A provider's API behind an endpoint, with real processes: from the command to the ledger."""
+"""A real gateway process before a provider: over TLS, through a proxy, with Google's tokens."""
 
-import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-import pytest
-import pytest_asyncio
-from httpx import Response
-
+from connect_proxy import ConnectProxy
 from faulty_upstream import FaultyUpstream
-from system import System, ask, poll, running
+from gateway_harness import GatewayProcess, World, chat_body, make_http
+from made_calls import make_arm
+from pilotage.core.frames import Ended
+from pilotage.core.snapshot import UpstreamEntry
+from private_ca import PrivateAuthority
+from token_server import TokenServer, write_service_account
 
-KEY = "provider-key-0123456789"
-
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-class World(NamedTuple):
-    """An installation, two providers that it may call and one that it may not."""
-
-    system: System
-    first: FaultyUpstream
-    second: FaultyUpstream
-    stranger: FaultyUpstream
-
-    async def call(self, endpoint: str, plan: str = "hello", key: str | None = None) -> Response:
-        """Ask an endpoint once."""
-        async with self.system.http(key) as http:
-            return await http.post("/v1/chat/completions", json=ask(endpoint, plan))
-
-    async def route(self, endpoint: str, **routing: object) -> None:
-        """Replace an endpoint's routing."""
-        async with self.system.control() as control:
-            await control.put(f"/endpoints/{endpoint}/routing", {"retries": 0} | routing)
+HOST = "models.bank"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def installation(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(FaultyUpstream()) for _ in range(3)]
-        allowed = ", ".join(f"127.0.0.1:{server.port}" for server in servers[:2])
-        path = tmp_path_factory.mktemp("providers") / "data"
-        system = await stack.enter_async_context(
-            running(path, PILOTAGE_EGRESS_ALLOW=allowed, PROVIDER_KEY=KEY)
+def entry(world: World, **more: Any) -> UpstreamEntry:  # noqa: ANN401
+    values: dict[str, Any] = {
+        "id": "ups_1",
+        "project_id": world.tenant.project_id,
+        "name": "bank",
+        "provider": "openai",
+    }
+    return UpstreamEntry(**values | more)
+
+
+def publish(world: World, upstream: UpstreamEntry) -> None:
+    arm = make_arm("dep_up", upstream_id=upstream.id, upstream_model="provider-model")
+    world.publish(arms=[arm], upstreams=[upstream])
+
+
+async def test_a_provider_is_reached_through_a_proxy_by_its_own_name(tmp_path: Path) -> None:
+    authority, world = PrivateAuthority(), World(tmp_path / "data")
+    (tmp_path / "key").write_text("MARKER-SECRET")
+    async with (
+        FaultyUpstream(tls=authority.serve_as(HOST)) as upstream,
+        ConnectProxy(hosts={HOST: "127.0.0.1"}) as proxy,
+    ):
+        publish(
+            world,
+            entry(
+                world,
+                base_url=f"https://{HOST}:{upstream.port}/v1",
+                secret=f"file:{tmp_path / 'key'}",
+                proxy=proxy.url,
+                ca_file=authority.write(tmp_path / "ca.pem"),
+            ),
         )
-        async with system.control() as control:
-            await control.post("/prices", {"subject": "big-1", "input": "2", "output": "8"})
-        yield World(system, *servers)
+        settings = {"egress": {"allow": f"{HOST}, 127.0.0.1:{proxy.port}"}}
+        async with GatewayProcess(world, settings) as gateway, make_http(gateway) as http:
+            plain = await http.post("/v1/chat/completions", json=chat_body())
+            assert (plain.status_code, plain.json()["model"]) == (200, "chat")
+            streamed = await http.post("/v1/chat/completions", json=chat_body(stream=True))
+            assert streamed.text.endswith("data: [DONE]\n\n")
+            refused = await http.post(
+                "/v1/chat/completions", json=chat_body({"fault": "status", "status": 401})
+            )
+            assert (refused.status_code, refused.json()["error"]["code"]) == (502, "upstream_auth")
+            assert "MARKER-SECRET" not in refused.text + gateway.log()
+        assert {request.authorization for request in upstream.requests} == {"Bearer MARKER-SECRET"}
+        assert proxy.asked == [f"{HOST}:{upstream.port}"]
+    ends = [frame for frame in world.frames() if isinstance(frame, Ended)]
+    assert [end.upstream_id for end in ends] == ["ups_1"] * 3
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(installation: World) -> World:
-    for server in installation[1:]:
-        server.requests.clear()
-        server.refuses = False
-    return installation
+async def test_without_being_named_a_loopback_provider_is_not_called(tmp_path: Path) -> None:
+    world = World(tmp_path / "data")
+    async with FaultyUpstream() as upstream:
+        publish(world, entry(world, base_url=f"{upstream.url}/v1"))
+        async with GatewayProcess(world) as gateway, make_http(gateway) as http:
+            denied = await http.post("/v1/chat/completions", json=chat_body())
+        assert (denied.status_code, denied.json()["error"]["code"]) == (502, "egress_denied")
+        assert "egress.allow" in denied.json()["error"]["message"]
+        assert upstream.connections == 0
 
 
-async def serve(world: World, name: str, **upstreams: tuple[FaultyUpstream, str]) -> None:
-    """Make an endpoint and put a model of each upstream on it; the first one has the traffic.
-
-    Upstreams are told by their names: the server, and where it runs.
-    """
-    async with world.system.control() as control:
-        await control.post("/endpoints", {"name": name, "max_output_tokens": 64})
-        for upstream, (server, location) in upstreams.items():
-            body = describe(server) | {"name": upstream, "location": location}
-            await control.post("/upstreams", body)
-            model = {"upstream": upstream, "model": "big-1"}
-            done = await control.finish(await control.post(f"/endpoints/{name}/deployments", model))
-            assert (done["model"], done["state"]) == (f"{upstream}/big-1", "ready")
-
-
-def describe(server: FaultyUpstream) -> dict[str, str]:
-    """Return a server as an upstream."""
-    return {"provider": "openai", "base_url": f"{server.url}/v1", "secret": "env:PROVIDER_KEY"}
-
-
-async def test_a_provider_answers_under_the_endpoint_s_name_and_is_charged(world: World) -> None:
-    await serve(world, "charged", plain=(world.first, ""))
-
-    plan = json.dumps({"prompt_tokens": 7, "completion_tokens": 3})
-    reply = await world.call("charged", plan)
-
-    assert reply.status_code == 200, reply.text
-    assert reply.json()["model"] == "charged"
-    (request,) = world.first.requests
-    assert request.path == "/v1/chat/completions"
-    assert request.authorization == f"Bearer {KEY}"
-    assert request.body["model"] == "big-1"
-
-    async def find_rows() -> dict[str, Any]:
-        async with world.system.control() as control:
-            usage = await control.get("/usage", by="alias,model")
-        return {row["groups"]["alias"]: row for row in usage["items"]}
-
-    row = (await poll(find_rows, lambda rows: "charged" in rows))["charged"]
-    assert row["groups"]["model"] == "plain/big-1"
-    assert (row["calls"], row["cost_nano"]) == (1, 7 * 2000 + 3 * 8000)
-
-
-async def test_an_upstream_is_moved_without_a_restart(world: World) -> None:
-    await serve(world, "moved", moving=(world.first, ""))
-
-    before = await world.call("moved")
-    async with world.system.control() as control:
-        await control.put("/upstreams/moving", describe(world.second))
-    after = await world.call("moved")
-
-    assert (before.status_code, after.status_code) == (200, 200)
-    assert (len(world.first.requests), len(world.second.requests)) == (1, 1)
-
-
-async def test_a_fallback_answers_where_the_chosen_one_cannot(world: World) -> None:
-    await serve(world, "fallen", near=(world.first, "eu-west4"), far=(world.second, "us"))
-    world.first.refuses = True
-    world.first.close_idle()
-
-    await world.route("fallen", fallbacks=["far/big-1"])
-    fallen = await world.call("fallen")
-    await world.route("fallen", regions=["eu"])
-    failed = await world.call("fallen")
-
-    assert fallen.status_code == 200, fallen.text
-    assert failed.status_code in (502, 503), failed.text
-    assert len(world.second.requests) == 1
-
-
-async def test_a_tenant_s_regions_hold_for_every_call(world: World) -> None:
-    await serve(world, "confined", placed=(world.first, "eu-west4"))
-    async with world.system.control() as control:
-        await control.post("/tenants", {"name": "abroad", "regions": ["us"]})
-        key = (await control.post("/keys", {"tenant": "abroad"}))["secret"]
-        outside = await world.call("confined", key=key)
-        await control.put("/tenants/abroad", {"regions": ["eu"]})
-        inside = await world.call("confined", key=key)
-
-    assert outside.status_code == 403, outside.text
-    assert outside.json()["error"]["code"] == "no_allowed_target"
-    assert inside.status_code == 200, inside.text
-    assert len(world.first.requests) == 1
-
-
-async def test_an_address_that_is_not_allowed_is_not_called(world: World) -> None:
-    await serve(world, "strange", unknown=(world.stranger, ""))
-    reply = await world.call("strange")
-
-    assert reply.status_code == 502, reply.text
-    assert reply.json()["error"]["code"] == "egress_denied"
-    assert world.stranger.requests == []
-    assert world.stranger.connections == 0
+async def test_a_vertex_provider_is_shown_a_token_of_google(tmp_path: Path) -> None:
+    world = World(tmp_path / "data")
+    with TokenServer() as google:
+        key = write_service_account(tmp_path, f"{google.url}/token")
+        async with FaultyUpstream() as upstream:
+            base = f"{upstream.url}/v1"
+            publish(world, entry(world, provider="vertex", base_url=base, secret=f"file:{key}"))
+            settings = {"egress": {"allow": "127.0.0.1"}}
+            async with GatewayProcess(world, settings) as gateway, make_http(gateway) as http:
+                for _ in range(3):
+                    reply = await http.post("/v1/chat/completions", json=chat_body())
+                    assert reply.status_code == 200
+                assert await gateway.stop() == 0  # its thread does not hold it
+            assert [r.authorization for r in upstream.requests] == ["Bearer token-1"] * 3

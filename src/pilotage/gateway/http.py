@@ -17,6 +17,7 @@ from pilotage.gateway.strangers import Strangers
 from pilotage.gateway.wire import anthropic, completions, embeddings, responses
 from pilotage.gateway.wire import openai as wire
 from pilotage.gateway.wire.door import Wire
+from pilotage.gateway.wire.usage import encode_uses
 from pilotage.kit.clock import Clock, rfc3339
 
 Scope = dict[str, Any]
@@ -121,6 +122,9 @@ class GatewayDoor:
             elif path == "/v1/models" or path.startswith("/v1/models/"):
                 _expect(scope, "GET")
                 await _send_json(send, 200, self._show_models(scope, path))
+            elif path == "/v1/usage":
+                _expect(scope, "GET")
+                await _send_json(send, 200, await self._show_usage(scope))
             elif path == "/healthz":
                 await _send_json(send, 200, b'{"status":"ok"}')
             elif path == "/readyz":
@@ -208,6 +212,11 @@ class GatewayDoor:
             return anthropic.encode_model(*dated[0]) if name else anthropic.encode_models(dated)
         counted = [(entry.name, entry.created_at_us // 1_000_000) for entry in found]
         return wire.encode_model(*counted[0]) if name else wire.encode_models(counted)
+
+    async def _show_usage(self, scope: Scope) -> bytes:
+        """Return what the caller's limits allow, and how much of that is used and left."""
+        caller, sent, _ = self._read_headers(scope["headers"])
+        return encode_uses(await self._plane.list_uses(caller, sent.user))
 
     def _count(self, scope: Scope, refused: PilotageError) -> None:
         if refused.code in (

@@ -19,6 +19,8 @@ from pilotage.gateway.breakers import Breakers
 from pilotage.gateway.call import Call, Step
 from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.counters.limits import Limits as CallLimits
+from pilotage.gateway.counters.matching import Subject
+from pilotage.gateway.counters.types import LimitUse
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
 from pilotage.gateway.replies import KeptReplies
@@ -248,6 +250,18 @@ class DataPlane:
         call.trace_parent = sent.trace_parent
         call.idempotency_key = sent.idempotency_key
         return call
+
+    async def list_uses(self, caller: Caller, user: str) -> list[LimitUse]:
+        """Return how far each limit is used that calls of this key, and user, count against."""
+        tenant = caller.tenant
+        subject = Subject(
+            project_id=tenant.project_id,
+            tenant_id=tenant.id,
+            key_id=caller.key_id,
+            alias="",
+            user=user[:MAX_USER] if caller.may_name_users else "",
+        )
+        return await self.counters.list_uses(caller.view, subject, tenant.time_zone)
 
     def enter(self, call: Call) -> None:
         """Count a call among the running ones; whoever does it sees to :meth:`leave`."""

@@ -105,8 +105,8 @@ local function post(key, may_grant)
     end
   end
   if granted > 0 then
-    local more = spare + math.max(granted - need, 0)
-    write(key, owner, sums, used, held, spare, used, held + granted, more)
+    -- Spare until the owner says that a call has reserved it: whoever lacks it may wait.
+    write(key, owner, sums, used, held, spare, used, held + granted, spare + granted)
   end
   if held + granted > 0 then
     if old_held == 0 then redis.call('SADD', holding, key) end
@@ -186,7 +186,7 @@ if life < last_life or (life == last_life and seq <= last_seq) then
   return {'stale', current}
 end
 local has_lost = last_life < life or (last_life == life and last_seq < acked)
-if current == '' or (acked > 0 and has_lost) then
+if current == '' or (has_lost and acked > 0 and generation == current) then
   current = fresh
   redis.call('HSET', state, 'generation', current, 'open', 0)
   redis.call('DEL', registered, expected)

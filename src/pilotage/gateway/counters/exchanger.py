@@ -31,12 +31,15 @@ from pilotage.kit.clock import Clock
 TICK_S = 0.1
 RECALL_S = 0.02  # between looks while a call waits for what others hand back
 PATIENCE_S = 0.35  # how long it does: three ticks of theirs
+NEWS_S = 0.13  # how long it waits for what others' calls may just have freed: a tick of theirs
 HEARTBEAT_S = 1.0  # an owner with nothing to say asks after the store this often
 LONGEST_WAIT_S = 2.0
 AT_ONCE = 256  # rows of one exchange
 AWAY_AFTER = 2  # failures in a row
 AWAY_S = (0.1, 0.2, 0.5, 1.0)  # pauses between attempts while the store is away
 GAUGE_HOLD_S = 60.0  # calls begun later than this after the last exchange are not counted as held
+
+NOTHING = (0, 0, 0, 0)  # amounts of a call that only wants to know
 
 _LOG = logging.getLogger("pilotage.gateway")
 
@@ -65,19 +68,24 @@ class Owner(NamedTuple):
 
 
 class _Waiter:
-    """A call that waits until its slices can pay."""
+    """A call that waits until its slices can pay, or one that only wants to know.
 
-    __slots__ = ("amounts", "future", "is_asked", "since_s", "slices")
+    ``after`` is the last exchange that began before it: what later ones answer is news to it.
+    """
 
-    def __init__(self, slices: Sequence[Slice], amounts: Sequence[int], since_s: float) -> None:
+    __slots__ = ("after", "amounts", "future", "since_s", "slices")
+
+    def __init__(
+        self, slices: Sequence[Slice], amounts: Sequence[int], since_s: float, after: int
+    ) -> None:
         self.slices = slices
         self.amounts = amounts
         self.since_s = since_s
-        self.is_asked = False
+        self.after = after
         self.future: asyncio.Future[Denial | None] = asyncio.get_running_loop().create_future()
 
-    def renew(self) -> None:
-        self.is_asked = False
+    def renew(self, after: int) -> None:
+        self.after = after
         self.future = asyncio.get_running_loop().create_future()
 
     def tell(self, denial: Denial | None) -> None:
@@ -112,6 +120,7 @@ class Exchanger:
         self._urgent: dict[str, Slice] = {}
         self._waiters: list[_Waiter] = []
         self._woken = asyncio.Event()
+        self._peers_told = 0
         self._seq = 0
         self._acked = 0
         self._generation = ""
@@ -172,7 +181,7 @@ class Exchanger:
 
         The caller has the slices' ``calls`` raised meanwhile, so that they stay what they are.
         """
-        waiter = _Waiter(slices, amounts, self._clock.monotonic_s())
+        waiter = _Waiter(slices, amounts, self._clock.monotonic_s(), self._seq)
         for one in slices:
             if one.avail < amounts[one.measure] and not self.can_serve(one):
                 return Denial(Verdict.UNKNOWN, one, retry_s=1.0)
@@ -185,7 +194,7 @@ class Exchanger:
                 denial = await waiter.future
                 if denial is not None or self.take(slices, amounts) is None:
                     return denial
-                waiter.renew()
+                waiter.renew(self._seq)
         finally:
             self._waiters.remove(waiter)
 
@@ -193,7 +202,7 @@ class Exchanger:
         """Ask the store how far counters are used; leave it at what is known if it is away."""
         if self.is_away or not self._is_registered:
             return
-        waiter = _Waiter(slices, (0, 0, 0, 0), self._clock.monotonic_s())
+        waiter = _Waiter(slices, NOTHING, self._clock.monotonic_s(), self._seq)
         for one in slices:
             if not one.is_active:
                 self.activate(one)
@@ -260,7 +269,6 @@ class Exchanger:
         """Return the slices to speak of: those that calls wait for, then the rest."""
         chosen: dict[str, Slice] = {}
         for waiter in self._waiters:
-            waiter.is_asked = True
             chosen.update((one.key, one) for one in waiter.slices)
         chosen.update(self._urgent)
         self._urgent.clear()
@@ -296,8 +304,12 @@ class Exchanger:
         self._note_state(answer)
         for one, row, told in zip(totals, rows, answer.rows, strict=True):
             one.hear(row, told)
+            one.heard = self._acked
+            if one.is_low and one.avail > demand.get(one.key, (0, 0))[0]:
+                self.urge(one)  # others lack it: hand it back at once
         for one, drawn in zip(buckets, answer.draws, strict=True):
             one.hear_draw(drawn)
+            one.heard = self._acked
 
     def _find_demand(self) -> dict[str, tuple[int, int]]:
         """Return per counter what waiting calls want in all, and the least that helps one."""
@@ -369,7 +381,7 @@ class Exchanger:
             stage=stage,
             rows=tuple(rows),
             draws=tuple(draws),
-            peers=len(self.peers),
+            peers=self._peers_told,
             is_first=not self._was_registered,
             expected=tuple({*expected, *(self.peers if self._store.is_shared else ())}),
             gone=gone,
@@ -380,9 +392,16 @@ class Exchanger:
         if answer.status is Status.STALE:
             raise StoreAwayError(f"another process speaks for {self._owner.name}")
         self._acked = ask.seq
-        self.peers = answer.peers or self.peers
+        self._learn_peers(answer)
         self._regain()
         return answer
+
+    def _learn_peers(self, answer: Answer) -> None:
+        """Remember who else there is; only a complete store can say that somebody is no more."""
+        if answer.peers:
+            self._peers_told = len(answer.peers)
+            known = () if answer.status is Status.OPEN else self.peers
+            self.peers = tuple(sorted({*known, *answer.peers}))
 
     def _begin_anew(self, answer: Answer) -> None:
         self._generation = answer.generation
@@ -429,28 +448,33 @@ class Exchanger:
         waited_s = self._clock.monotonic_s() - waiter.since_s
         must_wait = False
         for one in waiter.slices:
+            is_news = one.heard > waiter.after
             lack = waiter.amounts[one.measure] - one.avail
             if lack > 0:
-                denial = self._find_denial(one, lack, waited_s, is_asked=waiter.is_asked)
+                denial = self._find_denial(one, lack, waited_s, is_news=is_news)
                 if denial is not None:
                     waiter.tell(denial)
                     return
                 must_wait = True
-        if not must_wait and (waiter.is_asked or self.is_away):
+            elif waiter.amounts is NOTHING and not is_news and self.can_serve(one):
+                must_wait = True
+        if not must_wait:
             waiter.tell(None)
 
     def _find_denial(
-        self, one: Slice, lack: int, waited_s: float, *, is_asked: bool
+        self, one: Slice, lack: int, waited_s: float, *, is_news: bool
     ) -> Denial | None:
-        if not self.can_serve(one):
+        if not self.can_serve(one) or (not is_news and waited_s > LONGEST_WAIT_S):
             return Denial(Verdict.UNKNOWN, one, retry_s=1.0)
-        if not is_asked or self._failures:
+        if not is_news:
             return None
         left = one.left_elsewhere
         if waited_s < LONGEST_WAIT_S and lack <= left:
             self._woken.set()
             return None
         if waited_s < PATIENCE_S and lack <= left + one.spare_elsewhere:
+            return None
+        if waited_s < NEWS_S and lack <= left + one.held_elsewhere:
             return None
         retry_s = one.seconds_until(lack) if one.is_bucket else PATIENCE_S
         return Denial(Verdict.DENIED, one, max(one.avail + left, 0), retry_s)

@@ -12,7 +12,7 @@ from pilotage.gateway.counters.checkpoint import (
     Widened,
     write_checkpoint,
 )
-from pilotage.gateway.counters.exchanger import Denial, Exchanger, Owner
+from pilotage.gateway.counters.exchanger import NOTHING, Denial, Exchanger, Owner
 from pilotage.gateway.counters.matching import (
     Bundle,
     LimitIndex,
@@ -270,9 +270,6 @@ class Hold:
         return self._limits.note_widened(self._call.id, nano, tokens)
 
 
-NOTHING = (0, 0, 0, 0)
-
-
 def _show_use(one: Slice, *, is_current: bool) -> LimitUse:
     amount = one.limit.amount
     told = one.told
@@ -280,7 +277,7 @@ def _show_use(one: Slice, *, is_current: bool) -> LimitUse:
         remaining = min(max(one.avail + one.left_elsewhere, 0), amount) if told else amount
         used, reserved = amount - remaining, 0
     else:
-        said_used, said_held = one.said if told else (0, 0)
+        said_used, said_held, _ = one.said if told else (0, 0, 0)
         used = one.used + (told.used - said_used if told else 0)
         others_held = told.held - said_held - one.spare_elsewhere if told else 0
         reserved = one.reserved + max(others_held, 0)

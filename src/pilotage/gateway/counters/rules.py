@@ -58,7 +58,8 @@ def exchange(books: Books, ask: Ask, now_ms: int) -> Answer:
     last = books.owners.get(ask.owner, (0, 0))
     if (ask.life, ask.seq) <= last:
         return Answer(Status.STALE, books.generation)
-    if not books.generation or (ask.acked and last < (ask.life, ask.acked)):
+    has_lost = ask.generation == books.generation and last < (ask.life, ask.acked)
+    if not books.generation or (has_lost and ask.acked):
         _renew(books, ask.fresh_generation)
     if ask.life > last[0]:
         books.registered.discard(ask.owner)
@@ -159,8 +160,8 @@ def _post(books: Books, owner: str, row: Row, now_ms: int, *, may_grant: bool) -
         if granted < row.need:
             counter.low_until_ms = now_ms + LOW_MS
     if granted:
-        spare = row.spare + max(granted - row.need, 0)
-        _write(books, owner, row.key, (used, row.held + granted, spare, now_ms))
+        # Spare until the owner says that a call has reserved it: whoever lacks it may wait.
+        _write(books, owner, row.key, (used, row.held + granted, row.spare + granted, now_ms))
     return Told(granted, counter.used, counter.held, counter.spare, counter.low_until_ms > now_ms)
 
 

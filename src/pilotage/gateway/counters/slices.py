@@ -24,12 +24,12 @@ class Slice:
 
     ``avail`` can be taken, ``reserved`` was taken by calls that run, ``used`` is what this owner
     used of the counter for good since it began. ``avail`` is negative after calls that took
-    nothing, or less than they came to.
+    nothing, or less than they came to. ``heard`` numbers the last exchange that told of it.
     """
 
     __slots__ = (
-        "avail", "calls", "idle_ticks", "is_active", "is_bucket", "is_low", "key", "lapse_ms",
-        "largest", "limit", "measure", "quiet_ticks", "refill_at", "reserved", "said",
+        "avail", "calls", "heard", "idle_ticks", "is_active", "is_bucket", "is_low", "key",
+        "lapse_ms", "largest", "limit", "measure", "quiet_ticks", "refill_at", "reserved", "said",
         "stock", "taken", "told", "used", "window",
     )  # fmt: skip
 
@@ -46,6 +46,7 @@ class Slice:
         self.reserved = 0
         self.used = used
         self.calls = 0
+        self.heard = 0
         self.taken = 0
         self.largest = 0
         self.stock = 0
@@ -54,7 +55,7 @@ class Slice:
         self.quiet_ticks = 0
         self.is_active = False
         self.is_low = False
-        self.said: tuple[int, int] = (-1, -1)  # used and held, as last answered
+        self.said: tuple[int, int, int] = (-1, 0, 0)  # used, held and spare, as last answered
         self.told: Told | None = None
 
     @property
@@ -67,14 +68,14 @@ class Slice:
         """Whether there is nothing to say of it, to hand back, or to wait for."""
         if self.calls or self.reserved or self.avail:
             return False
-        return self.is_bucket or self.said == (self.used, 0)
+        return self.is_bucket or self.said == (self.used, 0, 0)
 
     @property
     def is_news(self) -> bool:
         """Whether the store should hear of it now, though no call waits."""
         if self.is_bucket:
             return self.avail != 0
-        if self.avail or self.said != (self.used, self.reserved):
+        if self.avail or self.said != (self.used, self.reserved, 0):
             return True
         return self.lapse_ms > 0 and self.quiet_ticks >= REPEAT_TICKS
 
@@ -89,6 +90,11 @@ class Slice:
     def spare_elsewhere(self) -> int:
         """What the store said last that other owners hold without need: they can hand it back."""
         return self.told.spare if self.told else 0
+
+    @property
+    def held_elsewhere(self) -> int:
+        """What other owners held, reserved or not, when the store spoke last."""
+        return self.told.held - self.said[1] if self.told else 0
 
     def seconds_until(self, lack: int) -> float:
         """Return when a bucket will have so much more than this owner has."""
@@ -123,7 +129,7 @@ class Slice:
             cap=self.limit.amount,
             used=self.used,
             held=self.reserved + self.avail,
-            spare=max(self.avail - demand, 0),
+            spare=self.avail,
             least=max(smallest - self.avail, 1),
             need=need,
             want=want if self.avail < max(stock, demand) else 0,
@@ -134,9 +140,8 @@ class Slice:
     def hear(self, row: Row, told: Told) -> None:
         """Take the answer to a row in."""
         self.avail += told.granted
-        self.said = (row.used, row.held + told.granted)
-        spare = told.spare - row.spare - max(told.granted - row.need, 0)
-        self.told = told._replace(spare=max(spare, 0))
+        self.said = (row.used, row.held + told.granted, row.spare + told.granted)
+        self.told = told._replace(spare=told.spare - row.spare - told.granted)
         self.is_low = told.is_low
         self.quiet_ticks = 0
         self.refill_at = 0 if self.is_low else min(self.stock, max(self.avail, 0)) // 2
@@ -158,7 +163,9 @@ class Slice:
     def hear_draw(self, drawn: Drawn) -> None:
         """Take the answer to a draw in."""
         self.avail += drawn.granted
-        self.told = Told(drawn.granted, 0, self.limit.amount - drawn.level, 0, is_low=False)
+        held = self.limit.amount - drawn.level
+        self.told = Told(drawn.granted, 0, held, 0, is_low=False)
+        self.said = (0, held, 0)
         self.refill_at = min(self.stock, max(self.avail, 0)) // 2
 
 

@@ -136,7 +136,7 @@ class Chat:
         if self.plan.thinking:
             message["reasoning_content"] = self.plan.thinking
         if self.plan.calls:
-            message |= {"content": None, "tool_calls": self._calls()}
+            message |= {"content": message["content"] or None, "tool_calls": self._calls()}
         choice = {"index": 0, "message": message, "finish_reason": self._reason()}
         return {**self._frame(self.kind), "choices": [choice], "usage": self.usage()}
 

@@ -11,7 +11,7 @@ ABSENT = msgspec.Raw()  # stands for a member that is not there; a Raw cannot be
 BROKEN_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NULL = msgspec.Raw(b"null")
 _MISSING = "Object missing required field `"
-_UNKNOWN = ("Object contains unknown field `", "Invalid value '")
+_UNKNOWN = ("Object contains unknown field `", "Invalid value '", "Expected `null`, got")
 _Read = TypeVar("_Read")
 
 

@@ -66,10 +66,15 @@ def is_within(location: str, allowed: Sequence[str]) -> bool:
     """
     if not allowed:
         return True
-    if any(_is_below(location, name.removeprefix(_NOT)) for name in allowed if name[0] == _NOT):
-        return False
-    return any(_is_below(location, name) for name in allowed)
+    allows = False
+    for region in allowed:
+        if region.startswith(_NOT):
+            if _is_below(location, region[1:]):
+                return False
+        elif _is_below(location, region):
+            allows = True
+    return allows
 
 
 def _is_below(location: str, region: str) -> bool:
-    return location == region or location.startswith(f"{region}-")
+    return bool(region) and (location == region or location.startswith(region + "-"))

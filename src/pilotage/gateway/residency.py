@@ -4,13 +4,11 @@ A plan, a fallback and a shadow copy are drawn from :class:`Allowed` alone. :fun
 the only way to one, and all that can be done with one is to make it smaller or order it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, Never, final
 
+from pilotage.core.regions import LOCAL, is_within
 from pilotage.core.snapshot import AliasEntry, ArmEntry, TenantEntry
-
-LOCAL = "local"  # where this installation's own replicas run
-_NOT = "!"
 
 
 @final
@@ -63,26 +61,3 @@ def allow_arms(alias: AliasEntry, tenant: TenantEntry) -> Allowed:
 def locate(arm: ArmEntry) -> str:
     """Return where an arm runs; "" is an upstream of which nobody said it."""
     return arm.location or ("" if arm.upstream_id else LOCAL)
-
-
-def is_within(location: str, regions: Sequence[str]) -> bool:
-    """Say whether a Snapshot's list of regions allows a location; an empty list allows any.
-
-    ``eu`` allows ``eu`` and what is below it, ``eu-west1``; ``!eu-west1`` forbids, whatever else
-    allows. Own replicas are named like any place: :data:`LOCAL`. A location that nobody said is in
-    no region.
-    """
-    if not regions:
-        return True
-    allows = False
-    for region in regions:
-        if region.startswith(_NOT):
-            if _is_below(location, region[1:]):
-                return False
-        elif _is_below(location, region):
-            allows = True
-    return allows
-
-
-def _is_below(location: str, region: str) -> bool:
-    return bool(region) and (location == region or location.startswith(region + "-"))

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made_calls import PROJECT, make_alias, make_arm
+from pilotage.core.regions import LOCAL, is_within
 from pilotage.core.snapshot import ArmEntry, RouteRule, Routing, Shadow, TenantEntry
-from pilotage.gateway.residency import LOCAL, NOBODY, Allowed, allow_arms, is_within, locate
+from pilotage.gateway.residency import NOBODY, Allowed, allow_arms, locate
 from pilotage.gateway.routing import CHEAPEST, FASTEST, WEIGHTED, Choice
 from pilotage.gateway.speeds import Speeds
 

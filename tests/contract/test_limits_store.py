@@ -272,14 +272,15 @@ async def test_counters_are_summed_up_as_the_ledger_is_written(
 ) -> None:
     def open_reader() -> LedgerReader:
         return LedgerReader(
-            database, tmp_path, service=finops, clock=clock, retention_us=7 * DAY_US, batch=2
+            database, tmp_path, service=finops, clock=clock, retention_us=7 * DAY_US, batch=3
         )
 
     clock.advance((NOON - clock.now_us()) / 1e6)
     with open_writer(tmp_path, "gateway-0") as one, open_writer(tmp_path, "gateway-1") as two:
         for number in range(5):
             put(one, f"a{number}", MONTH, DAY)
-        put(one, "a0", MONTH)  # charged before
+        put(one, "a4", EVER)  # charged before, and in the same batch
+        put(one, "a0", MONTH)
         put(two, "b0", MONTH, EVER)
         put(two, "b1", EVER)
         for _ in range(2):  # a new reader repeats nothing

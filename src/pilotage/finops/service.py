@@ -219,17 +219,17 @@ class FinopsService:
         used: Counter[str] = Counter()
         for call_id in fresh:
             used.update(draws.get(call_id, {}))
-        for counter in sorted(
-            used
-        ):  # in one order, so that no two transactions wait for each other
-            total = CounterTotal(
+        totals = [
+            CounterTotal(
                 counter=counter,
                 gateway=place.gateway,
                 epoch=place.epoch,
-                used=used[counter],
+                used=amount,
                 forget_at_us=find_forget_at_us(counter),
             )
-            await store.add_to_counter(tx, total)
+            for counter, amount in used.items()
+        ]
+        await store.add_to_counters(tx, totals)
         return Recorded(len(fresh), len(charges) - len(fresh))
 
     async def list_counter_totals(self, tx: Tx) -> Sequence[CounterTotal]:

@@ -145,7 +145,7 @@ class LedgerReader:
                 frame = decode_frame(payload)
                 if isinstance(frame, Ended):
                     found.charges.append(make_charge(frame, gateway))
-                    found.draws[found.charges[-1].call_id] = list_draws(frame)
+                    found.draws.setdefault(found.charges[-1].call_id, list_draws(frame))
             except ValueError as unreadable:
                 self.counts.unreadable += 1
                 if self.counts.unreadable == 1:

@@ -170,3 +170,33 @@ def test_a_tenant_is_changed_setting_by_setting(pilotage: CommandLine) -> None:
     assert (changed["data_class"], changed["shows"]) == ("restricted", False)
     assert (changed["log_percent"], changed["rev"]) == (0.25, 4)
     assert (said.code, "'Europe' is no time zone" in said.err) == (1, True)
+
+
+def test_doctor_says_why_a_model_of_an_upstream_is_not_served_and_how_to_mend_it(
+    pilotage: CommandLine,
+) -> None:
+    for words in (
+        "upstreams create gpu --preset vllm",
+        "endpoints create chat",
+        "endpoints deploy chat --upstream gpu --model acme-7b",
+    ):
+        pilotage.ok(*words.split())
+    unpriced = pilotage("doctor")
+    pilotage.ok("prices", "set", "acme-7b", "--free")
+    deployed = pilotage.ok(
+        "endpoints", "deploy", "chat", "--upstream", "gpu", "--model", "acme-70b"
+    )
+    spare = pilotage.ok("doctor")
+    outside = pilotage("endpoints", "route", "chat", "--region", "eu")
+
+    assert unpriced.code == 1
+    assert (
+        "endpoint chat: not published: no price for acme-7b  "
+        "-> Run: pilotage prices set acme-7b --input USD --output USD (or --free)"
+    ) in unpriced.out
+    assert "gpu/acme-70b cannot be called yet: no price for acme-70b." in deployed.err
+    assert "endpoint chat: published" in spare.out
+    assert "endpoint chat: a deployment is left out: no price for acme-70b" in spare.out
+    assert "nobody said where gpu/acme-7b runs" in outside.err
+    assert outside.code == 1
+    assert "--location REGION" in outside.err

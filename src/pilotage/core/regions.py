@@ -76,5 +76,13 @@ def is_within(location: str, allowed: Sequence[str]) -> bool:
     return allows
 
 
+def describe_outside(name: str, location: str, regions: Sequence[str]) -> str:
+    """Return what is wrong with something that people's regions do not allow."""
+    known = ", ".join(regions)
+    if location:
+        return f"{name} runs in {location}, outside the regions {known}"
+    return f"nobody said where {name} runs: it may be outside the regions {known}"
+
+
 def _is_below(location: str, region: str) -> bool:
     return bool(region) and (location == region or location.startswith(region + "-"))

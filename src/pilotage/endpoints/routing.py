@@ -8,7 +8,7 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import MAX_CAP_NANO, NANO, parse_usd
-from pilotage.core.regions import check_regions, is_within, list_allowed
+from pilotage.core.regions import check_regions, describe_outside, is_within, list_allowed
 from pilotage.core.snapshot import RouteRule, Routing, Shadow
 from pilotage.endpoints.rules import match_deployment, to_points
 from pilotage.endpoints.types import MOST_RETRIES, POLICIES, Deployment, Endpoint
@@ -127,17 +127,11 @@ def check_within(
         if deployment.id in ids and not is_within(where, list_allowed(regions)):
             raise PilotageError(
                 "invalid_request",
-                f"{deployment.model} runs {describe_place(where)}, outside the regions "
-                f"{', '.join(regions)}.",
+                f"{describe_outside(deployment.model, where, regions)}.",
                 hint="Add its region, leave it out, or say where its upstream runs: "
                 "pilotage upstreams change NAME --location REGION",
                 param="regions",
             )
-
-
-def describe_place(location: str) -> str:
-    """Return a location as part of a sentence."""
-    return f"in {location}" if location else "nobody said where"
 
 
 def _check_policy(policy: str) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from pilotage.core.ids import uuid_bytes
-from pilotage.core.regions import is_within, list_allowed
+from pilotage.core.regions import describe_outside, is_within, list_allowed
 from pilotage.core.snapshot import (
     MAY_NAME_USERS,
     AliasEntry,
@@ -117,9 +117,7 @@ def _find_flaws(
         if item.upstream_id and item.upstream_id not in upstreams:
             flaws[item.id] = f"the upstream of {item.model} is gone"
         elif not is_within(location, list_allowed(endpoint.regions)):
-            where = f"runs in {location}" if location else "runs nobody said where"
-            regions = ", ".join(endpoint.regions)
-            flaws[item.id] = f"{item.model} {where}, outside the regions {regions}"
+            flaws[item.id] = describe_outside(item.model, location, endpoint.regions)
         elif item.id not in rates:
             flaws[item.id] = f"{_NO_PRICE}{get_subject(item)}"
     return flaws

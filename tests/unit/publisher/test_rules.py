@@ -306,7 +306,7 @@ def test_a_spare_deployment_that_cannot_be_used_is_left_out_alone() -> None:
             "east/gpt-4o runs in us-east, outside the regions eu",
         ),
         ("chat-0", "west/gpt-4o", "no price for gpt-4o"),
-        ("chat-0", "lost/o3", "lost/o3 runs nobody said where, outside the regions eu"),
+        ("chat-0", "lost/o3", "nobody said where lost/o3 runs: it may be outside the regions eu"),
     ]
 
 
@@ -342,7 +342,8 @@ def test_missing_prices_come_first_and_by_the_provider_s_name() -> None:
     (item,) = compile_hybrid(endpoint, rates={}).unpublished
 
     assert item.reason == (
-        "no price for gpt-4o, tiny@0.0.0; lost/o3 runs nobody said where, outside the regions us"
+        "no price for gpt-4o, tiny@0.0.0; "
+        "nobody said where lost/o3 runs: it may be outside the regions us"
     )
 
 

@@ -50,7 +50,7 @@ class Choice:
         """
         point = draw_point(salt, unit)
         total, threshold = self._total, 0
-        for arm in self.candidates:
+        for arm in self.candidates[:-1]:
             threshold += arm.weight if total else 1
             if point * (total or len(self.candidates)) < threshold * _WHOLE:
                 return arm

@@ -9,7 +9,7 @@ from gateway_harness import make_rates
 from made_calls import PROJECT, make_alias, make_arm, make_call, make_view
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import FULL_WEIGHT, RouteRule, Routing, TenantEntry, choose_arm
-from pilotage.gateway.call import Call, Reply
+from pilotage.gateway.call import Call, Reply, Try
 from pilotage.gateway.snapshots import AliasView
 from pilotage.gateway.steps.route import Route
 from pilotage.kit.clock import ManualClock
@@ -137,6 +137,17 @@ async def test_an_arm_that_fails_counts_as_slow() -> None:
             failed += 1
     assert models.asked.count("dep_a") == failed
     assert 1 <= failed <= 20
+
+
+async def test_an_answer_of_a_fallback_says_nothing_of_speed() -> None:
+    async def fall_back(call: Call) -> Reply:
+        call.tries.append(Try("dep_a", 0.0, 0.0, "upstream_error"))
+        return Reply()
+
+    route = Route(fall_back, ManualClock())
+    alias = make_alias(make_arm("dep_a", HALF), make_arm("dep_b", HALF), routing=FAST)
+    await route(make_call(alias))
+    assert not any(speed.is_known for speed in route._speeds._speeds.values())
 
 
 async def test_a_fault_of_the_request_says_nothing_of_the_arm() -> None:

@@ -144,7 +144,11 @@ def test_every_command_that_shows_something_shows_it_as_json(
     assert (
         shown == {command for command in COMMANDS if "--json" in COMMANDS[command]} - NEEDS_SERVER
     )
-    assert {command for command in COMMANDS if "--json" not in COMMANDS[command]} == {"up", "chat"}
+    assert {command for command in COMMANDS if "--json" not in COMMANDS[command]} == {
+        "up",
+        "gateway",
+        "chat",
+    }
 
 
 LISTS = {

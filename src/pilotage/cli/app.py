@@ -13,6 +13,7 @@ from pilotage.cli import (
     config,
     doctor,
     endpoints,
+    gateway,
     gateways,
     init,
     keys,
@@ -43,6 +44,7 @@ def make_app() -> typer.Typer:
     app = make_group("pilotage", HELP)
     for function in (
         up.up,
+        gateway.gateway,
         init.init,
         doctor.doctor,
         chat.chat,

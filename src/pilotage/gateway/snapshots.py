@@ -149,13 +149,10 @@ class SnapshotReader:
 
     def _read_manifest(self) -> Manifest:
         try:
-            signed = msgspec.json.decode((self._folder / CURRENT).read_bytes(), type=SignedManifest)
-            signature = bytes.fromhex(signed.signature)
-        except (OSError, msgspec.DecodeError, ValueError) as broken:
-            raise ValueError(f"no Snapshot can be read: {broken}") from broken
-        if not is_signed(self._public_key, signed.manifest.encode(), signature):
-            raise ValueError("the Snapshot is not signed by the pinned key")
-        return decode_manifest(signed.manifest)
+            content = (self._folder / CURRENT).read_bytes()
+        except OSError as missing:
+            raise ValueError(f"no Snapshot can be read: {missing}") from missing
+        return open_manifest(content, self._public_key)
 
     def _path(self, section: SectionRef) -> Path:
         return self._folder / SECTIONS / section.sha256
@@ -183,6 +180,18 @@ class SnapshotReader:
             raise ValueError(f"section {section.sha256} is missing") from missing
         _check(section, mapped)
         return KeyTable(memoryview(mapped), version)
+
+
+def open_manifest(content: bytes, public_key: bytes) -> Manifest:
+    """Return what a signed manifest says; raise ValueError if it is not to be believed."""
+    try:
+        signed = msgspec.json.decode(content, type=SignedManifest)
+        signature = bytes.fromhex(signed.signature)
+    except (msgspec.DecodeError, ValueError) as broken:
+        raise ValueError(f"no Snapshot can be read: {broken}") from broken
+    if not is_signed(public_key, signed.manifest.encode(), signature):
+        raise ValueError("the Snapshot is not signed by the pinned key")
+    return decode_manifest(signed.manifest)
 
 
 def _check(section: SectionRef, content: bytes | mmap.mmap) -> None:

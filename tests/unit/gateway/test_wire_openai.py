@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge_lab import speak
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.wire import openai as wire
 
@@ -196,3 +197,29 @@ def test_an_error_is_what_the_sdk_reads() -> None:
             "code": "no_replica",
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("is_ours", "given", "sent"),
+    [
+        (True, {}, {"max_tokens": 64}),
+        (False, {}, {"max_completion_tokens": 64}),
+        (False, {"max_tokens": None}, {"max_tokens": None, "max_completion_tokens": 64}),
+        (False, {"max_completion_tokens": None}, {"max_completion_tokens": 64}),
+        (False, {"max_tokens": 9}, {"max_tokens": 9}),
+        (True, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+        (False, {"max_tokens": 99}, {"max_tokens": 64}),
+    ],
+)
+def test_a_limit_nobody_gave_is_named_as_the_model_wants_it(
+    is_ours: bool, given: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    body = {"messages": [{"role": "user", "content": "hello"}], **given}
+    limited = speak("chat", "openai", body, is_ours=is_ours).sent
+    assert without(limited, "messages", "model") == sent
+
+
+def test_a_provider_is_asked_under_its_own_name() -> None:
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 9}
+    assert speak("chat", "openai", body).sent["model"] == "their-name"
+    assert speak("chat", "openai", body, is_ours=True).sent["model"] == "chat"

@@ -24,8 +24,8 @@ SMALL_IMAGE_TOKENS = 3_072
 # says nothing at all; but it must fit the model's context.
 FILE_TOKENS = 1_048_576
 
-_IMAGES = frozenset({"image", "image_url", "input_image"})
 _FILES = frozenset({"file", "document", "input_file", "container_upload", "item_reference"})
+_MEDIA = _FILES | {"image", "image_url", "input_image"}
 _MARKS = (b'"image', b'"input_', b'"file"', b'"document"', b'"container_upload"', b'"item_ref')
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")  # a letter of "type" may be written so
 
@@ -74,18 +74,20 @@ def _count_media(value: Any) -> int:  # noqa: ANN401 - any JSON
         if isinstance(value, list):
             waiting.extend(value)
         elif isinstance(value, dict):
-            kind = value.get("type")
-            if not isinstance(kind, str):
-                pass
-            elif kind in _IMAGES:
-                total += _bound_image(value)
-            elif kind in _FILES:
-                total += FILE_TOKENS
-            waiting.extend(value.values())
+            media = _bound_part(value)
+            total += media
+            if not media:
+                waiting.extend(value.values())
     return total
 
 
-def _bound_image(part: dict[str, Any]) -> int:
+def _bound_part(part: dict[str, Any]) -> int:
+    """Return the bound of a picture or a document, 0 for any other object."""
+    kind = part.get("type")
+    if not isinstance(kind, str) or kind not in _MEDIA:
+        return 0
+    if kind in _FILES:
+        return FILE_TOKENS
     inner = part.get("image_url")
     detail = inner.get("detail") if isinstance(inner, dict) else part.get("detail")
     return SMALL_IMAGE_TOKENS if detail == "low" else IMAGE_TOKENS

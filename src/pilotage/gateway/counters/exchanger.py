@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
+from zlib import crc32
 
 from pilotage.gateway.counters.matching import window_of
-from pilotage.gateway.counters.slices import CONCURRENCY, Slice
+from pilotage.gateway.counters.slices import CONCURRENCY, NO_DEMAND, Demand, Slice
 from pilotage.gateway.counters.types import (
     Answer,
     Ask,
@@ -295,8 +296,15 @@ class Exchanger:
         demand = self._find_demand()
         totals = [one for one in chosen if not one.is_bucket]
         buckets = [one for one in chosen if one.is_bucket]
-        rows = [one.say(*demand.get(one.key, (0, 0))) for one in totals]
-        draws = [one.say_draw(*demand.get(one.key, (0, 0))) for one in buckets]
+        is_polite = self._is_turn_of_others()
+        rows = [
+            one.say(
+                demand.get(one.key, NO_DEMAND),
+                may_ask=not (is_polite and one.is_low and one.spare_elsewhere),
+            )
+            for one in totals
+        ]
+        draws = [one.say_draw(demand.get(one.key, NO_DEMAND)) for one in buckets]
         answer = await self._send(Stage.RUN, rows, draws)
         if answer.status is Status.REGISTER:
             self._begin_anew(answer)
@@ -305,24 +313,33 @@ class Exchanger:
         for one, row, told in zip(totals, rows, answer.rows, strict=True):
             one.hear(row, told)
             one.heard = self._acked
-            if one.is_low and one.avail > demand.get(one.key, (0, 0))[0]:
+            if one.is_low and one.avail > demand.get(one.key, NO_DEMAND).total:
                 self.urge(one)  # others lack it: hand it back at once
         for one, drawn in zip(buckets, answer.draws, strict=True):
             one.hear_draw(drawn)
             one.heard = self._acked
 
-    def _find_demand(self) -> dict[str, tuple[int, int]]:
-        """Return per counter what waiting calls want in all, and the least that helps one."""
-        demand: dict[str, tuple[int, int]] = {}
+    def _find_demand(self) -> dict[str, Demand]:
+        """Return per counter what waiting calls want of it."""
+        demand: dict[str, Demand] = {}
         for waiter in self._waiters:
+            is_told = waiter.future.done()
             for one in waiter.slices:
                 amount = waiter.amounts[one.measure]
-                in_all, least = demand.get(one.key, (0, 0))
+                total, smallest, owed = demand.get(one.key, NO_DEMAND)
                 if amount > one.avail:
-                    least = min(least or amount, amount)
-                demand[one.key] = (in_all + amount, least)
+                    smallest = min(smallest or amount, amount)
+                owed += amount if is_told else 0
+                demand[one.key] = Demand(total + amount, smallest, owed)
                 one.largest = max(one.largest, amount)
         return demand
+
+    def _is_turn_of_others(self) -> bool:
+        """Say, by chance, every other time, whether to hand back and ask for nothing.
+
+        Owners that each took what the other lacks would do so again and again in step.
+        """
+        return bool(crc32(b"%b%d" % (self._owner.name.encode(), self._seq)) & 1)
 
     async def _register(self) -> None:
         """Say everything this owner has; until the store knows it, it grants nothing."""
@@ -352,7 +369,7 @@ class Exchanger:
     def _list_rows(self) -> list[tuple[Slice | None, Row]]:
         demand = self._find_demand()
         rows: list[tuple[Slice | None, Row]] = [
-            (one, one.say(*demand.get(one.key, (0, 0))))
+            (one, one.say(demand.get(one.key, NO_DEMAND)))
             for one in self.slices.values()
             if not one.is_bucket and (one.used or one.reserved or one.avail)
         ]
@@ -477,7 +494,8 @@ class Exchanger:
         if waited_s < NEWS_S and lack <= left + one.held_elsewhere:
             return None
         retry_s = one.seconds_until(lack) if one.is_bucket else PATIENCE_S
-        return Denial(Verdict.DENIED, one, max(one.avail + left, 0), retry_s)
+        can_pay = one.avail + left + (0 if one.is_bucket else one.spare_elsewhere)
+        return Denial(Verdict.DENIED, one, max(can_pay, 0), retry_s)
 
 
 def _spread(seeds: Seeds | None) -> tuple[set[str], tuple[str, ...], tuple[SeedRow, ...]]:

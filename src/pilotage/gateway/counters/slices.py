@@ -5,6 +5,8 @@ the store a slice says what was used for good and what it holds, hands back what
 soon, and asks for more before it runs out. A slice never holds more than the store last granted.
 """
 
+from typing import NamedTuple
+
 from pilotage.core.snapshot import LimitEntry
 from pilotage.gateway.counters.types import Draw, Drawn, Row, Told
 from pilotage.gateway.counters.windows import Window
@@ -17,6 +19,20 @@ STOCK_TICKS = 2  # or for what the last so many ticks took, if that is more
 STOCK_PART = 32  # but it is at most this part of the cap
 IDLE_TICKS = 10  # after so many ticks without a call a slice hands everything back
 REPEAT_TICKS = 50  # rows that lapse are repeated this often even if nothing changed
+
+
+class Demand(NamedTuple):
+    """What waiting calls want of a counter in all, and the least amount that one of them lacks.
+
+    ``owed`` is the part of those that have been told to go on.
+    """
+
+    total: int = 0
+    smallest: int = 0
+    owed: int = 0
+
+
+NO_DEMAND = Demand()
 
 
 class Slice:
@@ -115,24 +131,26 @@ class Slice:
         self.largest = self.largest if self.idle_ticks < IDLE_TICKS else 0
         self.taken = 0
 
-    def say(self, demand: int, smallest: int) -> Row:
-        """Return the row to post: ``demand`` is what waiting calls want, ``smallest`` the least.
+    def say(self, demand: Demand, *, may_ask: bool = True) -> Row:
+        """Return the row to post. What is handed back is gone from here on, answer or not.
 
-        What is handed back is gone from here on, whether or not an answer comes.
+        While somebody lacks something nothing is kept for calls that cannot go on yet: two owners
+        that each keep half of what a call needs would wait for each other.
         """
         stock = 0 if self.is_low else self.stock
-        self.avail = min(max(self.avail, 0), max(demand, stock * 2))
-        need = max(demand - self.avail, 0)
-        want = max(need, demand + stock - self.avail)
+        keep = demand.owed if self.is_low else max(demand.total, stock * 2)
+        self.avail = min(max(self.avail, 0), keep)
+        need = max(demand.total - self.avail, 0) if may_ask else 0
+        want = max(need, demand.total + stock - self.avail) if may_ask else 0
         return Row(
             key=self.key,
             cap=self.limit.amount,
             used=self.used,
             held=self.reserved + self.avail,
             spare=self.avail,
-            least=max(smallest - self.avail, 1),
+            least=max(demand.smallest - self.avail, 1),
             need=need,
-            want=want if self.avail < max(stock, demand) else 0,
+            want=want if self.avail < max(stock, demand.total) else 0,
             lapse_ms=self.lapse_ms,
             expires_at_ms=self.window.forget_at_us // 1000,
         )
@@ -146,18 +164,18 @@ class Slice:
         self.quiet_ticks = 0
         self.refill_at = 0 if self.is_low else min(self.stock, max(self.avail, 0)) // 2
 
-    def say_draw(self, demand: int, smallest: int) -> Draw:
+    def say_draw(self, demand: Demand) -> Draw:
         """Return the draw to ask for, and hand back what was not needed since the last tick."""
-        keep = min(max(self.avail, 0), demand + self.stock)
+        keep = min(max(self.avail, 0), demand.total + self.stock)
         back, self.avail = self.avail - keep, keep
-        need = max(demand - keep, 0)
+        need = max(demand.total - keep, 0)
         return Draw(
             key=self.key,
             amount=self.limit.amount,
             back=back,
-            least=max(smallest - keep, 1),
+            least=max(demand.smallest - keep, 1),
             need=need,
-            want=max(need, demand + self.stock - keep),
+            want=max(need, demand.total + self.stock - keep),
         )
 
     def hear_draw(self, drawn: Drawn) -> None:

@@ -81,6 +81,7 @@ class Admit:
             call.flags.add(Flag.LIMIT_WARNED)
             passed.append(denial.slice)
         elif not _downgrade(call, limit) and not _shorten(call, denial):
+            call.flags.discard(Flag.OUTPUT_CUT)
             raise _refuse(call, denial)
 
 
@@ -99,11 +100,15 @@ def _downgrade(call: Call, limit: LimitEntry) -> bool:
 
 
 def _shorten(call: Call, denial: Denial) -> bool:
-    """Lower the output limit to what a budget can pay; say whether that is still an answer."""
+    """Lower the output limit to what a budget can pay; say whether that can be tried.
+
+    What the store knew may be a moment old, and others want it too: what is tried the second time,
+    and before a refusal, is the shortest answer.
+    """
     one, alias = denial.slice, call.alias
     if alias is None or one.measure not in (COST, TOKENS):
         return False
-    left = denial.left
+    left = 0 if Flag.OUTPUT_CUT in call.flags else denial.left
     if one.is_bucket:  # it refills: only a call that could never be paid is made shorter
         left = one.limit.amount if call.worst_tokens > one.limit.amount else 0
     choices = call.request.choices
@@ -115,7 +120,7 @@ def _shorten(call: Call, denial: Denial) -> bool:
         return alias.worst_nano(call.input_bound, outputs)
 
     fits, too_much = min(LEAST_OUTPUT, call.output_limit), call.output_limit
-    if fits >= too_much or come_to(fits) > left:
+    if fits >= too_much or (one.is_bucket and come_to(fits) > left):
         return False
     while too_much - fits > 1:
         middle = (fits + too_much) // 2

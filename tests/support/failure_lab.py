@@ -329,14 +329,12 @@ def describe_bill(end: Ended) -> str:
 
 
 def describe_log(text: str) -> str:
-    """Say what the gateway logged: messages above info, without what differs from call to call."""
+    """Say what the gateway logged above info: what each line says before its details."""
     messages = set()
     for line in text.splitlines():
         entry = json.loads(line)
         if entry["level"] != "info":
-            messages.add(
-                re.sub(r"dep_\S+?(?=[:,. ]|$)|[a-z]+_[0-9a-v]{26}|\d+", "…", entry["message"])
-            )
+            messages.add(_VARIABLE.sub("…", entry["message"].partition(": ")[0]))
     return "; ".join(sorted(messages)) or "nothing"
 
 

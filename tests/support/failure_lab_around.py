@@ -21,6 +21,7 @@ from valkey_server import ValkeyServer, open_valkey_server
 
 SLOW = {"chunks": LIMIT - 4, "delay_ms": 25}
 DISK_BYTES = 3 << 20
+BUSY = 10
 
 
 class AroundRow(NamedTuple):
@@ -170,6 +171,8 @@ async def call_with_valkey(
         ("gone", server.kill, server.start),
     ):
         logged = len(serving.gateway.log())
+        for _ in range(BUSY):  # a gateway that is used leases ahead of need
+            await call(serving)
         begin()
         probes = {
             f"Valkey is {state}: what is leased still pays": await call(serving),

@@ -2,6 +2,7 @@
 
 import ssl
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,23 +34,33 @@ class PrivateAuthority:
 
         They are in the context's attribute ``asked``.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
-        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        signed = self._sign(subject, key, names)
-        secret = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        signed, secret = self._issue(hosts)
         context = NotingContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.NamedTemporaryFile() as file:
-            file.write(signed.public_bytes(serialization.Encoding.PEM) + secret)
+            file.write(signed + secret)
             file.flush()
             context.load_cert_chain(file.name)
         context.asked = []
         context.sni_callback = _note_name
         return context
+
+    def write_pair(self, certificate: Path, key: Path, *hosts: str) -> None:
+        """Write a new certificate of these hosts, and its key, to files."""
+        signed, secret = self._issue(hosts)
+        certificate.write_bytes(signed)
+        key.write_bytes(secret)
+
+    def _issue(self, hosts: Sequence[str]) -> tuple[bytes, bytes]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
+        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+        secret = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        signed = self._sign(subject, key, names)
+        return signed.public_bytes(serialization.Encoding.PEM), secret
 
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType

@@ -6,6 +6,7 @@ into uvicorn, which is pinned for that; a contract test holds each.
 """
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -182,8 +183,12 @@ def make_server(
     plane: Drainable,
     background: Background,
     drain_timeout_s: float,
+    tls: ssl.SSLContext | None = None,
 ) -> GatewayServer:
-    """Return the server of a gateway process; give it its sockets with ``serve(sockets=...)``."""
+    """Return the server of a gateway process; give it its sockets with ``serve(sockets=...)``.
+
+    With ``tls`` it speaks HTTPS only; a certificate loaded into it later is for new connections.
+    """
     config = uvicorn.Config(
         app,
         http=GatewayProtocol,
@@ -194,5 +199,6 @@ def make_server(
         server_header=False,
         timeout_keep_alive=65,
         timeout_graceful_shutdown=BACKSTOP_S,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
     return GatewayServer(config, plane, background, drain_timeout_s)

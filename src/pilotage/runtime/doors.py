@@ -1,6 +1,8 @@
 """Listening sockets: opened once by the parent process, inherited by whoever serves them."""
 
+import asyncio
 import ipaddress
+import logging
 import socket
 import ssl
 from pathlib import Path
@@ -8,7 +10,9 @@ from pathlib import Path
 from pilotage.core.errors import PilotageError
 from pilotage.kit.config import Settings
 
+_LOG = logging.getLogger("pilotage.doors")
 BACKLOG = 2048
+CERTIFICATE_LOOK_S = 1.0
 
 
 def open_gateway_door(settings: Settings) -> socket.socket:
@@ -84,6 +88,45 @@ def make_url(listener: socket.socket, *, is_tls: bool = False) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+class Certificate:
+    """The certificate of the gateway's door, taken anew when its files change."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._files = (certificate, key)
+        self._stamp = self._read_stamp()
+        self._problem = ""
+        self.context = open_certificate(certificate, key)
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_LOOK_S)
+            self.refresh()
+
+    def refresh(self) -> bool:
+        """Take over changed files for new connections; a pair that does not fit changes nothing.
+
+        Return whether there is a new certificate.
+        """
+        stamp = self._read_stamp()
+        if stamp == self._stamp:
+            return False
+        try:
+            open_certificate(*self._files)  # in a context of its own: half a pair ruins this one
+            self.context.load_cert_chain(*self._files)
+        except (PilotageError, OSError) as wrong:  # an ssl.SSLError is one, too
+            if str(wrong) != self._problem:
+                _LOG.error("the old certificate stays in use: %s", wrong)
+            self._problem = str(wrong)
+            return False
+        self._stamp, self._problem = stamp, ""
+        _LOG.warning("a new certificate is in use: %s", self._files[0])
+        return True
+
+    def _read_stamp(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(_read_stamp(path) for path in self._files)
+
+
 def open_certificate(certificate: str, key: str) -> ssl.SSLContext:
     """Return what TLS connections are accepted with, 1.2 at least.
 
@@ -99,15 +142,27 @@ def open_certificate(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(certificate, key)
-    except ssl.SSLError as wrong:
+        context.load_cert_chain(certificate, key, _refuse_password)
+    except (ssl.SSLError, ValueError) as wrong:
         raise PilotageError(
             "invalid_config",
             f"gateway.tls_certificate: {certificate} and {key} are no certificate and its key: "
-            f"{wrong.reason or wrong}.",
-            hint="Both must be PEM, the certificate first in its file and the chain behind it.",
+            f"{getattr(wrong, 'reason', '') or wrong}.",
+            hint="Both must be PEM without a password, the certificate before its chain.",
         ) from None
     return context
+
+
+def _refuse_password() -> str:
+    raise ValueError("the key has a password")
+
+
+def _read_stamp(path: str) -> tuple[int, int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_mtime_ns, found.st_ino, found.st_size)
 
 
 def _refuse_exposed(listener: socket.socket, detail: str, hint: str) -> None:

@@ -35,6 +35,7 @@ from pilotage.kit.process import die_with_parent
 from pilotage.kit.resources import Background
 from pilotage.kit.spool import SpoolWriter, open_spool
 from pilotage.kit.telemetry import start_logging
+from pilotage.runtime.doors import Certificate
 from pilotage.runtime.handover import Handover, Started, read_handover, say, say_failure
 
 _LOG = logging.getLogger("pilotage.gateway")
@@ -60,6 +61,7 @@ async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
             opened = open_plane(
                 stack, settings, folder, handover.slot, public_key, extra_steps=extra_steps
             )
+            certificate = _open_certificate(settings)
         except PilotageError as refused:
             say_failure(refused)
             return
@@ -72,7 +74,10 @@ async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
         background = await stack.enter_async_context(Background())
         opened.plane.background = background
         drain_s = duration_s(settings.gateway.drain_timeout)
-        server = make_server(door, opened.plane, background, drain_s)
+        tls = certificate.context if certificate else None
+        server = make_server(door, opened.plane, background, drain_s, tls)
+        if certificate:
+            background.start(certificate.run(), "certificate")
         background.start(opened.watcher.run(), "watch")
         background.start(opened.plane.counters.run(), "counters")
         background.start(_say_when_started(server), "started")
@@ -174,6 +179,13 @@ class Watcher:
         if self._spool.pending:
             return  # what waits in memory dies with the process: recovery must find it again
         self._spool.set_floor(self._plane.oldest_open_seq or self._spool.seq + 1)
+
+
+def _open_certificate(settings: Settings) -> Certificate | None:
+    gateway = settings.gateway
+    if not gateway.tls_certificate:
+        return None
+    return Certificate(gateway.tls_certificate, gateway.tls_key)
 
 
 async def _say_when_started(server: GatewayServer) -> None:

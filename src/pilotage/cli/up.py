@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # imported when it starts: it brings cryptography and the eng
     from pilotage.runtime.supervisor import Supervisor
 
 
+_KEY_OF = r"""$(sed -n 's/^api_key = "\([^"]*\)".*/\1/p' '{path}')"""
+
+
 def up(
     *,
     model: Annotated[
@@ -105,17 +108,20 @@ def _print_next(
             "\nNo model answers yet. Set one up in another terminal: pilotage init\n", markup=False
         )
         return
+    shown = api_key
+    if not OUT.is_terminal:  # a log keeps what it is told, and a secret is not for keeping there
+        api_key, shown = _KEY_OF.format(path=folder.credentials), "plt_live_..."
     OUT.print(
         f"""
 Try it:
 
-  curl {url}/chat/completions -H 'Authorization: Bearer {api_key}' \\
+  curl {url}/chat/completions -H "Authorization: Bearer {api_key}" \\
     -H 'Content-Type: application/json' \\
     -d '{{"model": "{name}", "temperature": 0, "messages": [{{"role": "user",
          "content": "What is the capital of France? Answer in one sentence."}}]}}'
 
   from openai import OpenAI
-  client = OpenAI(base_url="{url}", api_key="{api_key}")
+  client = OpenAI(base_url="{url}", api_key="{shown}")
   answer = client.chat.completions.create(
       model="{name}", messages=[{{"role": "user", "content": "Say hello."}}])
   print(answer.choices[0].message.content)

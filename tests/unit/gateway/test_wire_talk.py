@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -601,3 +603,26 @@ def test_every_field_that_may_ask_for_nothing_is_one_of_the_request(module: Any)
     assert set(module.ASK_NOTHING) <= set(module.Request.__struct_fields__)
     for name, values in module.ASK_NOTHING.items():
         assert None in values, name
+
+
+def read_section(title: str) -> dict[str, str]:
+    """Return the rows of a table of the reference page, by wire."""
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "wires.md").read_text()
+    section = page.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+@pytest.mark.parametrize(
+    ("wire", "module"),
+    [("chat", chat_talk), ("messages", messages_talk), ("responses", responses_talk)],
+)
+def test_the_reference_page_knows_every_field(wire: str, module: Any) -> None:  # noqa: ANN401
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "wires.md").read_text()
+    asks_nothing = read_section("What is refused unless it asks for nothing")[wire]
+    named = set(re.findall(r"`([a-z_.]+)`", asks_nothing)) - {"text.verbosity"}
+    assert named == set(module.ASK_NOTHING)
+    left_out = read_section("What is left out of a translated call")[wire]
+    carried = page.split("## What is carried over", 1)[1].split("\n## ", 1)[0]
+    for field in set(module.Request.__struct_fields__) - named - {"model"}:
+        assert f"`{field}" in left_out + carried, field

@@ -70,3 +70,20 @@ def test_an_engine_that_counts_one_choice_is_billed_for_all(is_stream: bool) -> 
     assert (one.usage, one.flags) == (Usage(input=9, output=5), set())
     other = speak("chat", "openai", {**body, "n": 3}).call
     assert (other.usage, other.flags) == (Usage(input=9, output=5), set())
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_an_engine_that_counts_one_prompt_is_billed_by_the_bound(is_stream: bool) -> None:
+    def add_timings(whole: Any) -> Any:  # noqa: ANN401 - a reply or a stream
+        if isinstance(whole, bytes):
+            return whole.replace(b'"usage":', b'"timings": {"n": 1}, "usage":')
+        return {**whole, "timings": {"n": 1}}
+
+    body = {"prompt": ["one", "and two"], "stream": is_stream}
+    two = speak("completions", "openai", body, is_ours=True, spoil=add_timings).call
+    assert (two.usage, two.flags) == (
+        Usage(input=two.input_bound, output=10),
+        {Flag.USAGE_INVALID},
+    )
+    one = speak("completions", "openai", {**body, "prompt": "one"}, is_ours=True, spoil=add_timings)
+    assert (one.call.usage, one.call.flags) == (Usage(input=9, output=5), set())

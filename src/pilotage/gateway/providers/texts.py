@@ -102,7 +102,7 @@ class TextChunks(AnswerStream):
         if not call.answered_by:
             call.answered_by = chunk.model
             call.fingerprint = chunk.system_fingerprint or ""
-        note_wire_usage(call, chunk.usage, counts_one=bool(chunk.timings))
+        note_text_usage(call, chunk.usage, counts_one=bool(chunk.timings))
         if chunk.usage is not None and not chunk.choices and not self._wants_usage:
             return
         for choice in chunk.choices:
@@ -118,13 +118,27 @@ class TextChunks(AnswerStream):
 def decode_reply(call: Call, payload: bytes) -> bytes:
     """Return a reply under the alias's name; note on the call what it says of itself."""
     reply = openai.decode_completion(payload)
-    note_wire_usage(call, reply.usage, counts_one=bool(reply.timings))
+    note_text_usage(call, reply.usage, counts_one=bool(reply.timings))
     note_silence(call)
     call.answered_by = reply.model
     call.fingerprint = reply.system_fingerprint or ""
     if reply.choices:
         call.finish_reason = reply.choices[0].finish_reason or ""
     return openai.rename_model(payload, reply.model, call.alias_name)
+
+
+def note_text_usage(call: Call, usage: openai.WireUsage | None, *, counts_one: bool) -> None:
+    """Put a reported usage on the call.
+
+    ``counts_one``: it is llama.cpp's, which counts one choice and one prompt only. Of the others it
+    says nothing, so all prompts are billed at the bound that was reserved for them.
+    """
+    request = call.request
+    prompts = request.prompts if isinstance(request, completions.CompletionsRequest) else 1
+    if usage is not None and counts_one and prompts > 1:
+        usage.prompt_tokens = call.input_bound
+        usage.prompt_tokens_details = None
+    note_wire_usage(call, usage, counts_one=counts_one)
 
 
 def _completions_of(call: Call) -> completions.CompletionsRequest:

@@ -53,6 +53,7 @@ class ResponseWriter:
             for name, default in _ECHOED.items()
         }
         self._number = 0
+        self._is_whole = False
         self._items: list[dict[str, Any]] = []
         self._item: dict[str, Any] = {}
         self._part: dict[str, Any] = {}
@@ -98,7 +99,8 @@ class ResponseWriter:
         return [self._event(f"response.{status}", response=self._show(status, usage))]
 
     def compose(self, pieces: Iterable[talk.Piece], usage: Usage | None) -> bytes:
-        """Return the whole response."""
+        """Return the whole response; its events are of no use then."""
+        self._is_whole = True
         for piece in pieces:
             self.write(piece)
         return _ENCODE(self._show(self._status(), usage))
@@ -168,6 +170,8 @@ class ResponseWriter:
         return self._event(kind, item_id=self._item["id"], output_index=index, **fields)
 
     def _event(self, kind: str, **fields: Any) -> bytes:  # noqa: ANN401 - any JSON
+        if self._is_whole:
+            return b""
         event = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
         return write_event(kind, _ENCODE(event))

@@ -15,7 +15,6 @@ import tempfile
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +29,8 @@ SLOTS = 4
 LOOK_S = 0.02
 LONGEST_S = 600.0
 STALE_S = 0.5  # a refusal is false if for so long before it the budget could have paid
-QUIET_FROM = 0.8  # of the budget: what comes then is spent in peace, and refusals are judged
+FORGET_FROM = 0.75  # of the budget: then the server forgets all, and the rest is spent in peace
+AWAY_S = 2.0
 AFTER_FAULT_S = 1.5  # what a fault holds back is not refused falsely until then
 
 
@@ -75,15 +75,14 @@ class Proof:
         began = time.monotonic()
         for number in range(SLOTS):
             self.start(f"gateway-{number}")
-        faults = self.make_faults()
         due = began + 1.0
         while not self.is_done():
             if time.monotonic() > began + LONGEST_S:
                 raise AssertionError(f"not done after {LONGEST_S:g} s: {self.report}")
             self.look()
-            if time.monotonic() >= due and self.used_share < QUIET_FROM:
-                next(faults)
-                due = time.monotonic() + random.uniform(0.3, 0.8)
+            if time.monotonic() >= due:
+                self.make_fault()
+                due = time.monotonic() + random.uniform(0.15, 0.35)
             time.sleep(LOOK_S)
         self.stop()
         self.report.seconds = round(time.monotonic() - began, 1)
@@ -112,27 +111,24 @@ class Proof:
             for slot in self.processes
         )
 
-    def make_faults(self) -> Iterator[None]:
-        """Do one fault after the other, the restart with an empty memory among the first."""
-        kinds = [self.kill_one, self.pause_one, self.pause_server, self.kill_one]
-        turn = 0
-        while True:
-            turn += 1
-            began = time.monotonic()
-            if turn == 3:
-                self.empty_server()
-            else:
-                kinds[turn % len(kinds)]()
-            self.faults.append((began, time.monotonic()))
-            yield
+    def make_fault(self) -> None:
+        """Do one fault: many kinds at first, then the one loss of memory, then none."""
+        began = time.monotonic()
+        if self.used_share < FORGET_FROM:
+            kinds = [self.kill_one, self.pause_one, self.kill_one, self.pause_server]
+            kinds[(self.report.kills + self.report.pauses) % len(kinds)]()
+        elif not self.report.restarts:
+            self.empty_server()
+        else:
+            return
+        self.faults.append((began, time.monotonic()))
 
     def kill_one(self) -> None:
         slot = random.choice(list(self.processes))
         self.processes[slot].kill()
         self.processes[slot].wait()
         (self.folder / f"{slot}.out").write_bytes(b"")
-        if random.random() < 0.5:
-            time.sleep(random.uniform(0.05, 0.3))
+        time.sleep(random.choice([0.0, 0.0, 0.2]))
         self.start(slot)
         self.report.kills += 1
 
@@ -150,9 +146,23 @@ class Proof:
         self.report.pauses += 1
 
     def empty_server(self) -> None:
+        """Have the server forget everything while a process is away that had spent a lot.
+
+        It comes back after the others could have spent all that its absence seems to leave.
+        """
+        slot = random.choice(list(self.processes))
+        self.processes[slot].kill()
+        self.processes[slot].wait()
+        (self.folder / f"{slot}.out").write_bytes(b"")
         self.server.kill()
         self.server.start()
+        away = time.monotonic() + AWAY_S
+        while time.monotonic() < away:
+            self.look()
+            time.sleep(LOOK_S)
+        self.start(slot)
         self.report.restarts += 1
+        self.report.kills += 1
 
     def look(self) -> None:
         """Compare the store's own numbers with the caps."""
@@ -162,7 +172,7 @@ class Proof:
                 self.report.looks += 1
                 self.report.violations += used + held > cap
                 if key.startswith("all"):
-                    self.used_share = used / cap
+                    self.used_share = max(self.used_share, used / cap)
 
     def list_caps(self) -> list[tuple[str, int]]:
         limits = make_limits(self.calls)

@@ -76,7 +76,8 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
 
     ``cost_nano`` is all that it cost, abandoned attempts included, and ``usage`` all it used;
     ``counters`` names the limits' counters that it was charged to; ``flags`` is a set of
-    :class:`Flag` values; ``answered_by`` and ``fingerprint`` are what the upstream itself said.
+    :class:`Flag` values; ``assigned`` is the arm that the call was dealt, ``arm`` the one that
+    answered it; ``answered_by`` and ``fingerprint`` are what the upstream itself said.
     """
 
     v: int = FRAME_VERSION
@@ -112,6 +113,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
     trace_id: str = ""
     shadow_of: str = ""
     queue_us: int = -1
+    assigned: str = ""
 
 
 Frame = Begun | Ended

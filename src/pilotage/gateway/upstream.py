@@ -19,11 +19,16 @@ from pilotage.gateway.dial import Dial, DirectDial, Origin, describe
 __all__ = ["Exchange", "FailureKind", "Limits", "Origin", "Pool", "UpstreamFailure"]
 
 
+SHUN_S = 1.0
+
+
 class Pool:
     """Connections to one place; belongs to the event loop it was made in.
 
     ``open`` counts permits in use (connections idle, leased or being opened) and never exceeds
     ``max_connections``; ``idle`` counts those ready for reuse; ``opened_total`` only grows.
+    ``shunned_until_s`` (the loop's time) is how long others of its kind are the better choice,
+    because no connection could be made.
     """
 
     __slots__ = (
@@ -36,6 +41,7 @@ class Pool:
         "limits",
         "open",
         "opened_total",
+        "shunned_until_s",
     )
 
     def __init__(self, where: Origin | Dial, limits: Limits | None = None) -> None:
@@ -43,6 +49,7 @@ class Pool:
         self.limits = limits or Limits()
         self.open = 0
         self.opened_total = 0
+        self.shunned_until_s = 0.0
         self._loop = asyncio.get_running_loop()
         self._idle: deque[Connection] = deque()  # oldest release first
         self._all: set[Connection] = set()
@@ -150,19 +157,15 @@ class Pool:
         try:
             async with asyncio.timeout(self.limits.connect_timeout_s):
                 conn = await self._dial(self._make_connection)
-        except TimeoutError as late:
-            raise UpstreamFailure("connect_timeout", sent=sent, attempts=attempts) from late
-        except OSError as refused:
-            raise UpstreamFailure(
-                "connect", sent=sent, attempts=attempts, reason=describe(refused)
-            ) from refused
-        except UnicodeError as wrong:  # a host that is no host name
-            raise UpstreamFailure("connect", sent=sent, attempts=attempts) from wrong
+        except (TimeoutError, OSError, UnicodeError) as failed:
+            self.shunned_until_s = self._loop.time() + SHUN_S
+            raise _no_connection(failed, sent=sent, attempts=attempts) from failed
         if self._closed:
             conn.abort()
             raise UpstreamFailure("connect", sent=sent, attempts=attempts)
         self._all.add(conn)
         self.opened_total += 1
+        self.shunned_until_s = 0.0
         return conn
 
     def _make_connection(self) -> Connection:
@@ -206,6 +209,15 @@ class Pool:
         if not conn.is_leased and conn in self._idle:
             self._idle.remove(conn)
             self._pass_on(None)
+
+
+def _no_connection(
+    failed: TimeoutError | OSError | UnicodeError, *, sent: bool, attempts: int
+) -> UpstreamFailure:
+    if isinstance(failed, TimeoutError):
+        return UpstreamFailure("connect_timeout", sent=sent, attempts=attempts)
+    reason = describe(failed) if isinstance(failed, OSError) else ""  # else: no host name
+    return UpstreamFailure("connect", sent=sent, attempts=attempts, reason=reason)
 
 
 def _refuse(waiter: asyncio.Future[Connection | None], kind: FailureKind) -> None:

@@ -1,5 +1,7 @@
 """The pools of connections to the replicas that are ready, kept in step with the Targets file."""
 
+import asyncio
+
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import ArmEntry
 from pilotage.gateway.call import Call
@@ -65,9 +67,10 @@ class Replica:
 
 
 class Replicas:
-    """All replicas, by deployment; the least busy one is taken."""
+    """All replicas, by deployment; the least busy one that can be reached is taken."""
 
     def __init__(self, limits: Limits) -> None:
+        self._loop = asyncio.get_running_loop()
         self._limits = limits
         self._by_deployment: dict[str, list[Replica]] = {}
 
@@ -89,7 +92,10 @@ class Replicas:
         group = self._by_deployment.get(arm.id)
         if not group:
             raise PilotageError("no_replica", retry_after_s=1.0)
-        return min(group, key=_business) if len(group) > 1 else group[0]
+        if len(group) == 1:
+            return group[0]
+        now_s = self._loop.time()
+        return min(group, key=lambda replica: (replica.pool.shunned_until_s > now_s, replica.busy))
 
     def close(self) -> None:
         """Close every connection."""
@@ -97,7 +103,3 @@ class Replicas:
             for replica in group:
                 replica.pool.close()
         self._by_deployment = {}
-
-
-def _business(replica: Replica) -> int:
-    return replica.busy

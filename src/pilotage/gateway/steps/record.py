@@ -64,6 +64,7 @@ class Record:
                     flags=sorted(call.flags),
                     trace_id=call.trace_id,
                     shadow_of=call.shadow_of,
+                    assigned=call.plan[0].id if call.plan else "",
                 )
             )
         )

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from bridge_lab import CALL_ID, speak
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag
+from pilotage.core.ids import decode_uuid
 from pilotage.core.usage import Usage
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -132,6 +133,7 @@ def test_an_answer_has_all_its_parts(door: str, target: str, is_stream: bool) ->
     ids = ["toolu_0", "toolu_1"] if target == "anthropic" else ["call_0", "call_1"]
     if door == "chat":
         assert reply["id"] == f"chatcmpl-{own_id}"
+        assert reply["created"] == (decode_uuid(CALL_ID) >> 80) // 1000
         (choice,) = reply["choices"]
         assert choice["finish_reason"] == "tool_calls"
         message = choice["message"]

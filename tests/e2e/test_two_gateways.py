@@ -8,14 +8,17 @@ import httpx
 from gateway_harness import until
 from pilotage.kit.spool_reader import is_held
 from system import System, add_model, ask, poll, running, serve
+from valkey_server import ValkeyServer
 
 GATEWAY = "pilotage.runtime.gateway"
 
 
 async def test_a_change_is_visible_to_every_process_and_either_may_die(
-    tmp_path: Path, tiny_gguf: Path
+    tmp_path: Path, tiny_gguf: Path, valkey: ValkeyServer
 ) -> None:
-    async with running(tmp_path / "data", PILOTAGE_GATEWAY_PROCESSES="2") as system:
+    valkey.run("FLUSHALL")
+    variables = {"PILOTAGE_GATEWAY_PROCESSES": "2", "PILOTAGE_COUNTERS_URL": valkey.url}
+    async with running(tmp_path / "data", **variables) as system:
         assert len(system.children(GATEWAY)) == 2
         async with system.control() as control:
             await serve(control, "chat", await add_model(control, tiny_gguf, "tiny", "1.0.0"))

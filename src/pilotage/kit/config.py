@@ -7,7 +7,7 @@ models, keys, prices and weights are API objects. The only module that reads the
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -434,6 +434,42 @@ def _check_values(settings: Settings, origin: dict[str, str]) -> None:
         if problem:
             full = f"database.{name}"
             raise PilotageError("invalid_config", f"{origin[full]}: {full} {problem}.", hint=hint)
+    for name, problem, hint in _find_counter_flaws(settings):
+        raise PilotageError("invalid_config", f"{origin[name]}: {name} {problem}.", hint=hint)
+
+
+def _find_counter_flaws(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Say what is wrong with where limits are counted, without showing it, and how to mend it."""
+    url, password = settings.counters.url, settings.counters.password
+    if password and not password.startswith(("env:", "file:")):
+        yield "counters.password", "must be a reference", "Write env:NAME or file:PATH."
+    if url == "memory":
+        if settings.gateway.processes > 1:
+            yield (
+                "gateway.processes",
+                "is more than one, and limits are counted in the memory of each",
+                "Set counters.url to valkey://HOST:PORT/DB, or gateway.processes to 1.",
+            )
+        return
+    try:
+        parts = urlsplit(url)
+        has_more = parts.query or (parts.username or parts.password)
+        is_server = parts.scheme in ("valkey", "valkeys") and parts.hostname and parts.port != 0
+        is_address = bool(is_server) and (parts.path.strip("/") or "0").isdecimal()
+    except ValueError:
+        has_more, is_address = "", False
+    if has_more:
+        yield (
+            "counters.url",
+            "holds more than host, port and database",
+            "Set counters.password to env:NAME or file:PATH.",
+        )
+    elif not is_address:
+        yield (
+            "counters.url",
+            "must be 'memory' or valkey://HOST:PORT/DB",
+            "For example valkey://127.0.0.1:6379/0, or valkeys:// with TLS.",
+        )
 
 
 def _find_flaw(name: str, value: str) -> tuple[str, str]:

@@ -98,6 +98,10 @@ def test_every_setting_can_be_given_either_way(tmp_path: Path) -> None:
             value = "postgresql://pilotage@127.0.0.1:5432/pilotage"
         if doc.name == "engine.context_tokens":
             value = "512"
+        if doc.name == "gateway.processes":
+            value = "1"
+        if doc.name == "counters.url":
+            value = "valkeys://limits.bank:6379/1"
         section, _, leaf = doc.name.rpartition(".")
         text = f"{section}:\n  {leaf}: {value}\n" if section else f"{leaf}: {value}\n"
         by_file = load_settings(write(tmp_path, text), {})
@@ -183,6 +187,24 @@ IN_FILE: dict[str, tuple[str | bytes, list[str], str]] = {
         f"database: {{password: {SECRET}}}",
         ["database.password must be a reference"],
         "env:NAME or file:PATH",
+    ),
+    "limits nowhere": ("counters: {url: redis://h}", ["counters.url must be"], "valkey://"),
+    "limits at no port": ("counters: {url: 'valkey://h:no'}", ["counters.url must be"], "6379"),
+    "limits in no database": ("counters: {url: valkey://h/x}", ["counters.url must be"], "/0"),
+    "password of the limits": (
+        f"counters: {{url: 'valkey://:{SECRET}@h/0'}}",
+        ["counters.url holds more than host, port and database"],
+        "counters.password",
+    ),
+    "secret of the limits": (
+        f"counters: {{password: {SECRET}}}",
+        ["counters.password must be a reference"],
+        "env:NAME or file:PATH",
+    ),
+    "two who count apart": (
+        "gateway: {processes: 2}",
+        ["gateway.processes is more than one, and limits are counted in the memory of each"],
+        "counters.url",
     ),
     "secret as a number": ("database: {password: 1234}", ["database.password", "'str'"], ""),
 }

@@ -83,7 +83,7 @@ class SpoolShipper:
         self._progress: dict[str, Progress] = {}
 
     async def step(self) -> bool:
-        """Hand in a batch of each spool; return whether one has more.
+        """Hand in a batch of each spool; return whether one may have more.
 
         One that fails waits, longer and longer up to 3 s.
         """
@@ -151,7 +151,7 @@ class SpoolShipper:
         if len(records) < BATCH_RECORDS:
             progress.caught_up_at_us = started_us
         self._drop_old(shipment, progress)
-        return len(records) == BATCH_RECORDS
+        return bool(records)
 
     async def _open(self, folder: Path) -> _Shipment:
         """Begin at the stored place, or where the control plane says if it has less or more."""

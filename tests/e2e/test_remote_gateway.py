@@ -3,9 +3,10 @@
 import asyncio
 import shutil
 import signal
+import sqlite3
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
@@ -127,12 +128,25 @@ async def test_calls_go_on_and_are_charged_once_whoever_is_killed(apart: Apart) 
 
 
 async def test_a_gateway_starts_and_serves_without_its_control_plane(apart: Apart) -> None:
-    assert await apart.remote.stop() == 0
+    started_s = CLOCK.monotonic_s()
     assert await apart.system.stop() == 0
+    assert CLOCK.monotonic_s() - started_s < 4  # it does not wait for those who poll it
+    assert await apart.remote.stop() == 0
     await apart.remote.start()
     async with apart.remote.http(apart.secret) as http:
         assert (await apart.call(http)).status_code == 200
     assert await apart.remote.stop() == 0
+
+
+async def test_a_locked_database_stops_no_call_and_loses_none(apart: Apart) -> None:
+    with closing(sqlite3.connect(apart.system.folder.database)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        async with apart.remote.http(apart.secret) as http, apart.system.http() as beside:
+            for _ in range(10):
+                assert (await apart.call(http)).status_code == 200
+            assert (await beside.get("/v1/models")).status_code == 200
+        holder.rollback()
+    await apart.wait_charged()
 
 
 async def test_a_revoked_key_is_refused_apart_when_its_revocation_returns(apart: Apart) -> None:

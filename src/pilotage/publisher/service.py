@@ -58,6 +58,7 @@ class PublisherService:
         self._published = asyncio.Condition()
         self._one_at_a_time = asyncio.Lock()
         self._has_compiled = False
+        self._is_closing = False
         self._price_changes_at_us: int | None = None
         self.unpublished: Sequence[Unpublished] = ()
         self.left_out: Sequence[LeftOut] = ()
@@ -126,11 +127,17 @@ class PublisherService:
         try:
             async with asyncio.timeout(timeout_s), self._published:
                 await self._published.wait_for(
-                    lambda: self._current is not None and self._current.n > n
+                    lambda: self._is_closing or (self._current is not None and self._current.n > n)
                 )
         except TimeoutError:
             return False
-        return True
+        return self._current is not None and self._current.n > n
+
+    async def end_waits(self) -> None:
+        """Let nobody wait for a newer Snapshot any more: the server closes."""
+        async with self._published:
+            self._is_closing = True
+            self._published.notify_all()
 
     def _is_due(self, current: Manifest, covers: int) -> bool:
         now_us = self._clock.now_us()

@@ -54,7 +54,7 @@ class Installation:
     """A control plane that is open: what its doors need of it.
 
     ``wait_visible`` waits until every gateway slot serves a revision and returns the slots that do
-    not in time.
+    not in time. ``end_waits`` lets long polls go, so that a server can close.
     """
 
     db: Database
@@ -62,6 +62,7 @@ class Installation:
     routes: Sequence[Route]
     raw_routes: Sequence[RawRoute]
     wait_visible: Callable[[int], Awaitable[list[str]]]
+    end_waits: Callable[[], Awaitable[None]]
 
 
 def open_snapshot_signer(folder: DataFolder) -> Signer:
@@ -99,6 +100,7 @@ async def open_installation(
             routes=parts.routes,
             raw_routes=parts.raw_routes,
             wait_visible=parts.wait_visible,
+            end_waits=parts.publisher.end_waits,
         )
         await parts.settle()
 

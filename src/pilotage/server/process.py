@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvicorn
@@ -48,17 +49,27 @@ async def serve(handover: Handover) -> None:
             lifespan="off",
             timeout_graceful_shutdown=5,
         )
-        await ControlServer(config).serve(sockets=[socket.socket(fileno=handover.listen_fd)])
+        server = ControlServer(config, installation.end_waits)
+        await server.serve(sockets=[socket.socket(fileno=handover.listen_fd)])
     writer.close()
 
 
 class ControlServer(uvicorn.Server):
-    """Says when it listens."""
+    """Says when it listens; lets long polls go when it closes."""
+
+    def __init__(self, config: uvicorn.Config, on_shutdown: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._on_shutdown = on_shutdown
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell the supervisor once the socket is served."""
         await super().startup(sockets)
         say(Started())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer who waits, then close."""
+        await self._on_shutdown()
+        await super().shutdown(sockets)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Replicas:
     """All replicas, by deployment; the least busy one that can be reached is taken."""
 
     def __init__(self, limits: Limits) -> None:
-        self._loop = asyncio.get_running_loop()
+
         self._limits = limits
         self._by_deployment: dict[str, list[Replica]] = {}
 
@@ -94,7 +94,7 @@ class Replicas:
             raise PilotageError("no_replica", retry_after_s=1.0)
         if len(group) == 1:
             return group[0]
-        now_s = self._loop.time()
+        now_s = asyncio.get_running_loop().time()
         return min(group, key=lambda replica: (replica.pool.shunned_until_s > now_s, replica.busy))
 
     def close(self) -> None:

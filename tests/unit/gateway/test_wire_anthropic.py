@@ -86,3 +86,16 @@ def test_an_answer_without_content_is_still_one() -> None:
     spoken = speak("messages", "anthropic", {**BODY, "stream": True}, plan)
     names = [name for name, _ in spoken.events]
     assert names == ["message_start", "ping", "message_delta", "message_stop"]
+
+
+def test_a_cache_entry_that_no_price_covers_is_refused() -> None:
+    def body(ttl: str) -> bytes:
+        control = {"type": "ephemeral", "ttl": ttl}
+        part = {"type": "text", "text": 'say "1h"', "cache_control": control}
+        messages = [{"role": "user", "content": [part]}]
+        return json.dumps({"model": "m", "max_tokens": 9, "messages": messages}).encode()
+
+    assert wire.decode_request(body("5m")).max_tokens == 9
+    with pytest.raises(PilotageError) as caught:
+        wire.decode_request(body("1h"))
+    assert (caught.value.code, caught.value.param) == ("unsupported", "cache_control.ttl")

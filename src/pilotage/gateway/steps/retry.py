@@ -56,9 +56,10 @@ class Retry:
             if wait_s is None:
                 raise failure
             give_up(call, failure, mark)
-            call.flags.add(Flag.RETRIED)
             await self._pause(wait_s)
             began_s = self._clock.monotonic_s()
+            if began_s < call.deadline_s:  # else nobody is asked any more
+                call.flags.add(Flag.RETRIED)
             try:
                 return await self._follow(call)
             except FAILURES as failed:

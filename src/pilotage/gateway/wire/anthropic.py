@@ -190,7 +190,26 @@ def decode_request(body: bytes) -> MessagesRequest:
             "invalid_request", "'max_tokens' must be 0 or more.", param="max_tokens"
         )
     _refuse_what_no_price_covers(request)
+    if b'"1h"' in body and _keeps_for_an_hour(msgspec.json.decode(body)):
+        raise PilotageError(
+            "unsupported",
+            "'cache_control.ttl' of '1h' is not offered: no price list says what it costs.",
+            hint="Leave 'ttl' out, or use '5m'.",
+            param="cache_control.ttl",
+        )
     return request
+
+
+def _keeps_for_an_hour(value: object) -> bool:
+    """Whether something within a request asks for a cache entry of the long, dearer kind."""
+    if isinstance(value, list):
+        return any(_keeps_for_an_hour(each) for each in value)
+    if not isinstance(value, dict):
+        return False
+    control = value.get("cache_control")
+    if isinstance(control, dict) and control.get("ttl") == "1h":
+        return True
+    return any(_keeps_for_an_hour(each) for each in value.values())
 
 
 def limit_request(

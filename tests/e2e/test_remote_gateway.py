@@ -60,31 +60,37 @@ class Apart:
 
 
 @pytest.fixture
-async def system(tmp_path: Path, tiny_gguf: Path) -> AsyncIterator[System]:
-    async with running(tmp_path / "data") as found:
-        async with found.control() as control:
-            await serve(control, "chat", await add_model(control, tiny_gguf, "tiny", "1.0.0"))
+async def upstream() -> AsyncIterator[FaultyUpstream]:
+    async with FaultyUpstream() as found:
         yield found
 
 
 @pytest.fixture
-async def apart(tmp_path: Path, system: System) -> AsyncIterator[Apart]:
-    async with (
-        FaultyUpstream() as upstream,
-        running_remote(tmp_path / "remote", system, "paris") as remote,
-    ):
-        await point(system, remote, upstream)
+async def system(tmp_path: Path, upstream: FaultyUpstream) -> AsyncIterator[System]:
+    """An installation whose only model is a provider's."""
+    async with running(tmp_path / "data") as found:
+        async with found.control() as control:
+            address = {"provider": "openai", "base_url": f"{upstream.url}/v1"}
+            await control.post("/upstreams", {"name": "bank", **address})
+            await control.post("/endpoints", {"name": "chat"})
+            await control.post("/prices", {"subject": "small", "input": "0.5", "output": "1.5"})
+            await control.finish(
+                await control.post(
+                    "/endpoints/chat/deployments", {"upstream": "bank", "model": "small"}
+                )
+            )
+        yield found
+
+
+def reach(upstream: FaultyUpstream) -> dict[str, str]:
+    """Return the setting that lets a gateway call the upstream."""
+    return {"PILOTAGE_EGRESS_ALLOW": f"127.0.0.1:{upstream.port}"}
+
+
+@pytest.fixture
+async def apart(tmp_path: Path, system: System, upstream: FaultyUpstream) -> AsyncIterator[Apart]:
+    async with running_remote(tmp_path / "remote", system, "paris", **reach(upstream)) as remote:
         yield Apart(system, remote, upstream)
-
-
-async def point(system: System, remote: Remote, upstream: FaultyUpstream) -> None:
-    """Have the gateway ask the upstream; it runs no replica of its own."""
-    async with system.control() as control:
-        (deployment,) = (await control.get("/endpoints/chat"))["deployments"]
-    remote.point({deployment["id"]: upstream.port})
-    async with remote.http(system.credentials.api_key) as http:
-        while (await http.post("/v1/chat/completions", json=ask("chat"))).status_code == 503:
-            pass
 
 
 async def wait_more(items: list[int], count: int, what: str) -> None:
@@ -241,9 +247,9 @@ async def test_a_twin_cannot_write_the_spool_of_another(apart: Apart, tmp_path: 
     twin = Remote(tmp_path / "twin", **environment)
     try:
         await twin.start()
-        await point(apart.system, twin, apart.upstream)
-        async with apart.remote.http(apart.secret) as http:
-            assert (await apart.call(http)).status_code == 200
+        for gateway in (twin, apart.remote):
+            async with gateway.http(apart.secret) as http:
+                assert (await apart.call(http)).status_code == 200
         logs = (twin.log, apart.remote.log)
         await until(
             lambda: any("two gateways write" in log.read_text() for log in logs), "an alarm"
@@ -267,13 +273,15 @@ async def test_snapshots_come_from_a_folder_as_well(system: System, tmp_path: Pa
 
 
 async def test_an_alias_of_local_replicas_alone_has_none_apart(
-    system: System, tmp_path: Path
+    system: System, tmp_path: Path, tiny_gguf: Path
 ) -> None:
+    async with system.control() as control:
+        await serve(control, "own", await add_model(control, tiny_gguf, "tiny", "1.0.0"))
     async with (
         running_remote(tmp_path / "remote", system, "paris") as remote,
         remote.http(system.credentials.api_key) as http,
     ):
-        reply = await http.post("/v1/chat/completions", json=ask("chat"))
+        reply = await http.post("/v1/chat/completions", json=ask("own"))
     assert (reply.status_code, code_of(reply)) == (503, "no_replica")
 
 

@@ -13,7 +13,6 @@ import httpx
 import psutil
 
 from gateway_harness import BYTECODE, until
-from pilotage.gateway.targets import ReplicaTarget, Targets, TargetsFile
 from pilotage.kit.data_folder import DataFolder
 from system import System
 
@@ -33,13 +32,11 @@ class Remote:
         }
         self.log = path.parent / f"{path.name}.log"
         self.process: Process | None = None
-        self._targets = Targets()
 
     async def start(self, *, wait_ready: bool = True) -> None:
         """Start it and wait until it listens, and is ready."""
         await self.run()
         await until(lambda: self.gateway_url != "", "the gateway", START_S)
-        self.point({})
         if wait_ready:
             await until(lambda: self.ask_ready() == 200, "a ready gateway", START_S)
 
@@ -58,22 +55,6 @@ class Remote:
                 start_new_session=True,
             )
         return self.process
-
-    def point(self, ports: dict[str, int]) -> None:
-        """Say where the replica of each deployment listens on 127.0.0.1; none forgets none."""
-        if ports:
-            replicas = [
-                ReplicaTarget(
-                    id=f"{deployment}.0",
-                    deployment_id=deployment,
-                    host="127.0.0.1",
-                    port=port,
-                    key="upstream-key",
-                )
-                for deployment, port in ports.items()
-            ]
-            self._targets = Targets(replicas=replicas)
-        TargetsFile(self.folder.targets).write(self._targets)
 
     @property
     def gateway_url(self) -> str:

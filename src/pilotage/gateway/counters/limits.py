@@ -277,10 +277,8 @@ def _show_use(one: Slice, *, is_current: bool) -> LimitUse:
         remaining = min(max(one.avail + one.left_elsewhere, 0), amount) if told else amount
         used, reserved = amount - remaining, 0
     else:
-        said_used, said_held, _ = one.said if told else (0, 0, 0)
-        used = one.used + (told.used - said_used if told else 0)
-        others_held = told.held - said_held - one.spare_elsewhere if told else 0
-        reserved = one.reserved + max(others_held, 0)
+        used = one.used + (told.used - one.told_used if told else 0)
+        reserved = one.reserved + max(one.held_elsewhere - one.spare_elsewhere, 0)
         remaining = max(amount - used - reserved, 0)
     return LimitUse(
         limit_id=one.limit.id,

@@ -33,6 +33,7 @@ class Demand(NamedTuple):
 
 
 NO_DEMAND = Demand()
+UNSAID = (-1, 0, 0)
 
 
 class Slice:
@@ -46,7 +47,7 @@ class Slice:
     __slots__ = (
         "avail", "calls", "heard", "idle_ticks", "is_active", "is_bucket", "is_low", "key",
         "lapse_ms", "largest", "limit", "measure", "quiet_ticks", "refill_at", "reserved", "said",
-        "stock", "taken", "told", "used", "window",
+        "stock", "taken", "told", "told_held", "told_used", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -71,8 +72,10 @@ class Slice:
         self.quiet_ticks = 0
         self.is_active = False
         self.is_low = False
-        self.said: tuple[int, int, int] = (-1, 0, 0)  # used, held and spare, as last answered
+        self.said = UNSAID  # used, held and spare, as the store knows it if no answer is due
         self.told: Told | None = None
+        self.told_used = 0  # of what it told, this owner's own part
+        self.told_held = 0
 
     @property
     def is_total(self) -> bool:
@@ -110,7 +113,7 @@ class Slice:
     @property
     def held_elsewhere(self) -> int:
         """What other owners held, reserved or not, when the store spoke last."""
-        return self.told.held - self.said[1] if self.told else 0
+        return self.told.held - self.told_held if self.told else 0
 
     def seconds_until(self, lack: int) -> float:
         """Return when a bucket will have so much more than this owner has."""
@@ -137,6 +140,7 @@ class Slice:
         While somebody lacks something nothing is kept for calls that cannot go on yet: two owners
         that each keep half of what a call needs would wait for each other.
         """
+        self.said = UNSAID  # should the answer be lost, nobody knows what was granted: say it again
         stock = 0 if self.is_low else self.stock
         keep = demand.owed if self.is_low else max(demand.total, stock * 2)
         self.avail = min(max(self.avail, 0), keep)
@@ -159,6 +163,7 @@ class Slice:
         """Take the answer to a row in."""
         self.avail += told.granted
         self.said = (row.used, row.held + told.granted, row.spare + told.granted)
+        self.told_used, self.told_held, _ = self.said
         self.told = told._replace(spare=told.spare - row.spare - told.granted)
         self.is_low = told.is_low
         self.quiet_ticks = 0
@@ -183,7 +188,7 @@ class Slice:
         self.avail += drawn.granted
         held = self.limit.amount - drawn.level
         self.told = Told(drawn.granted, 0, held, 0, is_low=False)
-        self.said = (0, held, 0)
+        self.told_held = held
         self.refill_at = min(self.stock, max(self.avail, 0)) // 2
 
 

@@ -92,7 +92,7 @@ class Budgets(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.runner = asyncio.Runner()
+        self.loop = asyncio.new_event_loop()
         self.scratch = tempfile.TemporaryDirectory()
         self.folder = Path(self.scratch.name)
         self.clock = ManualClock()
@@ -104,15 +104,15 @@ class Budgets(RuleBasedStateMachine):
             self.let_all_speak()
 
     def teardown(self) -> None:
-        if hasattr(self, "runner"):
+        if hasattr(self, "loop"):
             try:
                 self.end()
             finally:
-                self.runner.close()
+                self.loop.close()
                 self.scratch.cleanup()
 
     def run(self, work: Any) -> Any:  # noqa: ANN401
-        return self.runner.run(work)
+        return self.loop.run_until_complete(work)
 
     def let_all_speak(self) -> None:
         self.clock.advance(0.11)

@@ -93,12 +93,16 @@ class Proof:
         """Start the process of a slot."""
         program = [sys.executable, str(Path(__file__).with_name("budget_worker.py"))]
         path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        self.processes[slot] = subprocess.Popen(
-            [*program, str(self.folder), slot, self.server.url, str(self.calls)],
-            stdout=(self.folder / f"{slot}.out").open("ab"),
-            stderr=(self.folder / f"{slot}.err").open("ab"),
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        with (
+            (self.folder / f"{slot}.out").open("ab") as out,
+            (self.folder / f"{slot}.err").open("ab") as err,
+        ):
+            self.processes[slot] = subprocess.Popen(
+                [*program, str(self.folder), slot, self.server.url, str(self.calls)],
+                stdout=out,
+                stderr=err,
+                env={**os.environ, "PYTHONPATH": path},
+            )
 
     def is_done(self) -> bool:
         """Say whether every process has given up; one that died by itself is a failure."""

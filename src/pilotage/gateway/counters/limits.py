@@ -80,6 +80,7 @@ class Limits:
     async def leave(self) -> None:
         """Hand back what is not used, before the process ends."""
         await self.exchanger.leave()
+        self._widened.close()
 
     def match(self, call: Call) -> Bundle | None:
         """Return what a call counts against; None if nothing, as with a model that is not there."""

@@ -107,7 +107,14 @@ async def control(
             *operation_routes(operations),
         ]
         app = make_app(
-            Installation(db=database, identity=identity, routes=routes, wait_visible=wait_visible)
+            Installation(
+                db=database,
+                identity=identity,
+                routes=routes,
+                raw_routes=[],
+                wait_visible=wait_visible,
+                end_waits=operations.recover,
+            )
         )
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app),

@@ -79,8 +79,8 @@ class Call:
 
     __slots__ = (
         "alias", "alias_name", "answer_bytes", "answered_by", "arm", "asked_s", "attempts", "bill",
-        "body", "chunks", "counters", "deadline_s", "endings", "error", "feature", "fingerprint",
-        "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
+        "body", "chunks", "counters", "deadline_s", "ended_s", "endings", "error", "feature",
+        "fingerprint", "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
         "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit",
         "overhead_us", "plan", "purpose", "request", "seq", "shadow_of", "spent_nano",
         "spent_usage", "started_s", "status", "stopped", "task", "tenant", "trace_id",
@@ -117,6 +117,7 @@ class Call:
         self.user = user
         self.feature = ""
         self.started_s = started_s
+        self.ended_s = 0.0
         self.deadline_s = deadline_s
         self.first_byte_timeout_s = 0.0
         self.input_bound = request.bound_input(body)

@@ -7,10 +7,12 @@ content, and turns every failure into what an OpenAI client understands.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any, Protocol
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
+from pilotage.core.money import format_usd
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.plane import Caller, DataPlane, Sent
 from pilotage.gateway.strangers import Strangers
@@ -102,9 +104,16 @@ class GatewayDoor:
     """The ASGI application of a gateway process."""
 
     def __init__(
-        self, plane: DataPlane, clock: Clock, *, max_body_bytes: int, reader_timeout_s: float
+        self,
+        plane: DataPlane,
+        clock: Clock,
+        *,
+        max_body_bytes: int,
+        reader_timeout_s: float,
+        show_metrics: Callable[[], bytes] = bytes,
     ) -> None:
         self._plane = plane
+        self._show_metrics = show_metrics
         self._clock = clock
         self._max_body_bytes = max_body_bytes
         self._reader_timeout_s = reader_timeout_s
@@ -125,6 +134,9 @@ class GatewayDoor:
             elif path == "/v1/usage":
                 _expect(scope, "GET")
                 await _send_json(send, 200, await self._show_usage(scope))
+            elif path == "/metrics":
+                _expect(scope, "GET")
+                await self._answer_metrics(scope, send)
             elif path == "/healthz":
                 await _send_json(send, 200, b'{"status":"ok"}')
             elif path == "/readyz":
@@ -213,6 +225,17 @@ class GatewayDoor:
         counted = [(entry.name, entry.created_at_us // 1_000_000) for entry in found]
         return wire.encode_model(*counted[0]) if name else wire.encode_models(counted)
 
+    async def _answer_metrics(self, scope: Scope, send: Send) -> None:
+        """Show the metrics to this machine, and to whoever has an API key."""
+        client = scope.get("client")
+        if client is None or not ip_address(client[0]).is_loopback:
+            self._read_headers(scope["headers"])
+        page = self._show_metrics()
+        headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+        headers.append((b"content-length", b"%d" % len(page)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": page})
+
     async def _show_usage(self, scope: Scope) -> bytes:
         """Return what the caller's limits allow, and how much of that is used and left."""
         caller, sent, _ = self._read_headers(scope["headers"])
@@ -227,6 +250,7 @@ class GatewayDoor:
         ):
             client = scope.get("client")
             self.strangers.count(client[0] if client else "", refused.code)
+            self._plane.strangers = self.strangers.total
 
     async def _send_error(
         self, send: Send, error: PilotageError, spoken: Wire, extra: Headers | None = None
@@ -314,9 +338,15 @@ def _make_head(call: Call, reply: Reply) -> bytes:
     own = b"x-request-id: %b\r\n%b%b" % (call.id.encode(), _list_origin(call), call.head_lines)
     if call.wire.id_header:
         own = b"%b: %b\r\n%b" % (call.wire.id_header, call.id.encode(), own)
-    if reply.stream is None:
-        return _PLAIN_HEAD % (len(reply.body), own)
-    return _STREAM_HEAD + own
+    if call.attempts > 1:
+        own += b"x-pilotage-attempts: %d\r\n" % call.attempts
+    if reply.stream is not None:
+        return _STREAM_HEAD + own
+    if call.tenant.shows and call.bill is not None:  # a plain call has been billed by now
+        inside_ms = max(call.ended_s - call.started_s - call.waited_s, 0.0) * 1e3
+        cost = format_usd(call.bill.cost_nano).encode()
+        own += b"x-pilotage-cost-usd: %b\r\nx-pilotage-overhead-ms: %.2f\r\n" % (cost, inside_ms)
+    return _PLAIN_HEAD % (len(reply.body), own)
 
 
 def _list_origin(call: Call) -> bytes:

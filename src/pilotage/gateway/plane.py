@@ -5,7 +5,7 @@ Doors (HTTP here, Python elsewhere) open calls on it and hand them to its chain.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -81,6 +81,7 @@ class Sent(NamedTuple):
 class DataPlane:
     """Everything a call needs, opened by the process that owns it.
 
+    ``outer_steps`` see calls before and after everything else, their records included;
     ``extra_steps`` come after the record, so that whatever they do to a call is on record.
     """
 
@@ -95,6 +96,7 @@ class DataPlane:
         egress: EgressPolicy,
         counters: CallLimits,
         oldest_n: int = 0,
+        outer_steps: Sequence[StepMaker] = (),
         extra_steps: Sequence[StepMaker] = (),
     ) -> None:
         self.view: SnapshotView | None = None
@@ -104,7 +106,10 @@ class DataPlane:
         self.background: Background | None = None  # where shadow copies run, if anywhere
         self.counters = counters
         self._table = TargetTable(_make_pool_limits(limits), egress=egress, clock=clock)
-        self.chain: Step = self._build_chain(spool, clock, limits, extra_steps)
+        self.shadow_counts: Mapping[str, int] = {}
+        self.strangers = 0  # requests that were refused before they were calls
+        chain = self._build_chain(spool, clock, limits, extra_steps)
+        self.chain: Step = build_chain(outer_steps, chain)
         self._snapshots = snapshots
         self._targets = targets
         self._clock = clock
@@ -129,6 +134,11 @@ class DataPlane:
         def deadline(follow: Step) -> Step:
             return Deadline(follow, clock, limits.first_byte_timeout_s)
 
+        def shadow(follow: Step) -> Step:
+            step = Shadow(follow, copies, self, clock)
+            self.shadow_counts = step.bounds.counts
+            return step
+
         ask = Ask(self._table, clock)
         copies = build_chain([record, begin, deadline], ask)
         return build_chain(
@@ -139,7 +149,7 @@ class DataPlane:
                 begin,
                 *extra_steps,
                 lambda follow: Route(follow, clock),
-                lambda follow: Shadow(follow, copies, self, clock),
+                shadow,
                 lambda follow: Fallback(follow, clock),
                 lambda follow: Breaker(follow, self.breakers),
                 lambda follow: Retry(follow, clock),

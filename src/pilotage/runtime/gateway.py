@@ -37,6 +37,7 @@ from pilotage.kit.spool import SpoolWriter, open_spool
 from pilotage.kit.telemetry import start_logging
 from pilotage.runtime.doors import Certificate
 from pilotage.runtime.handover import Handover, Started, read_handover, say, say_failure
+from pilotage.runtime.telemetry import Telemetry, open_telemetry
 
 _LOG = logging.getLogger("pilotage.gateway")
 LOOK_EVERY_S = 0.02
@@ -70,6 +71,7 @@ async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
             clock,
             max_body_bytes=settings.gateway.max_body_mb << 20,
             reader_timeout_s=duration_s(settings.gateway.reader_timeout),
+            show_metrics=opened.telemetry.show,
         )
         background = await stack.enter_async_context(Background())
         opened.plane.background = background
@@ -91,6 +93,7 @@ class OpenedPlane(NamedTuple):
 
     plane: DataPlane
     watcher: "Watcher"
+    telemetry: Telemetry
 
 
 def open_plane(
@@ -122,6 +125,7 @@ def open_plane(
         recover_spool(spool, folder.spool / slot, clock.now_us()).counters,
         call_timeout_s=limits.call_timeout_s,
     )
+    telemetry = open_telemetry(stack, settings.telemetry, folder, slot, clock)
     last = read_ack(folder.run, slot)
     plane = DataPlane(
         snapshots=SnapshotReader(folder.snapshots, public_key),
@@ -132,17 +136,27 @@ def open_plane(
         egress=EgressPolicy(settings.egress.allow, clock),
         counters=counters,
         oldest_n=last.n if last else 0,
+        outer_steps=[telemetry.step],
         extra_steps=extra_steps,
     )
     stack.callback(plane.close)
-    return OpenedPlane(plane, Watcher(plane, spool, folder, slot))
+    telemetry.watch(plane, spool)
+    return OpenedPlane(plane, Watcher(plane, spool, folder, slot, telemetry), telemetry)
 
 
 class Watcher:
     """Takes over new Snapshots and targets, says which one is served, keeps the spool in order."""
 
-    def __init__(self, plane: DataPlane, spool: SpoolWriter, folder: DataFolder, slot: str) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        spool: SpoolWriter,
+        folder: DataFolder,
+        slot: str,
+        telemetry: Telemetry,
+    ) -> None:
         self._plane = plane
+        self._telemetry = telemetry
         self._spool = spool
         self._folder = folder
         self._slot = slot
@@ -159,6 +173,7 @@ class Watcher:
             if looks * LOOK_EVERY_S >= MEND_EVERY_S:
                 looks = 0
                 self._spool.mend()
+                self._telemetry.tick()
                 self._set_floor()
             await asyncio.sleep(LOOK_EVERY_S)
 

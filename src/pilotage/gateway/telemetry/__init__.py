@@ -1,0 +1,1 @@
+"""What a gateway tells of its calls: metrics, traces and the request log; never a prompt."""

@@ -1,0 +1,142 @@
+"""What one gateway process tells of itself: opened with its data plane, ticked by its watcher."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+from pilotage.gateway.call import Step
+from pilotage.gateway.plane import DataPlane
+from pilotage.gateway.steps.observe import Observe
+from pilotage.gateway.telemetry.exporter import Exporter
+from pilotage.gateway.telemetry.metrics import Metrics, Reading, merge
+from pilotage.gateway.telemetry.request_log import RequestLog
+from pilotage.gateway.telemetry.spans import Tracer
+from pilotage.kit.clock import Clock
+from pilotage.kit.config import TelemetrySettings, duration_s, resolve_secret
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.disk import DiskWatch
+from pilotage.kit.files import write_private
+from pilotage.kit.spool import SpoolWriter
+from pilotage.kit.spool_reader import is_held, list_spools
+
+SUFFIX = ".metrics"
+DISK_EVERY = 5  # ticks
+
+
+class Telemetry:
+    """Metrics, traces and the request log of a slot."""
+
+    def __init__(
+        self, settings: TelemetrySettings, folder: DataFolder, slot: str, clock: Clock
+    ) -> None:
+        self._folder = folder
+        self._slot = slot
+        self._clock = clock
+        self._disk = DiskWatch(folder.spool)
+        self._ticks = 0
+        self.tracer = Tracer(
+            clock,
+            share=settings.sample_percent / 100 if settings.otlp_url else 0.0,
+            slow_s=duration_s(settings.slow),
+            has_room=lambda: bool(settings.otlp_url) and self._disk.has_room,
+        )
+        self.metrics = Metrics()
+        self.request_log = RequestLog(
+            folder.logs / f"requests-{slot}.jsonl",
+            clock,
+            _open_secret(folder),
+            has_room=lambda: self._disk.has_room,
+        )
+        self.exporter: Exporter | None = None
+
+    def step(self, follow: Step) -> Step:
+        """Return the outermost step of the chain."""
+        notes = (self.metrics.note, self.request_log.note)
+        return Observe(follow, self._clock, self.tracer, notes)
+
+    def watch(self, plane: DataPlane, spool: SpoolWriter) -> None:
+        """Read the gauges of a data plane from now on."""
+        self.metrics.read_gauges = lambda: self._read(plane, spool)
+
+    def tick(self) -> None:
+        """Do once a second what calls do not wait for."""
+        if self._ticks % DISK_EVERY == 0:
+            self._disk.look()
+        self._ticks += 1
+        self.request_log.flush()
+        try:
+            page = self.metrics.render(self._slot).encode()
+            write_private(self._folder.run / f"{self._slot}{SUFFIX}", page, is_durable=False)
+        except OSError:
+            return  # a full disk: whoever is asked shows what it has
+
+    def show(self) -> bytes:
+        """Return the page of this process and of all living ones that share its socket."""
+        pages = [self.metrics.render(self._slot)]
+        pages += [
+            self._read_page(spool.name)
+            for spool in list_spools(self._folder.spool)
+            if spool.name != self._slot and is_held(spool)
+        ]
+        return merge(pages)
+
+    def _read_page(self, slot: str) -> str:
+        try:
+            return (self._folder.run / f"{slot}{SUFFIX}").read_text()
+        except OSError:
+            return ""
+
+    def _read(self, plane: DataPlane, spool: SpoolWriter) -> Iterator[Reading]:
+        view, exchanger = plane.view, plane.counters.exchanger
+        yield "pilotage_open_calls", (), len(plane.calls)
+        yield "pilotage_ready", (), float(not plane.find_problem())
+        if view is not None:
+            left_us = view.expires_at_us - self._clock.now_us()
+            yield "pilotage_snapshot_number", (), view.n
+            yield "pilotage_snapshot_expires_seconds", (), left_us / 1e6
+        for state in plane.breakers.list_states():
+            yield "pilotage_breaker_open", (state.target,), float(state.state != "closed")
+        yield "pilotage_counter_store_away", (), float(exchanger.is_away)
+        yield "pilotage_counter_exchanges_total", (), exchanger.exchanges
+        yield "pilotage_spool_sequence", (), spool.seq
+        yield "pilotage_spool_pending", (), spool.pending
+        yield "pilotage_strangers_total", (), plane.strangers
+        for fate, count in plane.shadow_counts.items():
+            yield "pilotage_shadow_copies_total", (fate,), count
+        yield "pilotage_spans_total", ("dropped",), self.tracer.dropped
+        if self.exporter is not None:
+            yield "pilotage_spans_total", ("sent",), self.exporter.sent
+            yield "pilotage_spans_total", ("lost",), self.exporter.lost
+        yield "pilotage_disk_used_ratio", (), self._disk.used_share
+
+
+def open_telemetry(
+    stack: AsyncExitStack, settings: TelemetrySettings, folder: DataFolder, slot: str, clock: Clock
+) -> Telemetry:
+    """Open what a slot tells of itself; the stack sends and writes what is left.
+
+    Raises ``invalid_config`` for a collector's address that is none.
+    """
+    telemetry = Telemetry(settings, folder, slot, clock)
+    stack.callback(telemetry.request_log.flush)
+    if settings.otlp_url:
+        headers = read_headers(settings.otlp_headers)
+        telemetry.exporter = Exporter(settings.otlp_url, headers, telemetry.tracer, slot)
+        telemetry.exporter.start()
+        stack.callback(telemetry.exporter.close)
+    return telemetry
+
+
+def read_headers(reference: str) -> dict[str, str]:
+    """Return the header lines that a secret reference holds: ``name: value``, a line each."""
+    lines = resolve_secret(reference).splitlines() if reference else []
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _open_secret(folder: DataFolder) -> bytes:
+    """Return the key of the pseudonyms in request logs, made at the first start."""
+    path = folder.keys / "request-log.key"
+    if not path.exists():
+        write_private(path, secrets.token_bytes(32))
+    return path.read_bytes()

@@ -1,0 +1,70 @@
+"""A collector of traces that keeps what it gets, and can be told to fail."""
+
+import gzip
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+
+class OtlpReceiver:
+    """Listens on a free port of 127.0.0.1; ``status`` is what it answers with."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.spans: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = gzip.decompress(self.rfile.read(int(self.headers["content-length"])))
+                if receiver.status == 200:
+                    receiver.take(body, {k.lower(): v for k, v in self.headers.items()})
+                self.send_response(receiver.status)
+                self.send_header("content-length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *args: object) -> None:
+                del args
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    @property
+    def url(self) -> str:
+        """The address for ``telemetry.otlp_url``."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def take(self, body: bytes, headers: dict[str, str]) -> None:
+        """Keep an export."""
+        self.bodies.append(body)
+        self.headers.append(headers)
+        for resource in json.loads(body)["resourceSpans"]:
+            for scope in resource["scopeSpans"]:
+                self.spans += [
+                    {**span, "resource": resource["resource"]} for span in scope["spans"]
+                ]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def attributes_of(span: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a span as plain values."""
+    return {each["key"]: _plain(each["value"]) for each in span["attributes"]}
+
+
+def _plain(value: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever it is
+    (kind, inside), *_ = value.items()
+    if kind == "arrayValue":
+        return [_plain(each) for each in inside["values"]]
+    return int(inside) if kind == "intValue" else inside

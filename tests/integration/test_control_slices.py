@@ -89,6 +89,9 @@ async def control(
     async def wait_visible(seq: int) -> list[str]:
         return []
 
+    async def end_waits() -> None:
+        """Nobody waits here."""
+
     async with Background() as background:
         operations = Operations(database, clock, background)
         files = ModelFiles(
@@ -113,7 +116,7 @@ async def control(
                 routes=routes,
                 raw_routes=[],
                 wait_visible=wait_visible,
-                end_waits=operations.recover,
+                end_waits=end_waits,
             )
         )
         async with httpx.AsyncClient(

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from pilotage.cli.commands import command, make_group
-from pilotage.cli.init import DEFAULT_MODEL
 from pilotage.cli.session import (
     Json,
     OperationBar,
@@ -31,6 +30,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.core.semver import SemVer, parse_semver
 from pilotage.sdk.control import ControlClient
+from pilotage.sdk.first_model import DEFAULT_MODEL
 
 GROUP = make_group("models", "Models, their versions, and the files these are made of.")
 PART_BYTES = 1 << 20

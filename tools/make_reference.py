@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from pilotage.core.errors import CATALOGUE
+from pilotage.gateway.telemetry.metrics import EVENTS, GAUGES
 from pilotage.kit.api import Route
 from pilotage.kit.config import list_settings
 
@@ -33,7 +34,12 @@ def main() -> int:
 
 def make_pages() -> dict[str, str]:
     """Return the text of each page by file name."""
-    return {"errors.md": make_errors(), "settings.md": make_settings(), "api.md": make_api()}
+    return {
+        "errors.md": make_errors(),
+        "settings.md": make_settings(),
+        "api.md": make_api(),
+        "metrics.md": make_metrics(),
+    }
 
 
 def make_errors() -> str:
@@ -51,6 +57,23 @@ def make_errors() -> str:
     for spec in CATALOGUE.values():
         again = "yes" if spec.is_retryable else "no"
         lines.append(f"| `{spec.code}` | {spec.status} | {spec.title} | {again} | `{spec.type}` |")
+    return "\n".join(lines) + "\n"
+
+
+def make_metrics() -> str:
+    """Return the page of a gateway's metrics."""
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /metrics` of a gateway, in Prometheus' text format. Every series has the label `slot`",
+        "beside those named here.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in (*EVENTS, *GAUGES):
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
     return "\n".join(lines) + "\n"
 
 

@@ -18,8 +18,8 @@ from gateway_harness import CLOCK, GatewayProcess, World, chat_body, make_http, 
 from made_calls import make_arm
 from pilotage.core.frames import Begun, Ended, Flag, Outcome
 from pilotage.core.snapshot import FULL_WEIGHT, Routing, Shadow
-from pilotage.gateway.breakers import FAILURES_IN_ROW
-from pilotage.gateway.retry_budget import EARNED_BY_SECOND, MOST_SAVED, PRICE
+from pilotage.gateway.routing.breakers import FAILURES_IN_ROW
+from pilotage.gateway.routing.retry_budget import EARNED_BY_SECOND, MOST_SAVED, PRICE
 
 SETTINGS = {
     "gateway": {"call_timeout": "5s", "stall_timeout": "300ms", "drain_timeout": "30s"},

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faulty_upstream import FaultyUpstream
-from pilotage.gateway.upstream import Limits, Origin, Pool, UpstreamFailure
+from pilotage.gateway.transport.upstream import Limits, Origin, Pool, UpstreamFailure
 from upstream_calls import (
     HEAD,
     LOOPS,

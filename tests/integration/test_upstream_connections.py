@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from faulty_upstream import FaultyUpstream
-from pilotage.gateway.connection import HIGH_WATER_BYTES
-from pilotage.gateway.upstream import Origin, Pool, UpstreamFailure
+from pilotage.gateway.transport.connection import HIGH_WATER_BYTES
+from pilotage.gateway.transport.upstream import Origin, Pool, UpstreamFailure
 from upstream_calls import (
     HEAD,
     ask,

@@ -17,7 +17,7 @@ from pilotage.core.snapshot import UpstreamEntry
 from pilotage.gateway.call import Call
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
-from pilotage.gateway.upstream import Limits
+from pilotage.gateway.transport.upstream import Limits
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.egress import EgressPolicy
 from pilotage.kit.gcp.tokens import FORCE_S

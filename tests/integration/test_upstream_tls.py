@@ -14,9 +14,9 @@ from faulty_upstream import FaultyUpstream
 from made_calls import make_arm
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import UpstreamEntry
-from pilotage.gateway.failures import as_error
 from pilotage.gateway.providers.upstreams import Upstreams
-from pilotage.gateway.upstream import Limits, Pool, UpstreamFailure
+from pilotage.gateway.routing.failures import as_error
+from pilotage.gateway.transport.upstream import Limits, Pool, UpstreamFailure
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.egress import EgressPolicy
 from private_ca import PrivateAuthority

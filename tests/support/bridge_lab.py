@@ -12,7 +12,7 @@ from pilotage.gateway.call import Call
 from pilotage.gateway.http import WIRES
 from pilotage.gateway.providers.bridge import find_bridge
 from pilotage.gateway.steps.record import bound_call
-from pilotage.gateway.upstream import Exchange
+from pilotage.gateway.transport.upstream import Exchange
 from upstream_faults import encode_event
 from upstream_wires import Dialect, Plan, find_dialect
 

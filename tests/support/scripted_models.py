@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.call import Call, Reply
-from pilotage.gateway.connection import UpstreamFailure
+from pilotage.gateway.transport.connection import UpstreamFailure
 from pilotage.kit.clock import ManualClock
 
 HANG = "hang"

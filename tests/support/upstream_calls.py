@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from faulty_upstream import FaultyUpstream, Request
-from pilotage.gateway.upstream import Exchange, Limits, Origin, Pool, UpstreamFailure
+from pilotage.gateway.transport.upstream import Exchange, Limits, Origin, Pool, UpstreamFailure
 
 HEAD = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: upstream\r\n"

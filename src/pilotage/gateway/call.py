@@ -15,10 +15,10 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag, Outcome
 from pilotage.core.snapshot import ArmEntry, TenantEntry
 from pilotage.core.usage import Usage
-from pilotage.gateway.failures import as_error
-from pilotage.gateway.residency import NOBODY, Allowed
+from pilotage.gateway.routing.failures import as_error
+from pilotage.gateway.routing.residency import NOBODY, Allowed
 from pilotage.gateway.snapshots import AliasView, SnapshotView
-from pilotage.gateway.upstream import UpstreamFailure
+from pilotage.gateway.transport.upstream import UpstreamFailure
 from pilotage.gateway.wire.door import Wire, WireRequest
 
 _LOG = logging.getLogger("pilotage.gateway")

@@ -15,7 +15,6 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.core.ids import id_from_bytes
 from pilotage.core.snapshot import MAY_NAME_USERS, TenantEntry
-from pilotage.gateway.breakers import Breakers
 from pilotage.gateway.call import Call, Step
 from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.counters.limits import Limits as CallLimits
@@ -24,6 +23,7 @@ from pilotage.gateway.counters.types import LimitUse
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
 from pilotage.gateway.replies import KeptReplies
+from pilotage.gateway.routing.breakers import Breakers
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
 from pilotage.gateway.steps.admit import Admit
 from pilotage.gateway.steps.breaker import Breaker
@@ -35,7 +35,7 @@ from pilotage.gateway.steps.retry import Retry
 from pilotage.gateway.steps.route import Route
 from pilotage.gateway.steps.shadow import Shadow
 from pilotage.gateway.targets import TargetsFile
-from pilotage.gateway.upstream import Limits
+from pilotage.gateway.transport.upstream import Limits
 from pilotage.gateway.wire.door import Wire
 from pilotage.kit.clock import Clock
 from pilotage.kit.egress import EgressPolicy

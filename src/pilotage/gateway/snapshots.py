@@ -29,7 +29,7 @@ from pilotage.core.snapshot import (
     unpack_digests,
 )
 from pilotage.core.usage import worst_cost_nano
-from pilotage.gateway.routing import Routes, list_reachable
+from pilotage.gateway.routing.choice import Routes, list_reachable
 from pilotage.kit.crypto import is_signed
 
 _SECTIONS = frozenset({"directory", "keys", "keys-delta", "revoked"})

@@ -15,8 +15,8 @@ from pilotage.core.snapshot import (
     choose_arm,
 )
 from pilotage.core.usage import Rates, Tier, Usage, cost_nano
-from pilotage.gateway.residency import NOBODY
-from pilotage.gateway.routing import CHEAPEST, FASTEST, is_drawn, is_match, list_reachable
+from pilotage.gateway.routing.choice import CHEAPEST, FASTEST, is_drawn, is_match, list_reachable
+from pilotage.gateway.routing.residency import NOBODY
 from pilotage.gateway.snapshots import AliasView
 
 TENANT = TenantEntry(id="ten_1", name="acme", project_id=PROJECT, data_class="secret")

@@ -8,9 +8,9 @@ from pilotage.core.frames import Flag, Outcome
 from pilotage.core.snapshot import Routing
 from pilotage.core.usage import Usage
 from pilotage.gateway.bill import bill_call
-from pilotage.gateway.breakers import Breakers
 from pilotage.gateway.call import Call, Reply, Step
 from pilotage.gateway.chain import build_chain
+from pilotage.gateway.routing.breakers import Breakers
 from pilotage.gateway.steps.breaker import Breaker
 from pilotage.gateway.steps.deadline import Deadline
 from pilotage.gateway.steps.fallback import Fallback

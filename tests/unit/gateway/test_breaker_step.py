@@ -8,10 +8,10 @@ from made_calls import make_alias, make_arm, make_call
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.core.snapshot import ArmEntry
-from pilotage.gateway.breakers import FAILURES_IN_ROW, FIRST_OPEN_S, Breakers
 from pilotage.gateway.call import Call, Reply
-from pilotage.gateway.connection import UpstreamFailure
+from pilotage.gateway.routing.breakers import FAILURES_IN_ROW, FIRST_OPEN_S, Breakers
 from pilotage.gateway.steps.breaker import Breaker
+from pilotage.gateway.transport.connection import UpstreamFailure
 from scripted_models import (
     ANSWER,
     BROKEN,

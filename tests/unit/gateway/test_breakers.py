@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pilotage.core.errors import PilotageError
-from pilotage.gateway.breakers import (
+from pilotage.gateway.routing.breakers import (
     FAILURES_IN_ROW,
     FAILURES_IN_WINDOW,
     FIRST_OPEN_S,

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from made_calls import make_arm
 from pilotage.core.errors import CATALOGUE, PilotageError
-from pilotage.gateway.connection import FailureKind, UpstreamFailure
-from pilotage.gateway.failures import (
+from pilotage.gateway.routing.failures import (
     Blame,
     Failure,
     as_error,
@@ -20,6 +19,7 @@ from pilotage.gateway.failures import (
     may_repeat,
     may_use,
 )
+from pilotage.gateway.transport.connection import FailureKind, UpstreamFailure
 
 KINDS = get_args(FailureKind)
 FAILURES = st.one_of(

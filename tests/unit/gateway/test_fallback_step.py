@@ -13,11 +13,11 @@ from pilotage.core.snapshot import ArmEntry, Routing
 from pilotage.core.usage import Usage, cost_nano
 from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call, Reply
-from pilotage.gateway.connection import UpstreamFailure
-from pilotage.gateway.failures import is_targets_fault
+from pilotage.gateway.routing.failures import is_targets_fault
 from pilotage.gateway.snapshots import AliasView
 from pilotage.gateway.steps.fallback import Fallback
 from pilotage.gateway.steps.record import bound_call
+from pilotage.gateway.transport.connection import UpstreamFailure
 from scripted_models import (
     ANSWER,
     BROKEN,

@@ -8,7 +8,7 @@ from faulty_upstream import FaultyUpstream
 from made_calls import make_arm
 from pilotage.gateway.providers.replicas import Replicas
 from pilotage.gateway.targets import ReplicaTarget, Targets
-from pilotage.gateway.upstream import Limits, UpstreamFailure
+from pilotage.gateway.transport.upstream import Limits, UpstreamFailure
 
 
 def make_targets(*ports: int) -> Targets:

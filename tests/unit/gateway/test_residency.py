@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from made_calls import PROJECT, make_alias, make_arm
 from pilotage.core.regions import LOCAL, is_within
 from pilotage.core.snapshot import ArmEntry, RouteRule, Routing, Shadow, TenantEntry
-from pilotage.gateway.residency import NOBODY, Allowed, allow_arms, locate
-from pilotage.gateway.routing import CHEAPEST, FASTEST, WEIGHTED, Choice
-from pilotage.gateway.speeds import Speeds
+from pilotage.gateway.routing.choice import CHEAPEST, FASTEST, WEIGHTED, Choice
+from pilotage.gateway.routing.residency import NOBODY, Allowed, allow_arms, locate
+from pilotage.gateway.routing.speeds import Speeds
 
 PLACES = ["eu", "eu-west1", "eu-west1-b", "europe", "us", "us-east1", LOCAL, ""]
 REGIONS = st.lists(st.sampled_from(["eu", "eu-west1", "us", LOCAL, "!local", "!eu-west1"]))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotage.gateway.retry_budget import (
+from pilotage.gateway.routing.retry_budget import (
     EARNED_BY_SECOND,
     MOST_ALIASES,
     MOST_SAVED,

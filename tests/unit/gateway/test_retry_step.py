@@ -13,7 +13,7 @@ from pilotage.core.snapshot import Routing
 from pilotage.core.usage import Usage
 from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call, Reply
-from pilotage.gateway.retry_budget import MOST_SAVED, PRICE
+from pilotage.gateway.routing.retry_budget import MOST_SAVED, PRICE
 from pilotage.gateway.steps.record import bound_call
 from pilotage.gateway.steps.retry import FIRST_PAUSE_S, Retry
 from scripted_models import (

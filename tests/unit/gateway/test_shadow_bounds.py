@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pilotage.core.snapshot import Shadow
-from pilotage.gateway.shadows import ShadowBounds
+from pilotage.gateway.routing.shadows import ShadowBounds
 
 ALIAS = ("prj_1", "chat")
 RULE = Shadow(arm="dep_b", share=10_000, concurrency=3, daily_nano=1000)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from made_calls import PROJECT, make_alias, make_arm
 from pilotage.core.snapshot import TenantEntry
-from pilotage.gateway.residency import Allowed, allow_arms
-from pilotage.gateway.speeds import HALF_LIFE_S, MOST_ARMS, Speeds
+from pilotage.gateway.routing.residency import Allowed, allow_arms
+from pilotage.gateway.routing.speeds import HALF_LIFE_S, MOST_ARMS, Speeds
 
 TENANT = TenantEntry(id="ten_1", name="acme", project_id=PROJECT)
 

@@ -12,7 +12,7 @@ from pilotage.gateway.providers.credentials import RECENT_S, REREAD_S
 from pilotage.gateway.providers.table import TargetTable
 from pilotage.gateway.providers.upstreams import Upstream, Upstreams, find_proxy, parse_base_url
 from pilotage.gateway.targets import ReplicaTarget, Targets
-from pilotage.gateway.upstream import Limits
+from pilotage.gateway.transport.upstream import Limits
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.egress import EgressPolicy
 

@@ -6,7 +6,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag
 from pilotage.core.usage import Usage
 from pilotage.gateway.call import Call
-from pilotage.gateway.upstream import Exchange, UpstreamFailure
+from pilotage.gateway.transport.upstream import Exchange, UpstreamFailure
 from pilotage.gateway.wire.sse import EventSplitter
 from pilotage.kit.clock import Clock
 

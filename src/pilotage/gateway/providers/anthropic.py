@@ -7,7 +7,7 @@ from pilotage.gateway.providers.answer import (
     note_usage,
     upstream_model,
 )
-from pilotage.gateway.upstream import Exchange
+from pilotage.gateway.transport.upstream import Exchange
 from pilotage.gateway.wire import anthropic as wire
 from pilotage.gateway.wire.openai import rename_model
 from pilotage.gateway.wire.sse import write_event

@@ -8,7 +8,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.providers.bridge import find_bridge
 from pilotage.gateway.providers.target import Target, Targets
-from pilotage.gateway.upstream import Exchange, UpstreamFailure
+from pilotage.gateway.transport.upstream import Exchange, UpstreamFailure
 from pilotage.kit.clock import Clock
 
 

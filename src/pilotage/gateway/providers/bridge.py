@@ -16,7 +16,7 @@ from pilotage.gateway.providers.openai import OpenAiChat
 from pilotage.gateway.providers.openai_talk import OpenAiSpeech
 from pilotage.gateway.providers.texts import OpenAiCompletions, OpenAiEmbeddings
 from pilotage.gateway.providers.translated import Translated
-from pilotage.gateway.upstream import Exchange
+from pilotage.gateway.transport.upstream import Exchange
 from pilotage.kit.clock import Clock
 
 

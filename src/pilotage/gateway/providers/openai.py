@@ -9,7 +9,7 @@ from pilotage.gateway.providers.answer import (
     note_usage,
     upstream_model,
 )
-from pilotage.gateway.upstream import Exchange
+from pilotage.gateway.transport.upstream import Exchange
 from pilotage.gateway.wire import openai as wire
 from pilotage.kit.clock import Clock
 

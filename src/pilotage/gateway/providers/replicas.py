@@ -7,7 +7,7 @@ from pilotage.core.snapshot import ArmEntry
 from pilotage.gateway.call import Call
 from pilotage.gateway.providers.errors import translate_error
 from pilotage.gateway.targets import ReplicaTarget, Targets
-from pilotage.gateway.upstream import Limits, Origin, Pool
+from pilotage.gateway.transport.upstream import Limits, Origin, Pool
 
 
 class Replica:

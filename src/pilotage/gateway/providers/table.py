@@ -6,7 +6,7 @@ from pilotage.gateway.providers.target import Target
 from pilotage.gateway.providers.upstreams import Upstreams
 from pilotage.gateway.snapshots import SnapshotView
 from pilotage.gateway.targets import Targets
-from pilotage.gateway.upstream import Limits
+from pilotage.gateway.transport.upstream import Limits
 from pilotage.kit.clock import Clock
 from pilotage.kit.egress import EgressPolicy
 

@@ -5,7 +5,7 @@ from typing import Protocol
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import ArmEntry
 from pilotage.gateway.call import Call
-from pilotage.gateway.upstream import Pool
+from pilotage.gateway.transport.upstream import Pool
 
 
 class Target(Protocol):

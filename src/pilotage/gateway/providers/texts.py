@@ -6,7 +6,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.gateway.call import Call
 from pilotage.gateway.providers.answer import AnswerStream, note_silence, upstream_model
 from pilotage.gateway.providers.openai import note_wire_usage
-from pilotage.gateway.upstream import Exchange
+from pilotage.gateway.transport.upstream import Exchange
 from pilotage.gateway.wire import completions, embeddings, openai
 from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON
 from pilotage.kit.clock import Clock

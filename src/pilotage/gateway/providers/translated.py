@@ -6,7 +6,7 @@ from typing import Protocol
 from pilotage.core.usage import Usage
 from pilotage.gateway.call import Call
 from pilotage.gateway.providers.answer import AnswerStream, note_silence
-from pilotage.gateway.upstream import Exchange
+from pilotage.gateway.transport.upstream import Exchange
 from pilotage.gateway.wire import talk
 from pilotage.kit.clock import Clock
 

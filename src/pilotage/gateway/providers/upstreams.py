@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import ArmEntry, UpstreamEntry
 from pilotage.gateway.call import Call
-from pilotage.gateway.dial import GuardedDial, Proxy, parse_proxy
 from pilotage.gateway.providers.credentials import (
     Credential,
     NoSecret,
@@ -20,8 +19,9 @@ from pilotage.gateway.providers.credentials import (
     read_secret,
 )
 from pilotage.gateway.providers.errors import translate_error
-from pilotage.gateway.tls import TlsContexts
-from pilotage.gateway.upstream import Limits, Pool
+from pilotage.gateway.transport.dial import GuardedDial, Proxy, parse_proxy
+from pilotage.gateway.transport.tls import TlsContexts
+from pilotage.gateway.transport.upstream import Limits, Pool
 from pilotage.kit.clock import Clock
 from pilotage.kit.egress import EgressPolicy
 

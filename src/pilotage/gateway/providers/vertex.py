@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pilotage.core.snapshot import UpstreamEntry
-from pilotage.gateway.dial import Proxy
+from pilotage.gateway.transport.dial import Proxy
 from pilotage.kit.clock import Clock
 from pilotage.kit.gcp.credentials import GoogleTokens
 from pilotage.kit.gcp.tokens import LIMIT_S, TokenProvider

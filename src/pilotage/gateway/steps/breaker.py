@@ -7,9 +7,9 @@ import asyncio
 from functools import partial
 
 from pilotage.core.frames import Outcome
-from pilotage.gateway.breakers import Breakers
 from pilotage.gateway.call import Call, Reply, Step
-from pilotage.gateway.failures import FAILURES, SHORTEST_HOLD_S, Blame, as_error, blame
+from pilotage.gateway.routing.breakers import Breakers
+from pilotage.gateway.routing.failures import FAILURES, SHORTEST_HOLD_S, Blame, as_error, blame
 
 _BROKE = frozenset({Outcome.UPSTREAM_CUT, Outcome.UPSTREAM_STALL, Outcome.UPSTREAM_ERROR})
 

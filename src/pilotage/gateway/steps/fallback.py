@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from pilotage.core.frames import Flag
 from pilotage.core.snapshot import ArmEntry
-from pilotage.gateway.attempts import can_pay_again, give_up, note_try
 from pilotage.gateway.call import Call, Reply, Step
-from pilotage.gateway.failures import FAILURES, Failure, as_error, choose_error, may_use
+from pilotage.gateway.routing.attempts import can_pay_again, give_up, note_try
+from pilotage.gateway.routing.failures import FAILURES, Failure, as_error, choose_error, may_use
 from pilotage.kit.clock import Clock
 
 

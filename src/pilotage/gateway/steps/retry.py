@@ -9,10 +9,16 @@ import random
 from collections.abc import Awaitable, Callable
 
 from pilotage.core.frames import Flag
-from pilotage.gateway.attempts import can_pay_again, give_up, note_try
 from pilotage.gateway.call import Call, Reply, Step
-from pilotage.gateway.failures import FAILURES, LONGEST_WAIT_S, Failure, as_error, may_repeat
-from pilotage.gateway.retry_budget import RetryBudget
+from pilotage.gateway.routing.attempts import can_pay_again, give_up, note_try
+from pilotage.gateway.routing.failures import (
+    FAILURES,
+    LONGEST_WAIT_S,
+    Failure,
+    as_error,
+    may_repeat,
+)
+from pilotage.gateway.routing.retry_budget import RetryBudget
 from pilotage.kit.clock import Clock
 
 FIRST_PAUSE_S = 0.05

@@ -6,11 +6,11 @@ rule leaves no arm, nobody is asked.
 
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.call import Call, Reply, Step
-from pilotage.gateway.failures import FAILURES, as_error, is_targets_fault
-from pilotage.gateway.residency import Allowed
-from pilotage.gateway.routing import CHEAPEST, FASTEST, Choice, is_drawn
+from pilotage.gateway.routing.choice import CHEAPEST, FASTEST, Choice, is_drawn
+from pilotage.gateway.routing.failures import FAILURES, as_error, is_targets_fault
+from pilotage.gateway.routing.residency import Allowed
+from pilotage.gateway.routing.speeds import Speeds
 from pilotage.gateway.snapshots import AliasView
-from pilotage.gateway.speeds import Speeds
 from pilotage.kit.clock import Clock
 
 SHOWN_MODELS = 10

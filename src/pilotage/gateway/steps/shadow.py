@@ -14,9 +14,9 @@ from pilotage.core.snapshot import Shadow as ShadowRule
 from pilotage.core.usage import worst_cost_nano
 from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call, Reply, Step
-from pilotage.gateway.residency import Allowed
-from pilotage.gateway.routing import is_drawn
-from pilotage.gateway.shadows import DAY_US, SHADOW_TENANT, ShadowBounds
+from pilotage.gateway.routing.choice import is_drawn
+from pilotage.gateway.routing.residency import Allowed
+from pilotage.gateway.routing.shadows import DAY_US, SHADOW_TENANT, ShadowBounds
 from pilotage.gateway.snapshots import AliasView
 from pilotage.kit.clock import Clock
 from pilotage.kit.resources import Background

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
-from pilotage.gateway.connection import Connection
+from pilotage.gateway.transport.connection import Connection
 from pilotage.kit.egress import EgressPolicy
 
 MAX_ADDRESSES = 4

@@ -3,7 +3,7 @@
 from pilotage.core.frames import Outcome
 from pilotage.gateway.bill import abandon_attempt
 from pilotage.gateway.call import Call, Try
-from pilotage.gateway.failures import Failure, as_error, may_have_run
+from pilotage.gateway.routing.failures import Failure, as_error, may_have_run
 
 
 def note_try(call: Call, failure: Failure, began_s: float, now_s: float) -> None:

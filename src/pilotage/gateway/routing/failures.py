@@ -4,7 +4,7 @@ from enum import Enum
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import ArmEntry
-from pilotage.gateway.connection import FailureKind, UpstreamFailure
+from pilotage.gateway.transport.connection import FailureKind, UpstreamFailure
 
 Failure = PilotageError | UpstreamFailure
 FAILURES = (PilotageError, UpstreamFailure)

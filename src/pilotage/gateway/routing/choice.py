@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pilotage.core.snapshot import AliasEntry, ArmEntry, RouteRule, TenantEntry
 from pilotage.core.usage import Usage, cost_nano
-from pilotage.gateway.residency import NOBODY, Allowed, allow_arms
+from pilotage.gateway.routing.residency import NOBODY, Allowed, allow_arms
 
 WEIGHTED, CHEAPEST, FASTEST = "weighted", "cheapest", "fastest"
 _WHOLE = 1 << 64

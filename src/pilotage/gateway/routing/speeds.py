@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pilotage.gateway.residency import Allowed
+from pilotage.gateway.routing.residency import Allowed
 
 WEIGHT = 0.2  # of the newest observation
 HALF_LIFE_S = 60.0  # an arm that is not asked seems twice as fast after so long, and is tried again

@@ -13,8 +13,8 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from pilotage.gateway.connection import Connection, FailureKind, Limits, UpstreamFailure
-from pilotage.gateway.dial import Dial, DirectDial, Origin, describe
+from pilotage.gateway.transport.connection import Connection, FailureKind, Limits, UpstreamFailure
+from pilotage.gateway.transport.dial import Dial, DirectDial, Origin, describe
 
 __all__ = ["Exchange", "FailureKind", "Limits", "Origin", "Pool", "UpstreamFailure"]
 

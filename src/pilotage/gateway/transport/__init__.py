@@ -1,0 +1,1 @@
+"""To a target and back: connections, pools, TLS, proxies, and how far a failed request came."""

@@ -2,7 +2,8 @@
  *
  *   latency PORT RATE SECONDS PATH BODYFILE STREAM [HEADER...]
  *
- * STREAM 0 times whole replies, 1 the first "data:" of a stream (which is then read to its end).
+ * STREAM 0 times whole replies, 1 the first piece of content of a stream (which is then read to its
+ * end).
  * Prints {"n":..,"failed":..,"p50_us":..,"p90_us":..,"p99_us":..}.
  */
 #define _GNU_SOURCE
@@ -39,6 +40,16 @@ static int connect_to(int port) {
   }
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   return fd;
+}
+
+/* Says whether an event with some content has come. */
+static int has_content(void) {
+  for (char *at = buffer; (at = strstr(at, "\"content\":")); at++) {
+    char *value = at + strlen("\"content\":");
+    while (*value == ' ') value++;
+    if (value[0] == '"' && value[1] && value[1] != '"') return 1;
+  }
+  return 0;
 }
 
 /* Returns 1 when the reply is whole, 0 when more is to come. */
@@ -78,7 +89,7 @@ int main(int argc, char **argv) {
       if (got <= 0) { lost = 1; break; }
       length += got;
       buffer[length] = 0;
-      if (stream && !first && strstr(buffer, "data:")) first = now_us();
+      if (stream && !first && has_content()) first = now_us();
       if (is_whole(length)) break;
     }
     if (lost) { close(fd); fd = connect_to(port); failed++; continue; }

@@ -3,7 +3,7 @@
  *   stub PORT CHUNKS TICK_US
  *
  * A request whose body contains "stream":true (spaces allowed) is answered with CHUNKS server-sent
- * events, each its own send(), one a tick; any other with one JSON body of about 800 bytes.
+ * events, each its own send(), one a tick (the first at once); any other with one JSON body of about 800 bytes.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -114,7 +114,8 @@ static void answer(int fd) {
         if (stream) {
             put(fd, stream_head);
             put(fd, role);
-            peer->chunks_left = chunks_per_stream;
+            put(fd, token); /* at once, so that the time to it says something */
+            peer->chunks_left = chunks_per_stream - 1;
             streaming[streams++] = fd;
         } else {
             put(fd, plain);

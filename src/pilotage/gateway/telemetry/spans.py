@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pilotage.core.frames import Outcome
 from pilotage.gateway.call import Call
-from pilotage.gateway.telemetry.semconv import describe, find_provider
+from pilotage.gateway.telemetry.semconv import OPERATIONS, describe, describe_attempt, name_model
 from pilotage.gateway.telemetry.trace import Context, Contexts
 from pilotage.kit.clock import Clock
 
@@ -79,7 +79,7 @@ class Tracer:
                 context.trace_id,
                 context.span_id,
                 context.parent_id,
-                f"{call.wire.name} {call.alias_name if call.alias else 'unknown'}",
+                f"{OPERATIONS.get(call.wire.name, call.wire.name)} {name_model(call)}",
                 SERVER,
                 offset_us + round(call.started_s * 1e6),
                 offset_us + round(ended_s * 1e6),
@@ -103,7 +103,8 @@ class Tracer:
         self, call: Call, context: Context, offset_us: int, ended_s: float
     ) -> list[Span]:
         asked = [(t.arm_id, t.began_s, t.began_s + t.duration_s, t.code) for t in call.tries]
-        if call.arm is not None and call.asked_s and not (call.error and call.tries):
+        noted_s = asked[-1][2] if asked else 0.0
+        if call.arm is not None and call.asked_s > noted_s:  # the last one is no failed try
             code = call.error.code if call.error else ""
             asked.append((call.arm.id, call.asked_s, ended_s, code))
         return [
@@ -116,7 +117,7 @@ class Tracer:
                 offset_us + round(began_s * 1e6),
                 offset_us + round(until_s * 1e6),
                 code,
-                {"pilotage.arm": arm_id, "gen_ai.provider.name": find_provider(call)},
+                describe_attempt(call, arm_id, code),
             )
             for number, (arm_id, began_s, until_s, code) in enumerate(asked, 1)
         ]

@@ -1,6 +1,6 @@
 """What a call cost: what the model reported, or an estimate where it reported nothing usable."""
 
-from pilotage.core.frames import Flag, Outcome
+from pilotage.core.frames import Flag
 from pilotage.core.usage import Usage, cost_nano
 from pilotage.gateway.call import Bill, Call
 
@@ -23,12 +23,9 @@ def bill_call(call: Call) -> Bill:
     return call.bill
 
 
-def abandon_attempt(call: Call, outcome: Outcome = Outcome.UPSTREAM_CUT) -> None:
-    """Put what the attempt that just failed may cost on the call's bill, and forget its state.
-
-    ``outcome`` is how it alone ended: after an ``upstream_error`` without content nothing is due.
-    """
-    usage, _ = settle_usage(call, outcome)
+def abandon_attempt(call: Call) -> None:
+    """Put what the attempt that just failed may cost on the call's bill, and forget its state."""
+    usage, _ = settle_usage(call)
     if call.is_sent and call.arm is not None:
         call.spent_usage = call.spent_usage.plus(usage)
         call.spent_nano += cost_nano(usage, call.arm.rates)
@@ -40,18 +37,26 @@ def abandon_attempt(call: Call, outcome: Outcome = Outcome.UPSTREAM_CUT) -> None
     call.flags -= {Flag.USAGE_INVALID, Flag.USAGE_MISSING}
 
 
-def settle_usage(call: Call, outcome: Outcome | None = None) -> tuple[Usage, bool]:
+def settle_usage(call: Call) -> tuple[Usage, bool]:
     """Return the usage to bill and whether it is an estimate.
 
-    What the model reported counts. A call that reached no model, or that the model refused, cost
-    nothing. Anything else (cut, stopped, no or impossible counts) is estimated from what was sent
-    and produced: a quarter token per byte, or one token per chunk of a streamed answer.
+    What the model reported counts. An attempt that cannot have run (:func:`may_have_run`) cost
+    nothing, however the call ends. Anything else (no answer, garbage, cut, stopped, no or
+    impossible counts) is estimated from what was sent and produced: a quarter token per byte, or
+    one token per chunk of a streamed answer.
     """
     if call.usage is not None:
         return call.usage, False
-    if not call.is_sent or (
-        (outcome or call.outcome) in (Outcome.REFUSED, Outcome.UPSTREAM_ERROR) and not call.chunks
-    ):
+    if not may_have_run(call):
         return Usage(), False
     output = max(call.chunks, call.answer_bytes // BYTES_PER_TOKEN)
     return Usage(input=len(call.body) // BYTES_PER_TOKEN, output=output), True
+
+
+def may_have_run(call: Call) -> bool:
+    """Say whether a model may have worked, and be billed, in the attempt that is or was made.
+
+    It cannot have if the request was never sent, or if it was answered with an error status and
+    without content. Silence proves nothing: whoever got a request and never answered may bill it.
+    """
+    return call.is_sent and (call.status < 300 or call.chunks > 0)

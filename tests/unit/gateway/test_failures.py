@@ -15,7 +15,6 @@ from pilotage.gateway.routing.failures import (
     blame,
     choose_error,
     is_targets_fault,
-    may_have_run,
     may_repeat,
     may_use,
 )
@@ -58,31 +57,6 @@ def test_a_prompt_too_long_goes_to_a_larger_context_only() -> None:
     for tokens, expected in ((2048, False), (4096, False), (8192, True)):
         other = make_arm("dep_b", context_tokens=tokens)
         assert may_use(other, failed, "context_length_exceeded") is expected
-
-
-@pytest.mark.parametrize(
-    ("failure", "is_sent", "status", "expected"),
-    [
-        (UpstreamFailure("connect", sent=False), False, 0, False),
-        (UpstreamFailure("reset_before_headers", sent=True), True, 0, True),
-        (UpstreamFailure("stall", sent=True), True, 0, True),
-        (UpstreamFailure("cut", sent=True, got_headers=True), True, 200, True),
-        (UpstreamFailure("cut", sent=True, got_headers=True), True, 503, False),
-        # a 401 and then, with a fresh credential, no answer
-        (UpstreamFailure("reset_before_headers", sent=True), True, 401, True),
-        (PilotageError("upstream_error"), True, 500, False),
-        (PilotageError("upstream_overloaded"), True, 429, False),
-        (PilotageError("upstream_error"), True, 200, True),  # within the stream
-        (PilotageError("upstream_cut"), True, 200, True),
-        (PilotageError("upstream_stall"), True, 0, True),  # no first byte in time
-        (PilotageError("upstream_stall"), False, 0, False),  # not even connected
-        (PilotageError("no_replica"), False, 0, False),
-    ],
-)
-def test_only_what_was_sent_and_not_refused_may_have_run(
-    failure: Failure, is_sent: bool, status: int, expected: bool
-) -> None:
-    assert may_have_run(failure, is_sent=is_sent, status=status) is expected
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_harness import make_rates
-from made_calls import BODY, make_call
+from made_calls import BODY, make_arm, make_call
 from pilotage.core.frames import Outcome
 from pilotage.core.snapshot import FULL_WEIGHT, AliasEntry, ArmEntry
 from pilotage.core.usage import Usage, cost_nano
-from pilotage.gateway.bill import settle_usage
+from pilotage.gateway.bill import abandon_attempt, settle_usage
 from pilotage.gateway.snapshots import AliasView
 
 
@@ -19,28 +19,33 @@ async def test_what_the_model_said_counts() -> None:
     assert settle_usage(call) == (Usage(7, 0, 0, 3), False)
 
 
+@pytest.mark.parametrize("outcome", list(Outcome))
 @pytest.mark.parametrize(
-    ("is_sent", "outcome", "chunks", "is_free"),
+    ("is_sent", "status", "chunks", "is_free"),
     [
-        (False, Outcome.REFUSED, 0, True),
-        (False, Outcome.CLIENT_GONE, 0, True),
-        (False, Outcome.DEADLINE, 0, True),
-        (True, Outcome.REFUSED, 0, True),
-        (True, Outcome.UPSTREAM_ERROR, 0, True),
-        (True, Outcome.UPSTREAM_ERROR, 1, False),
-        (True, Outcome.UPSTREAM_CUT, 0, False),
-        (True, Outcome.CLIENT_GONE, 0, False),
-        (True, Outcome.DEADLINE, 0, False),
-        (True, Outcome.OK, 0, False),
+        (False, 0, 0, True),
+        (True, 301, 0, True),
+        (True, 400, 0, True),
+        (True, 429, 0, True),
+        (True, 503, 0, True),
+        (True, 503, 1, False),
+        (True, 0, 0, False),  # no answer: it may work on it still
+        (True, 200, 0, False),  # garbage, or an answer that broke off before its content
+        (True, 200, 3, False),
+        (True, 204, 0, False),
     ],
 )
-async def test_only_a_call_that_no_model_worked_on_is_free(
-    is_sent: bool, outcome: Outcome, chunks: int, is_free: bool
+async def test_only_an_attempt_that_no_model_can_have_worked_on_is_free(
+    is_sent: bool, status: int, chunks: int, is_free: bool, outcome: Outcome
 ) -> None:
     call = make_call()
-    call.is_sent, call.outcome, call.chunks = is_sent, outcome, chunks
-    expected = Usage() if is_free else Usage(input=len(BODY) // 4, output=chunks)
-    assert settle_usage(call) == (expected, not is_free)
+    call.is_sent, call.status, call.chunks, call.outcome = is_sent, status, chunks, outcome
+    call.arm = make_arm()
+    usage = Usage() if is_free else Usage(input=len(BODY) // 4, output=chunks)
+    assert settle_usage(call) == (usage, not is_free)
+    abandon_attempt(call)
+    assert (call.spent_usage, call.spent_nano) == (usage, cost_nano(usage, call.arm.rates))
+    assert settle_usage(call) == (Usage(), False)
 
 
 async def test_an_answer_without_usage_is_estimated_by_its_size() -> None:

@@ -56,6 +56,7 @@ class Ask:
 
 async def _post(call: Call, target: Target, head: bytes, body: bytes) -> Exchange:
     call.attempts += 1
+    call.is_sent, call.status = False, 0  # a refusal of our credential says nothing of what follows
     try:
         exchange = await target.pool.post(
             head,

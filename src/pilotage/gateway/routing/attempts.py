@@ -1,9 +1,8 @@
 """What every step that asks again does with an attempt that failed."""
 
-from pilotage.core.frames import Outcome
-from pilotage.gateway.bill import abandon_attempt
+from pilotage.gateway.bill import abandon_attempt, may_have_run
 from pilotage.gateway.call import Call, Try
-from pilotage.gateway.routing.failures import Failure, as_error, may_have_run
+from pilotage.gateway.routing.failures import Failure, as_error
 
 
 def note_try(call: Call, failure: Failure, began_s: float, now_s: float) -> None:
@@ -12,12 +11,12 @@ def note_try(call: Call, failure: Failure, began_s: float, now_s: float) -> None
     call.tries.append(Try(arm_id, began_s, now_s - began_s, as_error(failure).code))
 
 
-def can_pay_again(call: Call, failure: Failure) -> bool:
+def can_pay_again(call: Call) -> bool:
     """Say whether one more attempt is within what the call has reserved or can reserve now.
 
     An attempt that may have run may be billed, so the next one needs a worst case of its own.
     """
-    if not may_have_run(failure, is_sent=call.is_sent, status=call.status) or call.alias is None:
+    if not may_have_run(call) or call.alias is None:
         return True
     outputs = call.output_limit * call.request.choices
     nano, tokens = call.alias.worst_nano(call.input_bound, outputs), call.input_bound + outputs
@@ -29,8 +28,7 @@ def can_pay_again(call: Call, failure: Failure) -> bool:
     return True
 
 
-def give_up(call: Call, failure: Failure, mark: int) -> None:
+def give_up(call: Call, mark: int) -> None:
     """Book a failed attempt, and end what it opened since the call had ``mark`` endings."""
-    has_run = may_have_run(failure, is_sent=call.is_sent, status=call.status)
-    abandon_attempt(call, Outcome.UPSTREAM_CUT if has_run else Outcome.UPSTREAM_ERROR)
+    abandon_attempt(call)
     call.undo(mark)

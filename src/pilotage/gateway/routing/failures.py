@@ -59,17 +59,6 @@ def as_error(failure: Failure) -> PilotageError:
     return PilotageError(_CODES[failure.kind], why)
 
 
-def may_have_run(failure: Failure, *, is_sent: bool, status: int) -> bool:
-    """Say whether a model may have worked, and be billed, although the attempt failed.
-
-    A request that was not sent, or that was answered with an error status, has not run. ``is_sent``
-    and ``status`` (0: no head came) are how far the attempt got.
-    """
-    if isinstance(failure, UpstreamFailure) and not failure.got_headers:
-        return failure.sent
-    return is_sent and status < 300
-
-
 def may_use(arm: ArmEntry, failed: ArmEntry, code: str) -> bool:
     """Say whether an arm may be asked after another has failed with this code.
 

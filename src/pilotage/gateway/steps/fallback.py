@@ -43,7 +43,7 @@ class Fallback:
             errors.append(as_error(failure))
         told = choose_error(errors)
         if told.code != errors[-1].code:
-            give_up(call, failure, mark)  # the call will be judged by another attempt's error
+            give_up(call, mark)  # the call will be judged by another attempt's error
         raise told from failure
 
     def _move_on(self, call: Call, failure: Failure, left: Iterator[ArmEntry], mark: int) -> bool:
@@ -57,9 +57,9 @@ class Fallback:
                 return False
             if not may_use(arm, failed, code):
                 continue
-            if not can_pay_again(call, failure):
+            if not can_pay_again(call):
                 return False
-            give_up(call, failure, mark)
+            give_up(call, mark)
             call.arm = arm
             call.flags.add(Flag.FELL_BACK)
             return True

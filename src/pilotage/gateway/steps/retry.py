@@ -61,7 +61,7 @@ class Retry:
             wait_s = self._find_wait(call, failure, number, now_s)
             if wait_s is None:
                 raise failure
-            give_up(call, failure, mark)
+            give_up(call, mark)
             await self._pause(wait_s)
             began_s = self._clock.monotonic_s()
             if began_s < call.deadline_s:  # else nobody is asked any more
@@ -87,4 +87,4 @@ class Retry:
             return None
         if not self._budget.take((call.tenant.project_id, call.alias_name), now_s):
             return None
-        return wait_s if can_pay_again(call, failure) else None
+        return wait_s if can_pay_again(call) else None

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pilotage.core.errors import CATALOGUE
-from pilotage.gateway.telemetry.metrics import EVENTS, GAUGES
+from pilotage.gateway.telemetry.table import TABLE
 from pilotage.kit.api import Route
 from pilotage.kit.config import list_settings
 
@@ -65,13 +65,13 @@ def make_metrics() -> str:
     lines = [
         "# Metrics",
         "",
-        "`GET /metrics` of a gateway, in Prometheus' text format. Every series has the label `slot`",
-        "beside those named here.",
+        "`GET /metrics` of a gateway, in Prometheus' text format. Every series has the label",
+        "`slot` beside those named here.",
         "",
         "| metric | kind | labels | meaning |",
         "|---|---|---|---|",
     ]
-    for metric in (*EVENTS, *GAUGES):
+    for metric in TABLE:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
     return "\n".join(lines) + "\n"

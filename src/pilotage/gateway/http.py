@@ -117,7 +117,8 @@ class GatewayDoor:
         self._clock = clock
         self._max_body_bytes = max_body_bytes
         self._reader_timeout_s = reader_timeout_s
-        self.strangers = Strangers(clock)
+        self._strangers = Strangers(clock)
+        plane.strangers = self._strangers.by_code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -249,8 +250,9 @@ class GatewayDoor:
             "invalid_request",
         ):
             client = scope.get("client")
-            self.strangers.count(client[0] if client else "", refused.code)
-            self._plane.strangers = self.strangers.total
+            self._strangers.accuse(client[0] if client else "", refused.code)
+        else:
+            self._strangers.count(refused.code)
 
     async def _send_error(
         self, send: Send, error: PilotageError, spoken: Wire, extra: Headers | None = None
@@ -341,6 +343,9 @@ def _make_head(call: Call, reply: Reply) -> bytes:
     if call.attempts > 1:
         own += b"x-pilotage-attempts: %d\r\n" % call.attempts
     if reply.stream is not None:
+        if call.tenant.shows and call.ttft_us >= 0:
+            inside_ms = max(call.ttft_us / 1e3 - call.waited_s * 1e3, 0.0)
+            own += b"x-pilotage-overhead-ms: %.2f\r\n" % inside_ms
         return _STREAM_HEAD + own
     if call.tenant.shows and call.bill is not None:  # a plain call has been billed by now
         inside_ms = max(call.ended_s - call.started_s - call.waited_s, 0.0) * 1e3

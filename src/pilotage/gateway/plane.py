@@ -107,7 +107,7 @@ class DataPlane:
         self.counters = counters
         self._table = TargetTable(_make_pool_limits(limits), egress=egress, clock=clock)
         self.shadow_counts: Mapping[str, int] = {}
-        self.strangers = 0  # requests that were refused before they were calls
+        self.strangers: Mapping[str, int] = {}  # requests refused before they were calls, by code
         chain = self._build_chain(spool, clock, limits, extra_steps)
         self.chain: Step = build_chain(outer_steps, chain)
         self._snapshots = snapshots
@@ -188,6 +188,11 @@ class DataPlane:
     def oldest_open_seq(self) -> int:
         """The spool number of the oldest running call, 0 if none runs."""
         return min((call.seq for call in self.calls if call.seq), default=0)
+
+    def count_connections(self) -> tuple[int, int]:
+        """Return how many connections to targets are open, and how many of them are idle."""
+        pools = self._table.list_pools()
+        return sum(pool.open for pool in pools), sum(pool.idle for pool in pools)
 
     @property
     def call_timeout_s(self) -> float:

@@ -7,7 +7,9 @@ import msgspec
 
 from pilotage.kit.clock import rfc3339
 
-_FIELDS = ("request_id", "call_id", "process", "replica", "pid", "count", "source")
+_FIELDS = (
+    "request_id", "call_id", "process", "replica", "pid", "count", "source", "tenant", "alias",
+)  # fmt: skip
 
 
 class JsonLines(logging.Formatter):

@@ -1,13 +1,19 @@
 """What one gateway process tells of itself: opened with its data plane, ticked by its watcher."""
 
+import os
+import platform
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
+from pilotage import __version__
 from pilotage.gateway.call import Step
 from pilotage.gateway.plane import DataPlane
 from pilotage.gateway.steps.observe import Observe
 from pilotage.gateway.telemetry.exporter import Exporter
+from pilotage.gateway.telemetry.failure_log import FailureLog
 from pilotage.gateway.telemetry.metrics import Metrics, Reading, merge
 from pilotage.gateway.telemetry.request_log import RequestLog
 from pilotage.gateway.telemetry.spans import Tracer
@@ -21,6 +27,7 @@ from pilotage.kit.spool_reader import is_held, list_spools
 
 SUFFIX = ".metrics"
 DISK_EVERY = 5  # ticks
+PAGE_SHARE = 0.01  # of a process's time that it may take to write its page
 
 
 class Telemetry:
@@ -40,18 +47,22 @@ class Telemetry:
             slow_s=duration_s(settings.slow),
             has_room=lambda: bool(settings.otlp_url) and self._disk.has_room,
         )
-        self.metrics = Metrics()
+        self._page = folder.run / f"{slot}{SUFFIX}"
+        self._page.unlink(missing_ok=True)  # of the process that had the slot before
+        self._page_due_s = 0.0
+        self.metrics = Metrics(slot)
+        self.failure_log = FailureLog(clock)
         self.request_log = RequestLog(
             folder.logs / f"requests-{slot}.jsonl",
             clock,
-            _open_secret(folder),
+            open_secret(folder.keys / "request-log.key"),
             has_room=lambda: self._disk.has_room,
         )
         self.exporter: Exporter | None = None
 
     def step(self, follow: Step) -> Step:
         """Return the outermost step of the chain."""
-        notes = (self.metrics.note, self.request_log.note)
+        notes = (self.metrics.note, self.request_log.note, self.failure_log.note)
         return Observe(follow, self._clock, self.tracer, notes)
 
     def watch(self, plane: DataPlane, spool: SpoolWriter) -> None:
@@ -63,16 +74,19 @@ class Telemetry:
         if self._ticks % DISK_EVERY == 0:
             self._disk.look()
         self._ticks += 1
-        self.request_log.flush()
+        began_s = self._clock.monotonic_s()
+        if began_s < self._page_due_s:
+            return
         try:
-            page = self.metrics.render(self._slot).encode()
-            write_private(self._folder.run / f"{self._slot}{SUFFIX}", page, is_durable=False)
+            write_private(self._page, self.metrics.render().encode(), is_durable=False)
         except OSError:
             return  # a full disk: whoever is asked shows what it has
+        took_s = self._clock.monotonic_s() - began_s
+        self._page_due_s = began_s + took_s / PAGE_SHARE
 
     def show(self) -> bytes:
         """Return the page of this process and of all living ones that share its socket."""
-        pages = [self.metrics.render(self._slot)]
+        pages = [self.metrics.render()]
         pages += [
             self._read_page(spool.name)
             for spool in list_spools(self._folder.spool)
@@ -81,7 +95,7 @@ class Telemetry:
         return merge(pages)
 
     def _read_page(self, slot: str) -> str:
-        try:
+        try:  # not from a slot that has just begun
             return (self._folder.run / f"{slot}{SUFFIX}").read_text()
         except OSError:
             return ""
@@ -89,18 +103,27 @@ class Telemetry:
     def _read(self, plane: DataPlane, spool: SpoolWriter) -> Iterator[Reading]:
         view, exchanger = plane.view, plane.counters.exchanger
         yield "pilotage_open_calls", (), len(plane.calls)
-        yield "pilotage_ready", (), float(not plane.find_problem())
+        yield "pilotage_ready", (), int(not plane.find_problem())
+        for code, count in plane.strangers.items():
+            yield "pilotage_strangers_total", (code,), count
         if view is not None:
-            left_us = view.expires_at_us - self._clock.now_us()
+            now_us = self._clock.now_us()
             yield "pilotage_snapshot_number", (), view.n
+            age_us, left_us = now_us - view.manifest.created_at_us, view.expires_at_us - now_us
+            yield "pilotage_snapshot_age_seconds", (), age_us / 1e6
             yield "pilotage_snapshot_expires_seconds", (), left_us / 1e6
         for state in plane.breakers.list_states():
-            yield "pilotage_breaker_open", (state.target,), float(state.state != "closed")
-        yield "pilotage_counter_store_away", (), float(exchanger.is_away)
+            yield "pilotage_breaker_open", (state.target,), int(state.state != "closed")
+        yield "pilotage_breakers_opened_total", (), plane.breakers.opened_total
+        for name, count in zip(("open", "idle"), plane.count_connections(), strict=True):
+            yield "pilotage_upstream_connections", (name,), count
+        yield "pilotage_counter_store_away", (), int(exchanger.is_away)
+        yield "pilotage_counter_store_open", (), int(exchanger.is_open)
         yield "pilotage_counter_exchanges_total", (), exchanger.exchanges
         yield "pilotage_spool_sequence", (), spool.seq
         yield "pilotage_spool_pending", (), spool.pending
-        yield "pilotage_strangers_total", (), plane.strangers
+        yield "pilotage_spool_dropped_total", (), spool.dropped
+        yield "pilotage_spool_full", (), int(spool.is_full)
         for fate, count in plane.shadow_counts.items():
             yield "pilotage_shadow_copies_total", (fate,), count
         yield "pilotage_spans_total", ("dropped",), self.tracer.dropped
@@ -108,6 +131,9 @@ class Telemetry:
             yield "pilotage_spans_total", ("sent",), self.exporter.sent
             yield "pilotage_spans_total", ("lost",), self.exporter.lost
         yield "pilotage_disk_used_ratio", (), self._disk.used_share
+        yield "pilotage_request_log_dropped_total", (), self.request_log.dropped
+        yield "pilotage_build_info", (__version__, platform.python_version()), 1
+        yield from read_process()
 
 
 def open_telemetry(
@@ -118,7 +144,7 @@ def open_telemetry(
     Raises ``invalid_config`` for a collector's address that is none.
     """
     telemetry = Telemetry(settings, folder, slot, clock)
-    stack.callback(telemetry.request_log.flush)
+    stack.callback(telemetry.request_log.close)
     if settings.otlp_url:
         headers = read_headers(settings.otlp_headers)
         telemetry.exporter = Exporter(settings.otlp_url, headers, telemetry.tracer, slot)
@@ -134,9 +160,27 @@ def read_headers(reference: str) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-def _open_secret(folder: DataFolder) -> bytes:
-    """Return the key of the pseudonyms in request logs, made at the first start."""
-    path = folder.keys / "request-log.key"
+def open_secret(path: Path) -> bytes:
+    """Return the key of the pseudonyms in request logs, made by whichever process is first."""
     if not path.exists():
-        write_private(path, secrets.token_bytes(32))
+        fresh = path.with_suffix(f".{os.getpid()}")
+        write_private(fresh, secrets.token_bytes(32))
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
     return path.read_bytes()
+
+
+def read_process() -> Iterator[Reading]:
+    """Return what this process takes of its machine; on Linux also memory and open files."""
+    yield "process_cpu_seconds_total", (), time.process_time()
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        count = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    except OSError:
+        return
+    yield "process_resident_memory_bytes", (), pages * os.sysconf("SC_PAGE_SIZE")
+    yield "process_open_fds", (), count

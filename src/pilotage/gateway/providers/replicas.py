@@ -97,6 +97,10 @@ class Replicas:
         now_s = asyncio.get_running_loop().time()
         return min(group, key=lambda replica: (replica.pool.shunned_until_s > now_s, replica.busy))
 
+    def list_pools(self) -> list[Pool]:
+        """Return the connections of every replica."""
+        return [replica.pool for group in self._by_deployment.values() for replica in group]
+
     def close(self) -> None:
         """Close every connection."""
         for group in self._by_deployment.values():

@@ -6,7 +6,7 @@ from pilotage.gateway.providers.target import Target
 from pilotage.gateway.providers.upstreams import Upstreams
 from pilotage.gateway.snapshots import SnapshotView
 from pilotage.gateway.targets import Targets
-from pilotage.gateway.transport.upstream import Limits
+from pilotage.gateway.transport.upstream import Limits, Pool
 from pilotage.kit.clock import Clock
 from pilotage.kit.egress import EgressPolicy
 
@@ -29,6 +29,10 @@ class TargetTable:
     def sync(self, view: SnapshotView) -> None:
         """Take over the upstreams of a Snapshot."""
         self._upstreams.apply(view.upstreams)
+
+    def list_pools(self) -> list[Pool]:
+        """Return the connections of every target that takes calls."""
+        return [*self._replicas.list_pools(), *self._upstreams.list_pools()]
 
     def close(self) -> None:
         """Close every connection."""

@@ -172,6 +172,10 @@ class Upstreams:
             raise PilotageError("upstream_unreachable", why)
         return found
 
+    def list_pools(self) -> list[Pool]:
+        """Return the connections of every upstream."""
+        return [upstream.pool for upstream in self._by_id.values()]
+
     def close(self) -> None:
         """Close every connection."""
         for upstream in self._by_id.values():

@@ -1,253 +1,306 @@
 """The numbers of one gateway process, in Prometheus' text format.
 
 Labels come from closed sets: aliases and arms as the Snapshot knows them (anything else is
-"unknown"), the first tenants seen (later ones are "other"). Format: Prometheus exposition 0.0.4.
+"unknown"), the first tenants seen (later ones are "other"). A call is counted in integers of one
+row, found by one look; texts are made when somebody asks, and only of rows that changed since.
+Format: Prometheus exposition 0.0.4. What there is: ``table.py``.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from pilotage.core.frames import Flag, Outcome
-from pilotage.core.money import NANO
+from pilotage.core.money import format_usd
 from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call
-from pilotage.gateway.telemetry.semconv import OPERATIONS
+from pilotage.gateway.snapshots import SnapshotView
+from pilotage.gateway.telemetry.semconv import OPERATIONS, find_provider
+from pilotage.gateway.telemetry.table import (
+    ATTEMPTS_FAILED,
+    CALLS,
+    COST,
+    DURATION,
+    FLAGS,
+    INSIDE,
+    OVERRUN,
+    PER_CHUNK,
+    REFUSED,
+    RETRIES,
+    TABLE,
+    TENANT_CALLS,
+    TENANT_COST,
+    TOKEN_USAGE,
+    TOKENS,
+    TTFT,
+    Metric,
+)
 
 MAX_TENANTS = 50
-MAX_SERIES = 5_000  # of one metric; beyond it, what is new is counted as "other"
+MAX_ROWS = 1_000  # of alias, arm and operation; what comes beyond them is counted as "other"
+MAX_FAILED = 1_000  # pairs of arm and code
 UNKNOWN, OTHER = "unknown", "other"
-_DURATIONS = (
-    0.01,
-    0.02,
-    0.04,
-    0.08,
-    0.16,
-    0.32,
-    0.64,
-    1.28,
-    2.56,
-    5.12,
-    10.24,
-    20.48,
-    40.96,
-    81.92,
-)
-_CHUNKS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-_INSIDE = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-_REFUSALS = frozenset(
-    {"rate_limit_exceeded", "insufficient_quota", "limits_unavailable", "no_allowed_target"}
-)
-
-
-class Metric(NamedTuple):
-    """One metric: its name, what kind it is, what it says, its labels, a histogram's bounds."""
-
-    name: str
-    kind: str
-    help: str
-    labels: tuple[str, ...] = ()
-    bounds: tuple[float, ...] = ()
-
-
-CALLS = Metric(
-    "pilotage_calls_total", "counter", "Calls that ended.", ("alias", "arm", "wire", "outcome")
-)
-TENANT_CALLS = Metric("pilotage_tenant_calls_total", "counter", "Calls by tenant.", ("tenant",))
-TENANT_COST = Metric(
-    "pilotage_tenant_cost_usd_total", "counter", "What calls cost, by tenant.", ("tenant",)
-)
-COST = Metric("pilotage_cost_usd_total", "counter", "What calls cost.", ("alias", "arm"))
-TOKENS = Metric(
-    "pilotage_tokens_total", "counter", "Tokens by class; the classes do not overlap.",
-    ("alias", "arm", "class"),
-)  # fmt: skip
-DURATION = Metric(
-    "gen_ai_client_operation_duration_seconds", "histogram", "How long calls take.",
-    ("gen_ai_operation_name", "alias"), _DURATIONS,
-)  # fmt: skip
-TTFT = Metric(
-    "gen_ai_client_operation_time_to_first_chunk_seconds", "histogram",
-    "From a call's beginning to the first content of its stream.", ("alias",), _DURATIONS,
-)  # fmt: skip
-PER_CHUNK = Metric(
-    "gen_ai_client_operation_time_per_output_chunk_seconds", "histogram",
-    "Time between pieces of content of a stream, after the first.", ("alias",), _CHUNKS,
-)  # fmt: skip
-INSIDE = Metric(
-    "pilotage_overhead_seconds", "histogram",
-    "Time of a plain call that was not spent waiting for its targets.", (), _INSIDE,
-)  # fmt: skip
-REFUSED = Metric(
-    "pilotage_refusals_total", "counter", "Calls refused by a limit or rule.", ("code",)
-)
-FLAGS = Metric(
-    "pilotage_flagged_calls_total", "counter",
-    "Calls with a flag: fell_back, retried, downgraded, budget_overrun ...", ("flag",),
-)  # fmt: skip
-OVERRUN = Metric(
-    "pilotage_budget_overrun_usd_total", "counter", "What calls cost beyond their worst case."
-)
-EVENTS = (
-    CALLS, TENANT_CALLS, TENANT_COST, COST, TOKENS, DURATION, TTFT, PER_CHUNK, INSIDE, REFUSED,
-    FLAGS, OVERRUN,
-)  # fmt: skip
-GAUGES = (
-    Metric("pilotage_open_calls", "gauge", "Calls that run now."),
-    Metric("pilotage_snapshot_number", "gauge", "The Snapshot in use."),
-    Metric("pilotage_snapshot_expires_seconds", "gauge", "Time until the Snapshot expires."),
-    Metric("pilotage_ready", "gauge", "1 if the process takes calls."),
-    Metric("pilotage_breaker_open", "gauge", "1 for a target that is given a rest.", ("target",)),
-    Metric("pilotage_counter_store_away", "gauge", "1 if limits cannot be shared now."),
-    Metric("pilotage_counter_exchanges_total", "counter", "Exchanges with the counter store."),
-    Metric("pilotage_spool_sequence", "gauge", "The number of the last call frame."),
-    Metric("pilotage_spool_pending", "gauge", "Call frames that the disk has not taken yet."),
-    Metric("pilotage_strangers_total", "counter", "Requests refused before they were calls."),
-    Metric("pilotage_shadow_copies_total", "counter", "Shadow copies by fate.", ("fate",)),
-    Metric("pilotage_spans_total", "counter", "Spans by fate.", ("fate",)),
-    Metric("pilotage_disk_used_ratio", "gauge", "Part of the spool's disk that is used."),
-)
+PLAIN, STREAM = "plain", "stream"
+_OK = Outcome.OK
+_CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning")
 
 Labels = tuple[str, ...]
 Reading = tuple[str, Labels, float]
+Texts = dict[str, str]
 
 
-class _Histogram:
+class Histogram:
+    """How many values were at most so much; a metric's bounds, and one more without a bound."""
+
     __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
+    def __init__(self, metric: Metric) -> None:
+        self.bounds = metric.bounds
+        self.counts = [0] * (len(metric.bounds) + 1)
         self.total = 0.0
 
     def note(self, value: float) -> None:
+        """Count a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+
+class Row:
+    """What the calls of one alias, arm and operation came to."""
+
+    __slots__ = (
+        "chunk", "cost_nano", "duration", "failed", "first", "inputs", "key", "ok", "outputs",
+        "provider", "texts", "tokens",
+    )  # fmt: skip
+
+    def __init__(self, key: Labels, provider: str) -> None:
+        self.key = key
+        self.provider = provider
+        self.ok: dict[str, int] = {}  # by wire
+        self.failed: dict[Labels, int] = {}  # by wire and outcome
+        self.cost_nano = 0
+        self.tokens = [0, 0, 0, 0, 0]
+        self.duration = Histogram(DURATION)
+        self.first = Histogram(TTFT)
+        self.chunk = Histogram(PER_CHUNK)
+        self.inputs = Histogram(TOKEN_USAGE)
+        self.outputs = Histogram(TOKEN_USAGE)
+        self.texts: Texts | None = None
+
+    def note(self, call: Call) -> None:
+        """Count a call."""
+        self.texts = None
+        wire, outcome, ttft_us = call.wire.name, call.outcome, call.ttft_us
+        if outcome is _OK:
+            self.ok[wire] = self.ok.get(wire, 0) + 1
+        else:
+            ending = (wire, outcome.value)
+            self.failed[ending] = self.failed.get(ending, 0) + 1
+        duration_s = call.ended_s - call.started_s
+        self.duration.note(duration_s)
+        if ttft_us >= 0:
+            first_s = ttft_us / 1e6
+            self.first.note(first_s)
+            if call.chunks > 1:
+                self.chunk.note((duration_s - first_s) / (call.chunks - 1))
+        usage, cost_nano, _ = call.bill or bill_call(call)
+        self.cost_nano += cost_nano
+        tokens = self.tokens
+        read, written = usage.input, usage.output
+        tokens[0] += read
+        tokens[3] += written
+        if usage.cache_read or usage.cache_write or usage.reasoning:
+            tokens[1] += usage.cache_read
+            tokens[2] += usage.cache_write
+            tokens[4] += usage.reasoning
+            read, written = usage.prompt_tokens, usage.completion_tokens
+        if read or written:
+            self.inputs.note(read)
+            self.outputs.note(written)
+
+    def write(self, slot: str) -> Texts:
+        """Return the lines of each metric, made anew only after a call."""
+        if self.texts is not None:
+            return self.texts
+        alias, arm, operation = self.key
+        whose, what = (alias, arm), (operation, self.provider, alias, arm)
+        endings = [((wire, "ok"), count) for wire, count in self.ok.items()]
+        calls = [((*whose, *end), count) for end, count in (*endings, *self.failed.items())]
+        tokens = zip(_CLASSES, self.tokens, strict=True)
+        texts = {
+            CALLS.name: _write_all(CALLS, slot, calls),
+            COST.name: _write_all(COST, slot, [(self.key, format_usd(self.cost_nano))]),
+            TOKENS.name: _write_all(
+                TOKENS, slot, [((*self.key, kind), count) for kind, count in tokens if count]
+            ),
+            DURATION.name: _write_histogram(DURATION, slot, what, self.duration),
+            TTFT.name: _write_histogram(TTFT, slot, what, self.first),
+            PER_CHUNK.name: _write_histogram(PER_CHUNK, slot, what, self.chunk),
+            TOKEN_USAGE.name: _write_histogram(TOKEN_USAGE, slot, (*what, "input"), self.inputs)
+            + _write_histogram(TOKEN_USAGE, slot, (*what, "output"), self.outputs),
+        }
+        self.texts = texts
+        return texts
+
+
+class _Tenant:
+    __slots__ = ("calls", "cost_nano")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cost_nano = 0
 
 
 class Metrics:
     """Counts calls as they end. ``read_gauges`` says at each :meth:`render` what is true then."""
 
-    def __init__(self, read_gauges: Callable[[], Iterable[Reading]] = tuple) -> None:
-        self._sums: dict[str, dict[Labels, float]] = {
-            metric.name: {} for metric in EVENTS if not metric.bounds
-        }
-        self._histograms: dict[str, dict[Labels, _Histogram]] = {
-            metric.name: {} for metric in EVENTS if metric.bounds
-        }
-        self._tenants: set[str] = set()
+    def __init__(self, slot: str, read_gauges: Callable[[], Iterable[Reading]] = tuple) -> None:
         self.read_gauges = read_gauges
+        self._slot = slot
+        self._rows: dict[Labels, Row] = {}
+        self._tenants: dict[str, _Tenant] = {}
+        self._inside = {PLAIN: Histogram(INSIDE), STREAM: Histogram(INSIDE)}
+        self._refused: dict[Labels, int] = {}
+        self._flags: dict[Labels, int] = {}
+        self._failed: dict[Labels, int] = {}
+        self._retries = 0
+        self._overrun_nano = 0
+        self._tidied_n = -1  # the Snapshot after which rows were looked through last
 
     def note(self, call: Call) -> None:
         """Count a call that has ended, billed and recorded."""
-        bill = bill_call(call)
-        alias = call.alias.entry.name if call.alias is not None else UNKNOWN
-        arm = call.arm.id if call.arm is not None else ""
-        duration_s = max(call.ended_s - call.started_s, 0.0)
-        self._add(CALLS, (alias, arm, call.wire.name, call.outcome.value))
-        tenant = self._cap(call.tenant.name)
-        self._add(TENANT_CALLS, (tenant,))
-        if bill.cost_nano:
-            self._add(TENANT_COST, (tenant,), bill.cost_nano / NANO)
-            self._add(COST, (alias, arm), bill.cost_nano / NANO)
-        for name, count in zip(_CLASSES, _counts(call), strict=True):
-            if count:
-                self._add(TOKENS, (alias, arm, name), count)
-        self._observe(DURATION, (OPERATIONS.get(call.wire.name, ""), alias), duration_s)
+        alias, arm, operation = call.alias, call.arm, OPERATIONS.get(call.wire.name, UNKNOWN)
+        key = (
+            alias.entry.name if alias is not None else UNKNOWN,
+            arm.id if arm is not None else "",
+            operation,
+        )
+        row = self._rows.get(key) or self._open_row(key, call)
+        row.note(call)
+        tenant = self._tenants.get(call.tenant.name) or self._open_tenant(call.tenant.name)
+        tenant.calls += 1
+        if call.bill is not None:
+            tenant.cost_nano += call.bill.cost_nano
         if call.ttft_us >= 0:
-            ttft_s = call.ttft_us / 1e6
-            self._observe(TTFT, (alias,), ttft_s)
-            if call.chunks > 1:
-                self._observe(PER_CHUNK, (alias,), (duration_s - ttft_s) / (call.chunks - 1))
-        elif call.outcome is Outcome.OK:
-            self._observe(INSIDE, (), max(duration_s - call.waited_s, 0.0))
-        if call.error is not None and call.error.code in _REFUSALS:
-            self._add(REFUSED, (call.error.code,))
-        for flag in call.flags:
-            self._add(FLAGS, (flag.value,))
-        if Flag.BUDGET_OVERRUN in call.flags:
-            self._add(OVERRUN, (), (bill.cost_nano - call.worst_nano) / NANO)
+            self._inside[STREAM].note(max(call.ttft_us / 1e6 - call.waited_s, 0.0))
+        elif call.outcome is _OK:
+            self._inside[PLAIN].note(call.ended_s - call.started_s - call.waited_s)
+        if call.error is not None or call.flags or call.attempts > 1:
+            self._note_trouble(call)
 
-    def render(self, slot: str) -> str:
-        """Return every series, each labelled with the slot of this process."""
-        lines: list[str] = []
-        readings: dict[str, list[tuple[Labels, float]]] = {}
+    def render(self) -> str:
+        """Return a page of every series, each labelled with the slot of this process."""
+        texts: dict[str, list[str]] = {metric.name: [] for metric in TABLE}
+        for row in self._rows.values():
+            for name, text in row.write(self._slot).items():
+                texts[name].append(text)
+        for metric, series in self._list_events():
+            texts[metric.name].append(_write_all(metric, self._slot, series))
+        for kind, histogram in self._inside.items():
+            texts[INSIDE.name].append(_write_histogram(INSIDE, self._slot, (kind,), histogram))
+        metrics = {metric.name: metric for metric in TABLE}
         for name, labels, value in self.read_gauges():
-            readings.setdefault(name, []).append((labels, value))
-        for metric in (*EVENTS, *GAUGES):
-            if metric.bounds:
-                for labels, histogram in self._histograms[metric.name].items():
-                    lines += _write_histogram(metric, labels, histogram, slot)
-                continue
-            series = [*self._sums.get(metric.name, {}).items(), *readings.get(metric.name, ())]
-            lines += [
-                f"{metric.name}{_write(metric.labels, labels, slot)} {value:.12g}"
-                for labels, value in series
-            ]
-        return "\n".join(lines) + "\n" if lines else ""
+            texts[name].append(_write_all(metrics[name], self._slot, [(labels, value)]))
+        return "".join(
+            f"{metric.heading}{body}" for metric in TABLE if (body := "".join(texts[metric.name]))
+        )
 
-    def _add(self, metric: Metric, labels: Labels, value: float = 1) -> None:
-        series = self._sums[metric.name]
-        if labels not in series and len(series) >= MAX_SERIES:
-            labels = (OTHER,) * len(labels)
-        series[labels] = series.get(labels, 0) + value
+    def _list_events(self) -> list[tuple[Metric, Iterable[tuple[Labels, object]]]]:
+        tenants = self._tenants.items()
+        return [
+            (TENANT_CALLS, [((name,), one.calls) for name, one in tenants]),
+            (TENANT_COST, [((name,), format_usd(one.cost_nano)) for name, one in tenants]),
+            (REFUSED, self._refused.items()),
+            (FLAGS, self._flags.items()),
+            (ATTEMPTS_FAILED, self._failed.items()),
+            (RETRIES, [((), self._retries)]),
+            (OVERRUN, [((), format_usd(self._overrun_nano))]),
+        ]
 
-    def _observe(self, metric: Metric, labels: Labels, value: float) -> None:
-        series = self._histograms[metric.name]
-        found = series.get(labels)
-        if found is None:
-            if len(series) >= MAX_SERIES:
-                labels = (OTHER,) * len(labels)
-            found = series.setdefault(labels, _Histogram(metric.bounds))
-        found.note(value)
+    def _note_trouble(self, call: Call) -> None:
+        if call.error is not None and call.outcome is Outcome.REFUSED:
+            code = (call.error.code,)
+            self._refused[code] = self._refused.get(code, 0) + 1
+        for flag in call.flags:
+            name = (flag.value,)
+            self._flags[name] = self._flags.get(name, 0) + 1
+        if Flag.BUDGET_OVERRUN in call.flags:
+            self._overrun_nano += max(bill_call(call).cost_nano - call.worst_nano, 0)
+        self._retries += max(call.attempts - 1, 0)
+        for failed in call.tries:
+            pair = (failed.arm_id, failed.code)
+            if pair not in self._failed and len(self._failed) >= MAX_FAILED:
+                self._tidy(call.view)
+                pair = pair if len(self._failed) < MAX_FAILED else (OTHER, failed.code)
+            self._failed[pair] = self._failed.get(pair, 0) + 1
 
-    def _cap(self, tenant: str) -> str:
-        if tenant in self._tenants:
-            return tenant
+    def _open_row(self, key: Labels, call: Call) -> Row:
+        if len(self._rows) >= MAX_ROWS:
+            self._tidy(call.view)
+        if len(self._rows) >= MAX_ROWS:
+            key = (OTHER, OTHER, key[2])
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = Row(key, find_provider(call) if call.arm else UNKNOWN)
+        return row
+
+    def _tidy(self, view: SnapshotView) -> None:
+        """Forget what the Snapshot no longer knows; looked for once a Snapshot."""
+        if view.n == self._tidied_n:
+            return
+        self._tidied_n = view.n
+        known = {(name, arm) for (_, name), alias in view.aliases.items() for arm in alias.arms}
+        arms = {arm for _, arm in known}
+        names = {name for _, name in view.aliases} | {UNKNOWN, OTHER}
+        self._rows = {
+            key: row
+            for key, row in self._rows.items()
+            if (key[0], key[1]) in known or (key[1] in ("", OTHER) and key[0] in names)
+        }
+        self._failed = {
+            pair: count for pair, count in self._failed.items() if pair[0] in arms | {OTHER}
+        }
+
+    def _open_tenant(self, name: str) -> _Tenant:
         if len(self._tenants) >= MAX_TENANTS:
-            return OTHER
-        self._tenants.add(tenant)
-        return tenant
-
-
-_CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning")
-
-
-def _counts(call: Call) -> tuple[int, ...]:
-    usage = bill_call(call).usage
-    return (usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning)
+            name = OTHER
+        return self._tenants.setdefault(name, _Tenant())
 
 
 def merge(pages: Sequence[str]) -> bytes:
     """Return one page of several processes' series, each metric's together under one heading."""
-    metrics = {metric.name: metric for metric in (*EVENTS, *GAUGES)}
-    found: dict[str, list[str]] = {name: [] for name in metrics}
-    for line in (line for page in pages for line in page.splitlines()):
-        name = line[: line.index("{")]
-        base = name if name in metrics else name.rpartition("_")[0]  # _bucket, _sum, _count
-        if base in found:
-            found[base].append(line)
-    parts = []
-    for name, metric in metrics.items():
-        if found[name]:
-            parts += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind}", *found[name]]
-    return ("\n".join(parts) + "\n").encode()
+    found: dict[str, list[str]] = {metric.heading: [] for metric in TABLE}
+    for page in pages:
+        for block in page.split("# HELP ")[1:]:
+            first, second, body = block.split("\n", 2)
+            found.setdefault(f"# HELP {first}\n{second}\n", []).append(body)
+    return "".join(
+        f"{heading}{''.join(bodies)}" for heading, bodies in found.items() if bodies
+    ).encode()
 
 
-def _write_histogram(
-    metric: Metric, labels: Labels, histogram: _Histogram, slot: str
-) -> Iterable[str]:
-    below = 0
-    for bound, count in zip((*metric.bounds, "+Inf"), histogram.counts, strict=True):
+def _write_all(metric: Metric, slot: str, series: Iterable[tuple[Labels, object]]) -> str:
+    return "".join(
+        f"{metric.name}{_write_labels(metric.labels, labels, slot)} {value}\n"
+        for labels, value in series
+    )
+
+
+def _write_histogram(metric: Metric, slot: str, labels: Labels, histogram: Histogram) -> str:
+    """Return a histogram's series, none for an empty one."""
+    if not any(histogram.counts):
+        return ""
+    own = _write_labels(metric.labels, labels, slot)
+    start = f"{metric.name}_bucket{own[:-1]},le="
+    below, lines = 0, []
+    for bound, count in zip((*metric.bounds, float("inf")), histogram.counts, strict=True):
         below += count
-        within = _write((*metric.labels, "le"), (*labels, f"{bound}"), slot)
-        yield f"{metric.name}_bucket{within} {below}"
-    own = _write(metric.labels, labels, slot)
-    yield f"{metric.name}_sum{own} {histogram.total:.9g}"
-    yield f"{metric.name}_count{own} {below}"
+        lines.append(f'{start}"{"+Inf" if bound == float("inf") else f"{bound:.12g}"}"}} {below}\n')
+    lines.append(f"{metric.name}_sum{own} {histogram.total:.12g}\n")
+    lines.append(f"{metric.name}_count{own} {below}\n")
+    return "".join(lines)
 
 
-def _write(names: Labels, values: Labels, slot: str) -> str:
+def _write_labels(names: Labels, values: Labels, slot: str) -> str:
     pairs = zip(("slot", *names), (slot, *values), strict=True)
     return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in pairs) + "}"
 

@@ -436,6 +436,19 @@ def _check_values(settings: Settings, origin: dict[str, str]) -> None:
             raise PilotageError("invalid_config", f"{origin[full]}: {full} {problem}.", hint=hint)
     for name, problem, hint in _find_counter_flaws(settings):
         raise PilotageError("invalid_config", f"{origin[name]}: {name} {problem}.", hint=hint)
+    if settings.egress.allow:
+        _check_egress(settings.egress.allow, origin["egress.allow"])
+
+
+def _check_egress(allow: str, origin: str) -> None:
+    from pilotage.kit.egress import EgressRules  # loads asyncio, which most commands do without
+
+    try:
+        EgressRules.parse(allow)
+    except PilotageError as wrong:
+        raise PilotageError(
+            "invalid_config", f"{origin}: {wrong.detail}", hint=wrong.hint
+        ) from None
 
 
 def _find_counter_flaws(settings: Settings) -> Iterator[tuple[str, str, str]]:

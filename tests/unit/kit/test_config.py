@@ -206,6 +206,16 @@ IN_FILE: dict[str, tuple[str | bytes, list[str], str]] = {
         ["gateway.processes is more than one, and limits are counted in the memory of each"],
         "counters.url",
     ),
+    "calls to a bad place": (
+        "egress: {allow: 'api.openai.com, 10.1.2.3/24'}",
+        ["egress.allow: '10.1.2.3/24' is no host, network or address"],
+        "*.googleapis.com",
+    ),
+    "calls to metadata": (
+        "egress: {allow: 169.254.169.254}",
+        ["egress.allow: 169.254.169.254 is never called"],
+        "",
+    ),
     "secret as a number": ("database: {password: 1234}", ["database.password", "'str'"], ""),
 }
 
@@ -237,6 +247,7 @@ IN_VARIABLES = {
         "database.url holds a password",
         "env:NAME",
     ),
+    "PILOTAGE_EGRESS_ALLOW": ("ab c://d", "egress.allow: 'c://d' is no host", "127.0.0.1:9000"),
     "PILOTAGE_DATABASE_PASSWORD": (SECRET, "database.password must be a reference", "env:NAME"),
 }
 

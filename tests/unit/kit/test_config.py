@@ -102,6 +102,8 @@ def test_every_setting_can_be_given_either_way(tmp_path: Path) -> None:
             value = "1"
         if doc.name == "counters.url":
             value = "valkeys://limits.bank:6379/1"
+        if doc.name == "egress.allow":
+            value = "models.bank:443"
         section, _, leaf = doc.name.rpartition(".")
         text = f"{section}:\n  {leaf}: {value}\n" if section else f"{leaf}: {value}\n"
         by_file = load_settings(write(tmp_path, text), {})

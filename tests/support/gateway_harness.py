@@ -177,9 +177,10 @@ class World:
         """The spool of the gateway's slot."""
         return self.folder.spool / SLOT
 
-    def frames(self) -> list[Frame]:
-        """Return every frame in the spool."""
-        return [decode_frame(payload) for _, payload in read_records(self.spool, 0, 10_000_000)]
+    def frames(self, slot: str = SLOT) -> list[Frame]:
+        """Return every frame in the spool of a slot."""
+        spool = self.folder.spool / slot
+        return [decode_frame(payload) for _, payload in read_records(spool, 0, 10_000_000)]
 
     def ends_by_call(self) -> dict[str, list[Ended]]:
         """Return the ends of every begun call."""
@@ -193,7 +194,10 @@ class World:
 
 
 class GatewayProcess:
-    """``python -m pilotage.runtime.gateway`` on a world's folder and a socket of its own."""
+    """``python -m pilotage.runtime.gateway`` on a world's folder and a socket of its own.
+
+    Processes of several slots may share a ``listener``, as those of one installation do.
+    """
 
     def __init__(
         self,
@@ -201,12 +205,16 @@ class GatewayProcess:
         settings: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
         program: Sequence[str] = ("-m", "pilotage.runtime.gateway"),
+        *,
+        slot: str = SLOT,
+        listener: socket.socket | None = None,
     ) -> None:
         self.world = world
+        self.slot = slot
         self.settings = msgspec.convert(settings or {}, Settings)
         self._environment = environment or {}
         self._program = program
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._listener.getsockname()[1]
         self.process: Process | None = None
 
@@ -228,7 +236,7 @@ class GatewayProcess:
             data_path=str(self.world.folder.path),
             parent_pid=os.getpid(),
             listen_fd=self._listener.fileno(),
-            slot=SLOT,
+            slot=self.slot,
             public_key=self.world.signer.public.hex(),
         )
         with (self.world.folder.logs / "gateway.log").open("ab") as log:
@@ -254,7 +262,7 @@ class GatewayProcess:
         """Wait until the gateway serves a Snapshot."""
 
         def serves() -> bool:
-            ack = read_ack(self.world.folder.run, SLOT)
+            ack = read_ack(self.world.folder.run, self.slot)
             return ack is not None and ack.n >= n and ack.pid == self.pid
 
         await until(serves, f"Snapshot {n}")

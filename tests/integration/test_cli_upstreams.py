@@ -83,6 +83,24 @@ def test_a_secret_given_as_a_reference_is_refused_and_not_repeated(fresh: Comman
     assert secret not in said.out + said.err
 
 
+def test_an_address_that_the_settings_keep_shut_is_noted_at_once_and_by_the_doctor(
+    pilotage: CommandLine,
+) -> None:
+    words = "upstreams create gpu --preset vllm"
+    made = pilotage.ok(*words.split())
+    seen = {item["check"]: item for item in pilotage("doctor", "--json").json}
+    pilotage.environment["PILOTAGE_EGRESS_ALLOW"] = "127.0.0.1:8000"
+    changed = pilotage.ok("upstreams", "change", "gpu", "--location", "local")
+    seen_later = {item["check"] for item in pilotage("doctor", "--json").json}
+
+    assert made.err.startswith("gpu cannot be called yet: 127.0.0.1:8000 may not be called")
+    assert "PILOTAGE_EGRESS_ALLOW" in made.err
+    assert seen["upstream gpu"]["state"] == "warning"
+    assert "egress.allow" in seen["upstream gpu"]["hint"]
+    assert changed.err == ""
+    assert "upstream gpu" not in seen_later
+
+
 def test_routing_is_set_piece_by_piece_and_shown(pilotage: CommandLine) -> None:
     for words in (
         "upstreams create openai --preset openai --location us",

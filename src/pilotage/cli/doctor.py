@@ -8,6 +8,7 @@ import typer
 
 from pilotage.cli.endpoints import find_flaws, find_obstacles, key_of, mend
 from pilotage.cli.session import ERR, FAILURE, OUT, Json, Project, collect, show_json
+from pilotage.cli.upstreams import find_egress
 from pilotage.core.errors import PilotageError
 from pilotage.kit.config import LoadedSettings, Settings, read_settings
 from pilotage.kit.data_folder import DataFolder, ServerInfo
@@ -84,6 +85,11 @@ async def _examine_installation(
         async with open_control(settings, project) as control:
             async for finding in _examine_endpoints(control):
                 yield finding
+            for upstream in await collect(control, "/upstreams"):
+                denied = find_egress(upstream, settings.egress.allow)
+                if denied is not None:
+                    check = f"upstream {upstream['name']}"
+                    yield _make(check, "warning", denied.detail, denied.hint)
     except PilotageError as refused:
         yield _make("control plane", "problem", refused.detail, refused.hint)
 

@@ -1,6 +1,7 @@
 """``pilotage upstreams``: the providers' APIs that endpoints may use."""
 
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import typer
 
@@ -12,12 +13,15 @@ from pilotage.cli.session import (
     at,
     collect,
     fail_usage,
+    note,
     run,
     say,
     show_fields,
     show_json,
     show_table,
 )
+from pilotage.core.errors import PilotageError
+from pilotage.kit.config import load_settings
 from pilotage.sdk.control import ControlClient
 
 
@@ -158,6 +162,7 @@ def create(  # noqa: PLR0913 - an upstream has that many parts
             f"{name} is created: {made['base_url']}. Use a model of it: "
             f"pilotage endpoints deploy ENDPOINT --upstream {name} --model MODEL"
         )
+        _note_egress(made)
 
 
 @command(GROUP)
@@ -204,6 +209,7 @@ def change(  # noqa: PLR0913 - an upstream has that many parts
     else:
         shown = ", ".join(f"{key} {changed[key] or 'none'}" for key in given)
         say(f"{name} is changed: {shown}.")
+        _note_egress(changed)
 
 
 @command(GROUP)
@@ -223,6 +229,25 @@ def delete(
         show_json({"deleted": name})
     else:
         say(f"{name} is deleted.")
+
+
+def find_egress(upstream: dict[str, Any], allow: str) -> PilotageError | None:
+    """Return why a gateway with these settings could not call an upstream, if that is certain."""
+    from pilotage.kit.egress import EgressRules  # loads asyncio's sockets, for few commands
+
+    url = urlsplit(upstream["base_url"])
+    try:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        EgressRules.parse(allow).foresee(url.hostname or "", port)
+    except PilotageError as denied:
+        return denied
+    return None
+
+
+def _note_egress(upstream: dict[str, Any]) -> None:
+    denied = find_egress(upstream, load_settings().egress.allow)
+    if denied is not None:
+        note(f"{upstream['name']} cannot be called yet: {denied.detail}\n  {denied.hint}")
 
 
 def _given(**options: object) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class EgressSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         _doc(
             "hosts that may be called, separated by commas: api.openai.com, *.googleapis.com, "
-            "10.1.2.0/24, 127.0.0.1:9000; empty is every public address. Private and loopback "
+            "10.1.2.0/24, 127.0.0.1:9000; empty or * is every public address. Private and loopback "
             "addresses must be named, metadata addresses are never called"
         ),
     ] = ""

@@ -150,6 +150,16 @@ class EgressRules:
         if reason:
             raise _denied(host, port, reason)
 
+    def foresee(self, host: str, port: int) -> None:
+        """Refuse, without asking a name server, what :class:`EgressPolicy` is sure to refuse."""
+        name = normalise_host(host)
+        self.check(name, port)
+        if _read_address(name) is None and any(entry.network for entry in self._entries):
+            return  # its address may be in a network that is named
+        reason = self.judge_name(name, port)
+        if reason:
+            raise _denied(name, port, reason)
+
     def judge_name(self, host: str, port: int) -> str:
         """Say why a name may not be called whose address nobody here knows, "" if it may."""
         literal = _read_address(host)
@@ -210,8 +220,8 @@ def normalise_host(host: str) -> str:
 
 
 _FORBIDDEN = "its address is link-local, multicast, reserved or a metadata service's"
-_NOT_PUBLIC = "its address is not public, and it is not named there"
-_NOT_NAMED = "it is not named there"
+_NOT_PUBLIC = "its address is not public, and not named in egress.allow"
+_NOT_NAMED = "it is not named in egress.allow"
 _ODD = "this is no plain spelling of a host name or an address"
 
 _METADATA_HOSTS = ("metadata", "metadata.google.internal", "metadata.goog", "instance-data")
@@ -280,7 +290,10 @@ def _find_flaw(host: str) -> str:
 
 
 def _denied(host: str, port: int, reason: str) -> PilotageError:
-    hint = "The setting egress.allow says what may be called."
+    hint = (
+        "Name it in the gateway's settings (egress.allow, or PILOTAGE_EGRESS_ALLOW; a * in the "
+        "list is every public address) and start the gateway again."
+    )
     if reason == _FORBIDDEN:
         hint = "No entry of the setting egress.allow opens it."
     return PilotageError(

@@ -260,6 +260,7 @@ async def test_without_its_secret_an_upstream_fails_and_names_the_reference(
             await head_of(upstream)
         assert caught.value.code == "upstream_auth"
         assert says.replace("PATH", path) in caught.value.detail
+        assert ("Start the gateway again" in str(caught.value)) == secret.startswith("env:")
         assert "MARKER" not in str(caught.value)
     Path(path).write_text("fine")
     if secret.startswith("file:"):

@@ -397,3 +397,30 @@ def test_an_address_in_an_odd_spelling_is_no_host(address: IPv4Address, spelling
         with pytest.raises(PilotageError) as caught:
             EgressPolicy(allow, ManualClock()).check_name(odd, 443)
         assert caught.value.code == "egress_denied"
+
+
+@pytest.mark.parametrize(
+    ("allow", "host", "says"),
+    [
+        ("", "api.openai.com", ""),
+        ("", "127.0.0.1", "not public"),
+        ("", "localhost", "not public"),
+        ("", "169.254.169.254", "link-local"),
+        ("*", "api.openai.com", ""),
+        ("127.0.0.1:443", "127.0.0.1", ""),
+        ("127.0.0.1:8000", "127.0.0.1", "not public"),
+        ("127.0.0.1:443", "8.8.8.8", "not named in egress.allow"),
+        ("api.openai.com", "api.anthropic.com", "not named in egress.allow"),
+        ("10.0.0.0/8", "gpu.bank", ""),  # its address may be there
+        ("10.0.0.0/8", "192.168.0.1", "not public"),
+    ],
+)
+def test_what_is_sure_to_be_refused_is_foreseen(allow: str, host: str, says: str) -> None:
+    rules = EgressRules.parse(allow)
+    if not says:
+        rules.foresee(host, 443)
+        return
+    with pytest.raises(PilotageError) as caught:
+        rules.foresee(host, 443)
+    assert caught.value.code == "egress_denied"
+    assert says in caught.value.detail

@@ -13,6 +13,7 @@ from pilotage.kit.config import resolve_secret
 REREAD_S = 5.0  # how often a reference is followed at most
 RECENT_S = 60.0  # a secret that was replaced so short a time ago may be the remedy of a 401
 
+_READ_ONCE = "Start the gateway again with it set, or name a file instead: file:/PATH."
 _REFERENCE = re.compile(r"(?:env|file):")
 _SENDABLE = re.compile(r"[\x21-\x7e]+")
 
@@ -84,7 +85,7 @@ class Secret:
         try:
             value = read_secret(self._reference)
         except PilotageError as missing:
-            self._problem = missing.detail
+            self._problem = str(missing)
             return
         self._problem = ""
         if value != self._value:
@@ -101,7 +102,8 @@ def read_secret(reference: str) -> str:
     try:
         value = resolve_secret(reference)
     except PilotageError as missing:
-        raise PilotageError("upstream_auth", missing.detail) from None
+        hint = _READ_ONCE if reference.startswith("env:") else ""
+        raise PilotageError("upstream_auth", missing.detail, hint=hint) from None
     if not _SENDABLE.fullmatch(value):
         raise PilotageError(
             "upstream_auth", f"The secret {reference} has letters that no header can carry."

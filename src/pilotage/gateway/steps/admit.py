@@ -153,7 +153,7 @@ def _refuse(call: Call, denial: Denial) -> PilotageError:
     ends_at_us = one.window.shown_end_us
     return PilotageError(
         "insufficient_quota",
-        f"The {_name(limit)} cannot pay for this call.",
+        f"What is left of the {_name(limit)} cannot pay for this call.",
         hint=f"It begins anew at {rfc3339(ends_at_us)}." if ends_at_us else "",
     )
 

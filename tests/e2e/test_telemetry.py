@@ -84,6 +84,30 @@ async def test_a_call_continues_its_clients_trace_and_the_upstream_continues_it(
     assert len(ended[1].trace_id) == 32
 
 
+async def test_without_a_collector_a_clients_trace_reaches_the_upstream_as_it_came(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path / "data")
+    world.publish()
+    headers = [f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01", ""]
+    async with FaultyUpstream() as upstream:
+        world.point({"dep_a": upstream.port})
+        async with GatewayProcess(world) as gateway, make_http(gateway) as http:
+            for header in headers:
+                sent = {"traceparent": header} if header else {}
+                reply = await http.post(URL, json=body(), headers=sent)
+                assert reply.status_code == 200
+            failed = await http.post(URL, json=body({"fault": "status", "status": 500}))
+            assert failed.status_code >= 500
+            page = (await http.get("/metrics")).text
+        heard = [each.headers.get("traceparent") for each in upstream.requests]
+    assert heard[:3] == [headers[0], None, None]
+    assert not any(heard[3:])
+    ends = [frame for frame in world.frames() if isinstance(frame, Ended)]
+    assert [end.trace_id for end in ends] == [TRACE, "", "", ""]
+    assert "pilotage_spans_total{" not in page  # nothing is traced, so nothing was dropped
+
+
 async def test_failed_attempts_are_spans_and_a_collector_that_is_away_hurts_nobody(
     tmp_path: Path,
 ) -> None:

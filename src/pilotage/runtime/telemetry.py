@@ -41,12 +41,14 @@ class Telemetry:
         self._clock = clock
         self._disk = DiskWatch(folder.spool)
         self._ticks = 0
-        self.tracer = Tracer(
-            clock,
-            share=settings.sample_percent / 100 if settings.otlp_url else 0.0,
-            slow_s=duration_s(settings.slow),
-            has_room=lambda: bool(settings.otlp_url) and self._disk.has_room,
-        )
+        self.tracer: Tracer | None = None
+        if settings.otlp_url:
+            self.tracer = Tracer(
+                clock,
+                share=settings.sample_percent / 100,
+                slow_s=duration_s(settings.slow),
+                has_room=lambda: self._disk.has_room,
+            )
         self._page = folder.run / f"{slot}{SUFFIX}"
         self._page.unlink(missing_ok=True)  # of the process that had the slot before
         self._page_due_s = 0.0
@@ -126,8 +128,8 @@ class Telemetry:
         yield "pilotage_spool_full", (), int(spool.is_full)
         for fate, count in plane.shadow_counts.items():
             yield "pilotage_shadow_copies_total", (fate,), count
-        yield "pilotage_spans_total", ("dropped",), self.tracer.dropped
-        if self.exporter is not None:
+        if self.tracer is not None and self.exporter is not None:
+            yield "pilotage_spans_total", ("dropped",), self.tracer.dropped
             yield "pilotage_spans_total", ("sent",), self.exporter.sent
             yield "pilotage_spans_total", ("lost",), self.exporter.lost
         yield "pilotage_disk_used_ratio", (), self._disk.used_share
@@ -145,7 +147,7 @@ def open_telemetry(
     """
     telemetry = Telemetry(settings, folder, slot, clock)
     stack.callback(telemetry.request_log.close)
-    if settings.otlp_url:
+    if telemetry.tracer is not None:
         headers = read_headers(settings.otlp_headers)
         telemetry.exporter = Exporter(settings.otlp_url, headers, telemetry.tracer, slot)
         telemetry.exporter.start()

@@ -8,14 +8,22 @@ from collections.abc import Callable, Sequence
 
 from pilotage.gateway.call import Call, Reply, Step
 from pilotage.gateway.telemetry.spans import Tracer
+from pilotage.gateway.telemetry.trace import pass_on
 from pilotage.kit.clock import Clock
 
 
 class Observe:
-    """``notes`` are told of every call: metrics, the request log."""
+    """``notes`` are told of every call: metrics, the request log.
+
+    Without a tracer no spans are made, and a client's trace is passed on as it came.
+    """
 
     def __init__(
-        self, follow: Step, clock: Clock, tracer: Tracer, notes: Sequence[Callable[[Call], None]]
+        self,
+        follow: Step,
+        clock: Clock,
+        tracer: Tracer | None,
+        notes: Sequence[Callable[[Call], None]],
     ) -> None:
         self._follow = follow
         self._clock = clock
@@ -23,14 +31,18 @@ class Observe:
         self._notes = tuple(notes)
 
     async def __call__(self, call: Call) -> Reply:
-        """Begin the call's span and pass on."""
-        context = self._tracer.begin(call)
+        """Begin the call's span, if there are any, and pass on."""
+        tracer = self._tracer
+        context = tracer.begin(call) if tracer is not None else None
+        if context is None and call.trace_parent:
+            call.trace_id, call.trace_parent = pass_on(call.trace_parent)
 
         def tell() -> None:
             call.ended_s = self._clock.monotonic_s()
             for note in self._notes:
                 note(call)
-            self._tracer.end(call, context)
+            if tracer is not None and context is not None:
+                tracer.end(call, context)
 
         call.at_end(tell)
         return await self._follow(call)

@@ -1,7 +1,7 @@
 """Spans of calls that are worth a trace, waiting to be sent; bounded, and never a prompt."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pilotage.core.frames import Outcome
@@ -29,6 +29,13 @@ class Span(NamedTuple):
     attributes: dict[str, Any]
 
 
+class _Asked(NamedTuple):
+    arm_id: str
+    began_s: float
+    until_s: float
+    code: str
+
+
 class Tracer:
     """Decides which calls are traced, and keeps their spans until they are sent.
 
@@ -45,7 +52,7 @@ class Tracer:
         contexts: Contexts | None = None,
     ) -> None:
         self.waiting: deque[Span] = deque()
-        self.dropped = 0
+        self.dropped = 0  # spans that found no room
         self._clock = clock
         self._share = share
         self._slow_s = slow_s
@@ -68,8 +75,9 @@ class Tracer:
             or ended_s - call.started_s >= self._slow_s
         ):
             return
-        if not self._has_room() or len(self.waiting) >= MAX_WAITING:
-            self.dropped += 1
+        asked = _list_asked(call, ended_s)
+        if not self._has_room() or len(self.waiting) + len(asked) >= MAX_WAITING:
+            self.dropped += 1 + len(asked)
             return
         offset_us = self._clock.now_us() - round(
             self._clock.monotonic_s() * 1e6
@@ -87,7 +95,7 @@ class Tracer:
                 describe(call),
             )
         )
-        self.waiting.extend(self._list_attempts(call, context, offset_us, ended_s))
+        self.waiting.extend(self._make_attempts(call, context, offset_us, asked))
 
     def take(self, most: int) -> list[Span]:
         """Take the oldest spans out; safe from the exporter's thread."""
@@ -99,14 +107,9 @@ class Tracer:
                 break
         return taken
 
-    def _list_attempts(
-        self, call: Call, context: Context, offset_us: int, ended_s: float
+    def _make_attempts(
+        self, call: Call, context: Context, offset_us: int, asked: Sequence[_Asked]
     ) -> list[Span]:
-        asked = [(t.arm_id, t.began_s, t.began_s + t.duration_s, t.code) for t in call.tries]
-        noted_s = asked[-1][2] if asked else 0.0
-        if call.arm is not None and call.asked_s > noted_s:  # the last one is no failed try
-            code = call.error.code if call.error else ""
-            asked.append((call.arm.id, call.asked_s, ended_s, code))
         return [
             Span(
                 context.trace_id,
@@ -121,3 +124,13 @@ class Tracer:
             )
             for number, (arm_id, began_s, until_s, code) in enumerate(asked, 1)
         ]
+
+
+def _list_asked(call: Call, ended_s: float) -> list[_Asked]:
+    """Return the attempts of a call that has ended, the last one included."""
+    asked = [_Asked(t.arm_id, t.began_s, t.began_s + t.duration_s, t.code) for t in call.tries]
+    noted_s = asked[-1].until_s if asked else 0.0
+    if call.arm is not None and call.asked_s > noted_s:  # the last one is no failed try
+        code = call.error.code if call.error else ""
+        asked.append(_Asked(call.arm.id, call.asked_s, ended_s, code))
+    return asked

@@ -40,8 +40,8 @@ class Contexts:
         the trace's id, so that all who see the trace decide alike.
         """
         span_id = self.make_span_id()
-        found = _HEADER.fullmatch(header) if header else None
-        if found is not None and _is_valid(found):
+        found = _read(header)
+        if found is not None:
             trace_id, parent_id = found[2], found[3]
             if int(found[4], 16) & _SAMPLED:
                 return Context(trace_id, span_id, parent_id, is_sampled=True)
@@ -55,6 +55,23 @@ class Contexts:
         return f"{self._numbers.getrandbits(64) or 1:016x}"
 
 
-def _is_valid(found: re.Match[str]) -> bool:
-    """Say whether ids are not all zero, and a header of version 00 ends where it should."""
-    return found[2] != _NO_TRACE and found[3] != _NO_SPAN and not (found[1] == "00" and found[5])
+def pass_on(header: str) -> tuple[str, str]:
+    """Return the trace's id and the ``traceparent`` to send on where no span is made; "" for none.
+
+    A later version is said as far as it is known, as version 00.
+    """
+    found = _read(header)
+    if found is None:
+        return "", ""
+    return found[2], f"00-{found[2]}-{found[3]}-{found[4]}"
+
+
+def _read(header: str) -> re.Match[str] | None:
+    """Return what a header says, None if it is not valid.
+
+    Ids are not all zero, and a header of version 00 ends where it should.
+    """
+    found = _HEADER.fullmatch(header) if header else None
+    if found is None or found[2] == _NO_TRACE or found[3] == _NO_SPAN:
+        return None
+    return None if found[1] == "00" and found[5] else found

@@ -135,3 +135,22 @@ async def test_waiting_spans_are_bounded_and_the_rest_is_counted() -> None:
     for _ in range(MAX_WAITING + 7):
         tracer.end(call, context)
     assert (len(tracer.waiting), tracer.dropped) == (MAX_WAITING, 7)
+
+
+async def test_dropped_spans_are_counted_with_their_attempts() -> None:
+    tracer = Tracer(ManualClock(), share=1.0, slow_s=10.0, has_room=lambda: False)
+    call = make_traced(tries=[Try("dep_a", 0.1, 0.2, "upstream_error")])
+    tracer.end(call, tracer.begin(call))
+    assert (tracer.take(100), tracer.dropped) == ([], 3)
+
+
+async def test_a_call_finds_room_with_all_its_attempts_or_not_at_all() -> None:
+    tracer = Tracer(ManualClock(), share=1.0, slow_s=10.0)
+    call = make_traced(tries=[Try("dep_a", 0.1, 0.2, "upstream_error")])
+    context = tracer.begin(call)
+    for _ in range(MAX_WAITING):
+        tracer.end(call, context)
+    kept = len(tracer.waiting)
+    assert kept % 3 == 0
+    assert MAX_WAITING - 3 < kept <= MAX_WAITING
+    assert kept + tracer.dropped == MAX_WAITING * 3

@@ -168,6 +168,8 @@ async def test_a_revoked_key_is_refused_apart_when_its_revocation_returns(apart:
 
 
 async def test_a_dead_gateway_delays_changes_for_seconds_only(apart: Apart) -> None:
+    async with apart.system.control() as control:
+        await poll(lambda: control.get("/gateways/paris"), lambda shown: bool(shown["slots"]))
     await apart.remote.kill()
     async with apart.system.control() as control:
 

@@ -8,10 +8,17 @@ from typing import Any, Self
 
 
 class OtlpReceiver:
-    """Listens on a free port of 127.0.0.1; ``status`` is what it answers with."""
+    """Listens on a free port of 127.0.0.1; ``status`` and ``answer`` are what it answers with.
+
+    ``tries`` counts the exports that came, kept or not; ``more`` are further header lines.
+    """
 
     def __init__(self) -> None:
         self.status = 200
+        self.answer = b"{}"
+        self.more: dict[str, str] = {}
+        self.tries = 0
+        self.paths: list[str] = []
         self.spans: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
@@ -20,12 +27,16 @@ class OtlpReceiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = gzip.decompress(self.rfile.read(int(self.headers["content-length"])))
+                receiver.tries += 1
+                receiver.paths.append(self.path)
                 if receiver.status == 200:
                     receiver.take(body, {k.lower(): v for k, v in self.headers.items()})
                 self.send_response(receiver.status)
-                self.send_header("content-length", "2")
+                for name, value in receiver.more.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(receiver.answer)))
                 self.end_headers()
-                self.wfile.write(b"{}")
+                self.wfile.write(receiver.answer)
 
             def log_message(self, *args: object) -> None:
                 del args

@@ -4,14 +4,16 @@ import gzip
 import http.client
 import logging
 import random
-import ssl
+import re
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pilotage.core.errors import PilotageError
-from pilotage.gateway.telemetry.otlp import encode_spans
-from pilotage.gateway.telemetry.spans import Span, Tracer
+from pilotage.gateway.telemetry.otlp import encode_spans, read_rejected
+from pilotage.gateway.telemetry.spans import Tracer
 
 _LOG = logging.getLogger("pilotage.telemetry")
 EVERY_S = 1.0
@@ -20,7 +22,10 @@ TIMEOUT_S = 5.0
 LAST_S = 2.0
 LONGEST_PAUSE_S = 30.0
 TRIES = 4
+BREATH_S = 0.001  # so long the event loop's thread has the interpreter, every few spans
+MAX_ANSWER = 64 << 10
 _AGAIN = frozenset({429, 502, 503, 504})
+_NAME, _VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\x20-\x7e\t]*")
 _JITTER = random.Random()  # noqa: S311 - only spreads repeats
 
 
@@ -28,19 +33,20 @@ class Exporter:
     """Owned by the gateway process: :meth:`start`, then :meth:`close`.
 
     ``url`` is the collector's address; ``/v1/traces`` is added. Raises ``invalid_config`` for an
-    address that is none. It stands in the process's own settings, so no egress policy judges it.
+    address or a header that is none. It stands in the process's own settings, so no egress policy
+    judges it.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], tracer: Tracer, slot: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise PilotageError(
-                "invalid_config", f"telemetry.otlp_url: {url!r} is no address of a collector."
-            )
-        self._is_tls = parts.scheme == "https"
-        self._host = parts.hostname
-        self._port = parts.port or (443 if self._is_tls else 80)
-        self._path = f"{parts.path.rstrip('/')}/v1/traces"
+        where = _read_url(url)
+        for number, (name, value) in enumerate(headers.items(), 1):
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise PilotageError(  # which may hold a secret, so it is not shown
+                    "invalid_config",
+                    f"telemetry.otlp_headers: header {number} cannot be sent.",
+                    hint="Write a line for each: authorization: Bearer SECRET",
+                )
+        self._is_tls, self._host, self._port, self._path = where
         self._headers = {"content-type": "application/json", "content-encoding": "gzip", **headers}
         self._tracer = tracer
         self._slot = slot
@@ -66,40 +72,49 @@ class Exporter:
 
     def _send_all(self) -> None:
         while spans := self._tracer.take(AT_ONCE):
-            if self._send(spans):
-                self.sent += len(spans)
-            else:
-                self.lost += len(spans)
+            sent = 0
+            try:
+                body = gzip.compress(encode_spans(spans, self._slot, self._breathe), 1)
+                sent = self._send(body, len(spans))
+            except ValueError as wrong:  # these can never be sent; the next ones may
+                self._say(is_away=True, reason=type(wrong).__name__)
+            self.sent += sent
+            self.lost += len(spans) - sent
 
-    def _send(self, spans: Sequence[Span]) -> bool:
-        body = gzip.compress(encode_spans(spans, self._slot), compresslevel=1)
+    def _breathe(self) -> None:
+        if not self._is_closing.is_set():
+            time.sleep(BREATH_S)
+
+    def _send(self, body: bytes, count: int) -> int:
+        """Return how many of the spans were taken, by what the collector says."""
         for number in range(TRIES):
             try:
-                status, pause_s = self._post(body)
-            except (OSError, http.client.HTTPException, ssl.SSLError) as failed:
-                status, pause_s, reason = 0, None, str(failed) or type(failed).__name__
+                status, pause_s, answer = self._post(body)
+            except (OSError, http.client.HTTPException) as failed:
+                status, pause_s, answer = 0, None, b""
+                reason = str(failed) or type(failed).__name__
             else:
                 reason = f"status {status}"
             if 200 <= status < 300:
                 self._say(is_away=False, reason="")
-                return True
+                return max(count - read_rejected(answer), 0)
             self._say(is_away=True, reason=reason)
             if status and status not in _AGAIN:
-                return False
+                break
             wait_s = 2.0**number * (0.5 + _JITTER.random()) if pause_s is None else pause_s
             if self._is_closing.wait(min(wait_s, LONGEST_PAUSE_S)):
-                return False
-        return False
+                break
+        return 0
 
-    def _post(self, body: bytes) -> tuple[int, float | None]:
+    def _post(self, body: bytes) -> tuple[int, float | None, bytes]:
         make = http.client.HTTPSConnection if self._is_tls else http.client.HTTPConnection
         link = make(self._host, self._port, timeout=TIMEOUT_S)
         try:
             link.request("POST", self._path, body, self._headers)
             reply = link.getresponse()
-            reply.read()
+            answer = reply.read(MAX_ANSWER)
             wait = reply.getheader("retry-after", "")
-            return reply.status, float(wait) if wait.isdigit() else None
+            return reply.status, float(wait) if wait.isdigit() else None, answer
         finally:
             link.close()
 
@@ -111,3 +126,26 @@ class Exporter:
             _LOG.warning("the collector of traces cannot be used: %s", reason)
         else:
             _LOG.info("the collector of traces answers again")
+
+
+class _Where(NamedTuple):
+    is_tls: bool
+    host: str
+    port: int
+    path: str
+
+
+def _read_url(url: str) -> _Where:
+    try:
+        parts = urlsplit(url)
+        is_tls, port = parts.scheme == "https", parts.port
+    except ValueError:
+        parts, is_tls, port = urlsplit(""), False, None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise PilotageError(
+            "invalid_config",
+            "telemetry.otlp_url is no address of a collector.",
+            hint="Write http://HOST:PORT or https://HOST; secrets go to telemetry.otlp_headers.",
+        )
+    port = port or (443 if is_tls else 80)
+    return _Where(is_tls, parts.hostname, port, f"{parts.path.rstrip('/')}/v1/traces")

@@ -110,7 +110,7 @@ class GatewayDoor:
         *,
         max_body_bytes: int,
         reader_timeout_s: float,
-        show_metrics: Callable[[], bytes] = bytes,
+        show_metrics: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._plane = plane
         self._show_metrics = show_metrics
@@ -231,7 +231,7 @@ class GatewayDoor:
         client = scope.get("client")
         if client is None or not ip_address(client[0]).is_loopback:
             self._read_headers(scope["headers"])
-        page = self._show_metrics()
+        page = await self._show_metrics()
         headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
         headers.append((b"content-length", b"%d" % len(page)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -173,7 +173,7 @@ class Watcher:
             if looks * LOOK_EVERY_S >= MEND_EVERY_S:
                 looks = 0
                 self._spool.mend()
-                self._telemetry.tick()
+                await self._telemetry.tick()
                 self._set_floor()
             await asyncio.sleep(LOOK_EVERY_S)
 

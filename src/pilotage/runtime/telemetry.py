@@ -1,5 +1,6 @@
 """What one gateway process tells of itself: opened with its data plane, ticked by its watcher."""
 
+import asyncio
 import os
 import platform
 import secrets
@@ -14,7 +15,7 @@ from pilotage.gateway.plane import DataPlane
 from pilotage.gateway.steps.observe import Observe
 from pilotage.gateway.telemetry.exporter import Exporter
 from pilotage.gateway.telemetry.failure_log import FailureLog
-from pilotage.gateway.telemetry.metrics import Metrics, Reading, merge
+from pilotage.gateway.telemetry.metrics import Metrics, Reading, Texts, merge
 from pilotage.gateway.telemetry.request_log import RequestLog
 from pilotage.gateway.telemetry.spans import Tracer
 from pilotage.kit.clock import Clock
@@ -27,6 +28,7 @@ from pilotage.kit.spool_reader import is_held, list_spools
 
 SUFFIX = ".metrics"
 DISK_EVERY = 5  # ticks
+ROWS_AT_ONCE = 4  # some 0.5 ms of a page
 PAGE_SHARE = 0.01  # of a process's time that it may take to write its page
 
 
@@ -71,7 +73,7 @@ class Telemetry:
         """Read the gauges of a data plane from now on."""
         self.metrics.read_gauges = lambda: self._read(plane, spool)
 
-    def tick(self) -> None:
+    async def tick(self) -> None:
         """Do once a second what calls do not wait for."""
         if self._ticks % DISK_EVERY == 0:
             self._disk.look()
@@ -79,22 +81,32 @@ class Telemetry:
         began_s = self._clock.monotonic_s()
         if began_s < self._page_due_s:
             return
+        page = await self._render()
         try:
-            write_private(self._page, self.metrics.render().encode(), is_durable=False)
+            write_private(self._page, page.encode(), is_durable=False)
         except OSError:
             return  # a full disk: whoever is asked shows what it has
         took_s = self._clock.monotonic_s() - began_s
         self._page_due_s = began_s + took_s / PAGE_SHARE
 
-    def show(self) -> bytes:
+    async def show(self) -> bytes:
         """Return the page of this process and of all living ones that share its socket."""
-        pages = [self.metrics.render()]
+        pages = [await self._render()]
         pages += [
             self._read_page(spool.name)
             for spool in list_spools(self._folder.spool)
             if spool.name != self._slot and is_held(spool)
         ]
         return merge(pages)
+
+    async def _render(self) -> str:
+        """Return the page of this process; calls go on in between, however many rows it has."""
+        rows: list[Texts] = []
+        for row in self.metrics.write_rows():
+            rows.append(row)
+            if len(rows) % ROWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return self.metrics.render(rows)
 
     def _read_page(self, slot: str) -> str:
         try:  # not from a slot that has just begun

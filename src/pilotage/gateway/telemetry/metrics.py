@@ -7,7 +7,7 @@ Format: Prometheus exposition 0.0.4. What there is: ``table.py``.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pilotage.core.frames import Flag, Outcome
 from pilotage.core.money import format_usd
@@ -187,11 +187,15 @@ class Metrics:
         if call.error is not None or call.flags or call.attempts > 1:
             self._note_trouble(call)
 
-    def render(self) -> str:
+    def write_rows(self) -> Iterator[Texts]:
+        """Return the lines of one row after another, so that others may run between them."""
+        return (row.write(self._slot) for row in list(self._rows.values()))
+
+    def render(self, rows: Iterable[Texts] | None = None) -> str:
         """Return a page of every series, each labelled with the slot of this process."""
         texts: dict[str, list[str]] = {metric.name: [] for metric in TABLE}
-        for row in self._rows.values():
-            for name, text in row.write(self._slot).items():
+        for row in self.write_rows() if rows is None else rows:
+            for name, text in row.items():
                 texts[name].append(text)
         for metric, series in self._list_events():
             texts[metric.name].append(_write_all(metric, self._slot, series))

@@ -177,7 +177,7 @@ def read_headers(reference: str) -> dict[str, str]:
 def open_secret(path: Path) -> bytes:
     """Return the key of the pseudonyms in request logs, made by whichever process is first."""
     if not path.exists():
-        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh = path.with_suffix(f".{secrets.token_hex(8)}")
         write_private(fresh, secrets.token_bytes(32))
         try:
             os.link(fresh, path)

@@ -18,10 +18,10 @@ from pilotage.core.snapshot import Routing
 from pilotage.gateway.http import GatewayDoor
 from pilotage.kit.config import Settings
 from pilotage.runtime.gateway import open_plane
+from system import poll
 
 MARKER = "the-marker-in-every-prompt"
 URL = "/v1/chat/completions"
-PATIENCE, LOOK_S = 500, 0.02
 SLOTS = ("gateway-0", "gateway-1")
 
 
@@ -79,15 +79,16 @@ async def test_whichever_process_is_asked_shows_all_and_no_dead_one(tmp_path: Pa
 
 async def wait_for_pages(gateway: GatewayProcess, calls: int) -> Page:
     """Ask on new connections until whoever answers has heard of all calls."""
-    for _ in range(PATIENCE):
+
+    async def look() -> dict[str, Any]:
         async with make_http(gateway) as http:
             text = (await http.get("/metrics")).text
         assert MARKER not in text
-        page = Page(text)
-        if page.total("pilotage_calls_total") == calls:
-            return page
-        await asyncio.sleep(LOOK_S)
-    raise AssertionError(f"never heard of {calls} calls: {text}")
+        return {"page": Page(text)}
+
+    found = await poll(look, lambda seen: seen["page"].total("pilotage_calls_total") == calls)
+    page: Page = found["page"]
+    return page
 
 
 def agree(page: Page, slot: str, ends: list[Ended]) -> None:

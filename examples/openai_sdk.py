@@ -33,7 +33,6 @@ def ask(client: OpenAI, model: str) -> None:
         messages=[{"role": "user", "content": QUESTION}],
         temperature=0,
         max_tokens=64,
-        extra_headers={"idempotency-key": f"capital-{model}"},  # sent twice, asked once
     )
     print("answer:", raw.parse().choices[0].message.content)
     for header in ("x-request-id", "x-pilotage-cost-usd", "x-pilotage-overhead-ms"):

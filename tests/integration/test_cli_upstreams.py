@@ -93,7 +93,7 @@ def test_an_address_that_the_settings_keep_shut_is_noted_at_once_and_by_the_doct
     changed = pilotage.ok("upstreams", "change", "gpu", "--location", "local")
     seen_later = {item["check"] for item in pilotage("doctor", "--json").json}
 
-    assert made.err.startswith("gpu cannot be called yet: 127.0.0.1:8000 may not be called")
+    assert made.err.startswith("As this command's settings are, 127.0.0.1:8000 may not be called")
     assert "PILOTAGE_EGRESS_ALLOW" in made.err
     assert seen["upstream gpu"]["state"] == "warning"
     assert "egress.allow" in seen["upstream gpu"]["hint"]

@@ -247,7 +247,7 @@ def find_egress(upstream: dict[str, Any], allow: str) -> PilotageError | None:
 def _note_egress(upstream: dict[str, Any]) -> None:
     denied = find_egress(upstream, load_settings().egress.allow)
     if denied is not None:
-        note(f"{upstream['name']} cannot be called yet: {denied.detail}\n  {denied.hint}")
+        note(f"As this command's settings are, {denied.detail}\n  {denied.hint}")
 
 
 def _given(**options: object) -> dict[str, Any]:

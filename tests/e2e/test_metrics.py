@@ -151,12 +151,10 @@ async def test_a_stream_says_what_the_gateway_took_before_it_began(tmp_path: Pat
     assert "x-pilotage-cost-usd" not in stream.headers
 
 
-async def test_who_is_elsewhere_needs_a_key(tmp_path: Path) -> None:
+async def test_metrics_are_shown_to_this_machine_only(tmp_path: Path) -> None:
     world = World(tmp_path / "data")
     world.publish()
     key = [(b"authorization", f"Bearer {world.secret}".encode())]
-    wrong = [(b"authorization", b"Bearer plt_live_nobody")]
-    with_admin = [(b"x-api-key", b"plt_admin_nobody")]
     public_key = world.signer.public
     async with AsyncExitStack() as stack:
         opened = open_plane(stack, Settings(), world.folder, SLOTS[0], public_key)
@@ -168,10 +166,8 @@ async def test_who_is_elsewhere_needs_a_key(tmp_path: Path) -> None:
         for peer in ("127.0.0.1", "127.8.8.8", "::1"):
             assert await scrape(door, peer, []) == 200
         for peer in ("10.0.0.9", "192.0.2.1", "2001:db8::1", "::ffff:10.0.0.9"):
-            assert await scrape(door, peer, []) == 401
-            assert await scrape(door, peer, wrong) == 401
-            assert await scrape(door, peer, with_admin) == 401
-            assert await scrape(door, peer, key) == 200
+            for headers in ([], key):  # a tenant's key would show it the others' costs
+                assert await scrape(door, peer, headers) == 403
 
 
 async def scrape(door: GatewayDoor, peer: str, headers: list[tuple[bytes, bytes]]) -> int:

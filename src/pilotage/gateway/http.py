@@ -227,10 +227,14 @@ class GatewayDoor:
         return wire.encode_model(*counted[0]) if name else wire.encode_models(counted)
 
     async def _answer_metrics(self, scope: Scope, send: Send) -> None:
-        """Show the metrics to this machine, and to whoever has an API key."""
+        """Show the metrics to this machine only: they tell of every tenant."""
         client = scope.get("client")
         if client is None or not ip_address(client[0]).is_loopback:
-            self._read_headers(scope["headers"])
+            raise PilotageError(
+                "permission_denied",
+                "Metrics are shown to this machine only.",
+                hint="Scrape them from here, or through a proxy with its own authentication.",
+            )
         page = await self._show_metrics()
         headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
         headers.append((b"content-length", b"%d" % len(page)))

@@ -295,12 +295,14 @@ async def test_counters_are_summed_up_as_the_ledger_is_written(
             (EVER, "gateway-1"): 2,
         }
         assert await list_totals(database, finops) == expected
-        owner = f"gateway-1:{read_epoch(tmp_path / 'gateway-1')}"
+        owners = [(name, read_epoch(tmp_path / name)) for name in ("gateway-0", "gateway-1")]
         async with database.read(SYSTEM) as tx:
-            spent = await finops.sum_spent(tx)
-            merged = await finops.sum_spent(tx, lambda _gateway, _epoch: "all")
-        assert (spent[MONTH][owner], spent[EVER]) == (7, {owner: 2})
-        assert merged == {MONTH: {"all": 42}, DAY: {"all": 15}, EVER: {"all": 2}}
+            assert await finops.list_counter_owners(tx) == set(owners)
+            assert await finops.get_counters_of(tx, *owners[1]) == {MONTH: 7, EVER: 2}
+            assert await finops.get_counters_of(tx, "gateway-1", "another") == {}
+            places = await finops.list_places(tx)
+        assert [(place.gateway, place.epoch) for place in places] == owners
+        assert all(place.seq > 0 for place in places)
 
         reader = open_reader()
         clock.advance(3 * DAY_US / 1e6)  # the day is over in every time zone

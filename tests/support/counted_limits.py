@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pilotage.core.seeds import Seeds
 from pilotage.core.snapshot import LimitEntry
 from pilotage.gateway.counters.checkpoint import Checkpoint
+from pilotage.gateway.counters.exchanger import find_no_seeds
 from pilotage.gateway.counters.limits import Limits
-from pilotage.gateway.counters.types import Answer, Ask, Seeds
+from pilotage.gateway.counters.types import Answer, Ask
 from pilotage.gateway.ports import CounterStore, StoreAwayError
 from pilotage.kit.clock import ManualClock
 
@@ -70,7 +72,7 @@ def open_limits(
     life: int = 1,
     totals: dict[str, int] | None = None,
     peers: Sequence[str] = (),
-    find_seeds: Callable[[], Seeds | None] = Seeds,
+    find_seeds: Callable[[], Awaitable[Seeds | None]] = find_no_seeds,
 ) -> Limits:
     """Return the limits of one owner."""
     folder.mkdir(parents=True, exist_ok=True)

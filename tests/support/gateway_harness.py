@@ -17,6 +17,7 @@ import msgspec
 
 from pilotage.core.frames import Begun, Ended, Frame, decode_frame
 from pilotage.core.ids import uuid_bytes
+from pilotage.core.seeds import Seeds, encode_seeds
 from pilotage.core.snapshot import (
     FULL_WEIGHT,
     SNAPSHOT_VERSION,
@@ -40,6 +41,7 @@ from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
 from pilotage.kit.crypto import Signer, digest_secret, make_secret, open_signer
 from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.files import write_private
 from pilotage.kit.spool_reader import read_records
 from pilotage.publisher.folder import SnapshotFolder
 from pilotage.runtime.handover import Handover
@@ -83,6 +85,7 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.folder = DataFolder(path).prepare()
+        write_private(self.folder.seeds, encode_seeds(Seeds()))  # as a new control plane does
         self.signer: Signer = open_signer(self.folder.keys / "snapshot.key")
         self.snapshots = SnapshotFolder(self.folder.snapshots, self.signer)
         self.tenant = TenantEntry(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -192,6 +192,10 @@ class FinopsService:
         """Return how far the ledger has come in a spool."""
         return await store.find_place(tx, gateway, epoch)
 
+    async def list_places(self, tx: Tx) -> Sequence[SpoolPlace]:
+        """Return how far the ledger has come in every spool that ever was."""
+        return await store.list_places(tx)
+
     async def record(
         self,
         tx: Tx,
@@ -239,19 +243,13 @@ class FinopsService:
         """
         return await store.list_counter_totals(tx)
 
-    async def sum_spent(
-        self, tx: Tx, name_owner: Callable[[str, str], str] = "{}:{}".format
-    ) -> dict[str, dict[str, int]]:
-        """Return the same by counter and owner: what a store of counters is filled from.
+    async def list_counter_owners(self, tx: Tx) -> set[tuple[str, str]]:
+        """Return who used something of a limit's counter: names of spools and their epochs."""
+        return await store.list_counter_owners(tx)
 
-        ``name_owner`` turns a spool's name and epoch into what its gateway calls itself.
-        """
-        spent: dict[str, dict[str, int]] = {}
-        for total in await store.list_counter_totals(tx):
-            owner = name_owner(total.gateway, total.epoch)
-            owners = spent.setdefault(total.counter, {})
-            owners[owner] = owners.get(owner, 0) + total.used
-        return spent
+    async def get_counters_of(self, tx: Tx, gateway: str, epoch: str) -> dict[str, int]:
+        """Return what one life of a spool used, by counter; of lost calls as above."""
+        return await store.get_counters_of(tx, gateway, epoch)
 
     async def drop_past_counters(self, tx: Tx) -> int:
         """Forget the counters of windows that are over; return how many rows that were."""

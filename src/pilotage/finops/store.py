@@ -241,6 +241,22 @@ async def list_counter_totals(tx: Tx) -> Sequence[CounterTotal]:
     return [CounterTotal(**row) for row in rows]
 
 
+async def list_counter_owners(tx: Tx) -> set[tuple[str, str]]:
+    """Return the spools and epochs that used anything of a counter."""
+    columns = COUNTER_TOTAL.c
+    statement = tx.select(COUNTER_TOTAL, columns.gateway, columns.epoch).distinct()
+    return {(row["gateway"], row["epoch"]) for row in await tx.all(statement)}
+
+
+async def get_counters_of(tx: Tx, gateway: str, epoch: str) -> dict[str, int]:
+    """Return what one life of a spool used, by counter."""
+    columns = COUNTER_TOTAL.c
+    rows = await tx.all(
+        tx.select(COUNTER_TOTAL).where(columns.gateway == gateway, columns.epoch == epoch)
+    )
+    return {row["counter"]: row["used"] for row in rows}
+
+
 async def drop_counters(tx: Tx, before_us: int) -> int:
     """Forget the counters whose windows are over; return how many rows that were."""
     columns = COUNTER_TOTAL.c
@@ -345,6 +361,15 @@ async def find_place(tx: Tx, gateway: str, epoch: str) -> SpoolPlace:
         )
     )
     return SpoolPlace(gateway=gateway, epoch=epoch, seq=int(row["seq"]) if row else 0)
+
+
+async def list_places(tx: Tx) -> Sequence[SpoolPlace]:
+    """Return how far every spool has been read, those that are no more included."""
+    columns = SPOOL_CURSOR.c
+    rows = await tx.all(tx.select(SPOOL_CURSOR).order_by(columns.gateway, columns.epoch))
+    return [
+        SpoolPlace(gateway=row["gateway"], epoch=row["epoch"], seq=int(row["seq"])) for row in rows
+    ]
 
 
 async def advance_place(tx: Tx, place: SpoolPlace, seq: int) -> bool:

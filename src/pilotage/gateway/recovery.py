@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from pilotage.core.frames import Begun, Ended, Outcome, decode_frame, encode_frame, make_lost
+from pilotage.core.seeds import name_owner
 from pilotage.gateway.counters.checkpoint import (
     WIDENED_FILE,
     Checkpoint,
@@ -18,7 +19,14 @@ from pilotage.gateway.counters.checkpoint import (
     write_checkpoint,
 )
 from pilotage.kit.spool import SpoolWriter
-from pilotage.kit.spool_reader import EPOCH_FILE, SpoolDamage, SpoolReader, read_floor
+from pilotage.kit.spool_reader import (
+    SpoolDamage,
+    SpoolReader,
+    find_last_seq,
+    is_held,
+    read_epoch,
+    read_floor,
+)
 
 _RECORDS_AT_ONCE = 4096
 
@@ -39,10 +47,7 @@ def recover_spool(writer: SpoolWriter, folder: Path, now_us: int) -> Recovered:
     run finds nothing to do. Frames of a newer program are left alone, and the floor stays below
     them, so that the newer program can still end those calls.
     """
-    owner = f"{folder.name}:{(folder / EPOCH_FILE).read_text(encoding='ascii').strip()}"
-    last = read_checkpoint(folder)
-    if last is None or last.owner != owner:
-        last = Checkpoint(owner=owner, life=0, seq=0)
+    last = _read_last(folder)
     found = _read_on(folder, read_floor(folder), last, writer.seq)
     for begun in found.calls.values():
         ended = make_lost(begun, now_us)
@@ -56,7 +61,7 @@ def recover_spool(writer: SpoolWriter, folder: Path, now_us: int) -> Recovered:
             found.first_unread_seq,
         )
     counters = Checkpoint(
-        owner=owner,
+        owner=last.owner,
         life=max(last.life + 1, now_us),
         seq=writer.seq,
         peers=last.peers,
@@ -68,6 +73,23 @@ def recover_spool(writer: SpoolWriter, folder: Path, now_us: int) -> Recovered:
         (folder / WIDENED_FILE).unlink(missing_ok=True)
         writer.set_floor(found.first_unread_seq or writer.seq + 1)
     return Recovered(len(found.calls), counters)
+
+
+def sum_up_stopped(folder: Path, now_us: int) -> Checkpoint | None:
+    """Return what the owner of a spool would say if it started now; None while it runs.
+
+    Nothing is written: whoever takes the spool over comes to the same sums.
+    """
+    if is_held(folder):
+        return None
+    last = _read_last(folder)
+    last_seq = find_last_seq(folder)
+    found = _read_on(folder, read_floor(folder), last, last_seq)
+    for begun in found.calls.values():
+        charge(found.totals, make_lost(begun, now_us), begun)
+    if is_held(folder):  # it started meanwhile: an open call of its own is not lost
+        return None
+    return msgspec.structs.replace(last, seq=last_seq, totals=found.totals)
 
 
 def end_lost_calls(writer: SpoolWriter, folder: Path, now_us: int) -> int:
@@ -110,6 +132,13 @@ class _Found:
         return msgspec.structs.replace(
             begun, worst_nano=begun.worst_nano + nano, worst_tokens=begun.worst_tokens + tokens
         )
+
+
+def _read_last(folder: Path) -> Checkpoint:
+    """Return the checkpoint of this life of a spool, an empty one if there is none."""
+    owner = name_owner(folder.name, read_epoch(folder).strip())
+    last = read_checkpoint(folder)
+    return last if last and last.owner == owner else Checkpoint(owner=owner, life=0, seq=0)
 
 
 def _is_lost(ended: Ended) -> bool:

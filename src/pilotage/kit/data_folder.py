@@ -38,6 +38,7 @@ class DataFolder:
         self.run = path / "run"
         self.logs = path / "logs"
         self.targets = path / "run" / "targets.json"
+        self.seeds = path / "run" / "seeds.json"
         self._lock = path / "lock"
 
     def prepare(self) -> Self:

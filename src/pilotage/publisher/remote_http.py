@@ -17,6 +17,7 @@ from pilotage.identity.service import IdentityService
 from pilotage.kit.api import RawCall, RawReply, RawRoute
 from pilotage.kit.spool_copy import read_piece
 from pilotage.publisher.remotes import RemoteGateways, SlotReport
+from pilotage.publisher.seeds import SeedFile
 from pilotage.publisher.service import PublisherService
 
 LONGEST_WAIT_S = 60
@@ -27,13 +28,18 @@ _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 def remote_routes(
-    identity: IdentityService, publisher: PublisherService, remotes: RemoteGateways, snapshots: Path
+    identity: IdentityService,
+    publisher: PublisherService,
+    remotes: RemoteGateways,
+    seeds: SeedFile,
+    snapshots: Path,
 ) -> list[RawRoute]:
     """List the routes for gateways; ``snapshots`` is the folder that local ones read."""
     return [
         *_snapshot_routes(identity, publisher, snapshots),
         *_spool_routes(identity, remotes),
         _report_route(identity, remotes),
+        _counters_route(identity, seeds),
     ]
 
 
@@ -115,6 +121,28 @@ def _report_route(identity: IdentityService, remotes: RemoteGateways) -> RawRout
 
     return RawRoute(
         method="PUT", path="/gateway/acks/{slot}", permission="remote.ack.put", handler=put_report
+    )
+
+
+def _counters_route(identity: IdentityService, seeds: SeedFile) -> RawRoute:
+    async def get_counters(call: RawCall) -> RawReply:
+        """Return who counted what, for a store of counters that comes back empty.
+
+        204 if that is known already: ``known`` is the SHA-256 of what was returned last, in hex.
+        """
+        await _find_name(identity, call)
+        content = seeds.read(call.query.get("known", ""))
+        if content is None:
+            return RawReply(status=204)
+        if not content:
+            raise PilotageError("not_ready", "The ledger has not been read yet.")
+        return RawReply(body=content, media_type="application/json")
+
+    return RawRoute(
+        method="GET",
+        path="/gateway/counters",
+        permission="remote.counter.read",
+        handler=get_counters,
     )
 
 

@@ -16,6 +16,7 @@ ALIVE_S = 8.0  # a gateway says every three seconds that it is there
 PREFIX = "remote-"
 _SLOT = re.compile(r"gateway-\d{1,2}")
 _NAME = re.compile(rf"{PREFIX}(.+)-({_SLOT.pattern})")
+_COPY = re.compile(rf"{_NAME.pattern}\.[0-9a-f]+")
 
 
 class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +116,12 @@ class RemoteGateways:
             if named:
                 states[named[1], named[2]] = state
         return states
+
+
+def parse_copy(folder: str) -> tuple[str, str] | None:
+    """Return whose spool a folder is a copy of: the gateway and its slot; None for a local one."""
+    named = _COPY.fullmatch(folder)
+    return (named[1], named[2]) if named else None
 
 
 def name_slot(gateway: str, slot: str) -> str:

@@ -54,6 +54,11 @@ class ControlLink:
             )
         )
 
+    async def get_seeds(self, known: str) -> bytes | None:
+        """Return what a store of counters is filled with; None if that is known by its SHA-256."""
+        reply = await self._ask("GET", "counters", params={"known": known})
+        return None if reply.status_code == 204 else reply.content
+
     async def report(self, slot: str, report: bytes) -> None:
         """Say which Snapshot a slot serves and how far its records have come."""
         await self._ask("PUT", f"acks/{slot}", content=report)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -16,18 +16,21 @@ from typing import NamedTuple
 import uvloop
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.seeds import Seeds
 from pilotage.gateway.chain import StepMaker
+from pilotage.gateway.counters.exchanger import find_no_seeds
 from pilotage.gateway.counters.limits import Limits
 from pilotage.gateway.counters.open import open_store
 from pilotage.gateway.http import GatewayDoor
 from pilotage.gateway.plane import DataPlane, PlaneLimits
 from pilotage.gateway.ports import CounterStore
 from pilotage.gateway.recovery import recover_spool
+from pilotage.gateway.seeds import SeedFinder
 from pilotage.gateway.server import GatewayServer, make_server
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.targets import TargetsFile
 from pilotage.kit.acks import Ack, read_ack, write_ack
-from pilotage.kit.clock import SystemClock
+from pilotage.kit.clock import Clock, SystemClock
 from pilotage.kit.config import Settings, duration_s
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.egress import EgressPolicy
@@ -124,6 +127,7 @@ def open_plane(
         folder.spool / slot,
         recover_spool(spool, folder.spool / slot, clock.now_us()).counters,
         call_timeout_s=limits.call_timeout_s,
+        find_seeds=_make_seed_finder(settings, folder, clock) if store.is_shared else find_no_seeds,
     )
     telemetry = open_telemetry(stack, settings.telemetry, folder, slot, clock)
     last = read_ack(folder.run, slot)
@@ -179,7 +183,7 @@ class Watcher:
 
     def settle(self) -> None:
         """Leave a spool that needs no recovery if every call has ended."""
-        self._plane.counters.save(self._spool)
+        self._plane.counters.save(self._spool, is_last=True)
         self._set_floor()
 
     def _acknowledge(self) -> None:
@@ -201,6 +205,14 @@ def _open_certificate(settings: Settings) -> Certificate | None:
     if not gateway.tls_certificate:
         return None
     return Certificate(gateway.tls_certificate, gateway.tls_key)
+
+
+def _make_seed_finder(
+    settings: Settings, folder: DataFolder, clock: Clock
+) -> Callable[[], Awaitable[Seeds | None]]:
+    """Return what tells of owners that cannot speak; apart from any control plane, less is told."""
+    is_alone = bool(settings.remote.snapshots) and not settings.remote.control_url
+    return SeedFinder(folder.seeds, folder.spool, clock, has_ledger=not is_alone).find
 
 
 async def _say_when_started(server: GatewayServer) -> None:

@@ -39,6 +39,7 @@ from pilotage.publisher.gateways_http import gateway_routes
 from pilotage.publisher.http import publisher_routes
 from pilotage.publisher.remote_http import remote_routes
 from pilotage.publisher.remotes import RemoteGateways
+from pilotage.publisher.seeds import LOOK_EVERY_S, SeedFile
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
 from pilotage.registry.http import registry_routes
@@ -140,6 +141,9 @@ class _Parts:
         )
         copies = SpoolCopies(folder.spool, settings.spool.segment_mb << 20)
         self.remotes = RemoteGateways(folder.run, copies, clock)
+        self.seeds = SeedFile(
+            db, self.identity, self.finops, clock, spools=folder.spool, path=folder.seeds
+        )
         files = ModelFiles(db, self.registry, blobs, self.operations, folder.path / "cache")
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
@@ -153,7 +157,7 @@ class _Parts:
             *operation_routes(self.operations),
         ]
         self.raw_routes: list[RawRoute] = remote_routes(
-            self.identity, self.publisher, self.remotes, folder.snapshots
+            self.identity, self.publisher, self.remotes, self.seeds, folder.snapshots
         )
         self.ledger = LedgerReader(
             db,
@@ -198,6 +202,7 @@ class _Parts:
             make_audit_worker(self.db, self.audit, bells[1]),
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
+            Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
         ]
 
 

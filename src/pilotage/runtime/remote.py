@@ -33,6 +33,7 @@ from pilotage.publisher.remotes import SlotReport
 from pilotage.runtime.children import GATEWAY_MODULE, Children, drain_limit_s, make_gateways
 from pilotage.runtime.control_link import TIMEOUT_S, ControlLink
 from pilotage.runtime.doors import make_url, open_gateway_door
+from pilotage.runtime.seed_fetcher import SeedFetcher
 from pilotage.runtime.snapshot_fetcher import SnapshotFetcher
 from pilotage.runtime.snapshot_sources import (
     BlobSource,
@@ -133,6 +134,8 @@ class RemoteGateway:
         shipping = background.start(
             Worker("spools", shipper.step, Wakeup(), SHIP_EVERY_S).run(), "spools"
         )
+        seeds = SeedFetcher(link, self._folder.seeds, self._clock)
+        background.start(Worker("seeds", seeds.step, Wakeup()).run(), "seeds")
         background.start(Worker("reports", reporter.step, Wakeup(), REPORT_LOOK_S).run(), "reports")
 
         async def finish() -> None:

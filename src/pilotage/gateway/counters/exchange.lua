@@ -189,7 +189,7 @@ local has_lost = last_life < life or (last_life == life and last_seq < acked)
 if current == '' or (has_lost and acked > 0 and generation == current) then
   current = fresh
   redis.call('HSET', state, 'generation', current, 'open', 0)
-  redis.call('DEL', registered, expected)
+  redis.call('DEL', registered, expected, gone)
 end
 if life > last_life then redis.call('SREM', registered, owner) end
 redis.call('HSET', owners, owner, text(life) .. ' ' .. text(seq))

@@ -7,12 +7,13 @@ away nobody waits for it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
+from pilotage.core.seeds import Seeds
 from pilotage.gateway.counters.matching import window_of
 from pilotage.gateway.counters.slices import CONCURRENCY, NO_DEMAND, Demand, Slice
 from pilotage.gateway.counters.types import (
@@ -21,7 +22,6 @@ from pilotage.gateway.counters.types import (
     Draw,
     Row,
     SeedRow,
-    Seeds,
     Stage,
     Status,
 )
@@ -34,6 +34,7 @@ RECALL_S = 0.02  # between looks while a call waits for what others hand back
 PATIENCE_S = 0.35  # how long it does: three ticks of theirs
 NEWS_S = 0.13  # how long it waits for what others' calls may just have freed: a tick of theirs
 HEARTBEAT_S = 1.0  # an owner with nothing to say asks after the store this often
+ASK_LEDGER_S = 1.0  # while the store waits for owners, who is gone is asked this often
 LONGEST_WAIT_S = 2.0
 AT_ONCE = 256  # rows of one exchange
 AWAY_AFTER = 2  # failures in a row
@@ -43,6 +44,11 @@ GAUGE_HOLD_S = 60.0  # calls begun later than this after the last exchange are n
 NOTHING = (0, 0, 0, 0)  # amounts of a call that only wants to know
 
 _LOG = logging.getLogger("pilotage.gateway")
+
+
+async def find_no_seeds() -> Seeds:
+    """Return nothing: for a store that has one owner, who knows it all."""
+    return Seeds()
 
 
 class Verdict(Enum):
@@ -95,7 +101,10 @@ class _Waiter:
 
 
 class Exchanger:
-    """Says and asks for one owner. ``slices`` are all that there are, ``totals`` those at rest."""
+    """Says and asks for one owner. ``slices`` are all that there are, ``totals`` those at rest.
+
+    ``find_seeds`` tells what owners used that cannot say it themselves; None if nobody knows yet.
+    """
 
     def __init__(
         self,
@@ -105,7 +114,7 @@ class Exchanger:
         *,
         totals: dict[str, int],
         peers: Iterable[str] = (),
-        find_seeds: Callable[[], Seeds | None] = Seeds,
+        find_seeds: Callable[[], Awaitable[Seeds | None]] = find_no_seeds,
     ) -> None:
         self.totals = totals
         self.slices: dict[str, Slice] = {}
@@ -129,6 +138,7 @@ class Exchanger:
         self._was_registered = False
         self._failures = 0
         self._last_ok_s = clock.monotonic_s()
+        self._ask_ledger_at_s = 0.0
         self._tick_due_s = 0.0
 
     def take(self, slices: Sequence[Slice], amounts: Sequence[int]) -> Slice | None:
@@ -235,6 +245,8 @@ class Exchanger:
         try:
             if not self._is_registered:
                 await self._register()
+            elif not self.is_open and self._clock.monotonic_s() >= self._ask_ledger_at_s:
+                await self._finish_registration()
             if self._is_registered:
                 await self._say(self._choose())
         except StoreAwayError as away:
@@ -345,7 +357,6 @@ class Exchanger:
         """Say everything this owner has; until the store knows it, it grants nothing."""
         if not self._generation:
             self._generation = (await self._send(Stage.RUN)).generation
-        seeds = self._find_seeds()
         rows = self._list_rows()
         for start in range(0, len(rows), AT_ONCE):
             part = rows[start : start + AT_ONCE]
@@ -356,15 +367,32 @@ class Exchanger:
             for (one, row), told in zip(part, answer.rows, strict=True):
                 if one is not None:
                     one.hear(row, told)
+        await self._finish_registration()
+
+    async def _finish_registration(self) -> None:
+        """Say who else used what, and that this was all; again while the store waits for owners."""
+        self._ask_ledger_at_s = self._clock.monotonic_s() + ASK_LEDGER_S
+        seeds = await self._find_seeds()
         if seeds is None:  # nobody knows yet who else has used something
             self._set_open(is_open=False, missing=("the ledger",))
             return
-        answer = await self._send(Stage.DONE, seeds=seeds)
+        answer = await self._tell(seeds)
         if answer.status is Status.REGISTER:
             self._begin_anew(answer)
             return
         self._is_registered = self._was_registered = True
         self._note_state(answer)
+
+    async def _tell(self, seeds: Seeds) -> Answer:
+        """Say what owners used that are gone, in parts, and only then that they are gone."""
+        known = {*seeds.living, *seeds.gone}
+        sown = _list_sown(seeds)
+        for start in range(0, len(sown), AT_ONCE):
+            part = sown[start : start + AT_ONCE]
+            answer = await self._send(Stage.DONE, expected=known, seeds=part)
+            if answer.status is Status.REGISTER:
+                return answer
+        return await self._send(Stage.DONE, expected=known, gone=tuple(seeds.gone))
 
     def _list_rows(self) -> list[tuple[Slice | None, Row]]:
         demand = self._find_demand()
@@ -384,10 +412,12 @@ class Exchanger:
         stage: Stage,
         rows: Sequence[Row] = (),
         draws: Sequence[Draw] = (),
-        seeds: Seeds | None = None,
+        *,
+        expected: Iterable[str] = (),
+        gone: tuple[str, ...] = (),
+        seeds: Sequence[SeedRow] = (),
     ) -> Answer:
         self._seq += 1
-        expected, gone, sown = _spread(seeds)
         ask = Ask(
             owner=self._owner.name,
             life=self._owner.life,
@@ -402,7 +432,7 @@ class Exchanger:
             is_first=not self._was_registered,
             expected=tuple({*expected, *(self.peers if self._store.is_shared else ())}),
             gone=gone,
-            seeds=sown,
+            seeds=tuple(seeds),
         )
         self.exchanges += 1
         answer = await self._store.exchange(ask)
@@ -498,16 +528,9 @@ class Exchanger:
         return Denial(Verdict.DENIED, one, max(can_pay, 0), retry_s)
 
 
-def _spread(seeds: Seeds | None) -> tuple[set[str], tuple[str, ...], tuple[SeedRow, ...]]:
-    """Return the owners that are waited for, those that are gone, and what those used."""
-    if seeds is None:
-        return set(), (), ()
-    gone = set(seeds.gone)
-    known = {owner for owners in seeds.used.values() for owner in owners}
-    sown = tuple(
+def _list_sown(seeds: Seeds) -> list[SeedRow]:
+    return [
         SeedRow(key, owner, used, forget_at_us(window_of(key)) // 1000)
-        for key, owners in seeds.used.items()
-        for owner, used in owners.items()
-        if owner in gone
-    )
-    return known - gone, tuple(sorted(gone)), sown
+        for owner, totals in seeds.gone.items()
+        for key, used in totals.items()
+    ]

@@ -1,9 +1,10 @@
 """The limits of one gateway process: which counters a call takes from, and how far each is used."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from pilotage.core.seeds import Seeds
 from pilotage.core.snapshot import LimitEntry
 from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call
@@ -12,7 +13,7 @@ from pilotage.gateway.counters.checkpoint import (
     Widened,
     write_checkpoint,
 )
-from pilotage.gateway.counters.exchanger import NOTHING, Denial, Exchanger, Owner
+from pilotage.gateway.counters.exchanger import NOTHING, Denial, Exchanger, Owner, find_no_seeds
 from pilotage.gateway.counters.matching import (
     Bundle,
     LimitIndex,
@@ -21,7 +22,7 @@ from pilotage.gateway.counters.matching import (
     window_of,
 )
 from pilotage.gateway.counters.slices import CONCURRENCY, COST, REQUESTS, TOKENS, Slice, is_bucket
-from pilotage.gateway.counters.types import LimitUse, Seeds
+from pilotage.gateway.counters.types import LimitUse
 from pilotage.gateway.counters.windows import NOW, RATE, Calendar, Window, forget_at_us
 from pilotage.gateway.ports import CounterStore
 from pilotage.gateway.snapshots import SnapshotView
@@ -51,7 +52,7 @@ class Limits:
         recovered: Checkpoint,
         *,
         call_timeout_s: float,
-        find_seeds: Callable[[], Seeds | None] = Seeds,
+        find_seeds: Callable[[], Awaitable[Seeds | None]] = find_no_seeds,
     ) -> None:
         self.exchanger = Exchanger(
             store,
@@ -146,14 +147,14 @@ class Limits:
         live = self.exchanger.slices.values()
         return totals | {one.key: one.used for one in live if one.is_total and one.used}
 
-    def save(self, spool: SpoolWriter) -> bool:
+    def save(self, spool: SpoolWriter, *, is_last: bool = False) -> bool:
         """Write the totals down with the spool's last number; say whether they are there now.
 
-        Called often, it does so about once a second. What waits in memory is not in the spool, so
-        that totals would be ahead of it: then nothing is written.
+        Called often, it does so about once a second, and at the last time in any case. What waits
+        in memory is not in the spool, so that totals would be ahead of it: then nothing is written.
         """
         now_s = self._clock.monotonic_s()
-        if spool.pending or spool.dropped or now_s < self._save_due_s:
+        if spool.pending or spool.dropped or (now_s < self._save_due_s and not is_last):
             return False
         if spool.seq != self._saved_seq:
             checkpoint = Checkpoint(

@@ -119,6 +119,7 @@ def _renew(books: Books, generation: str) -> None:
     books.is_open = False
     books.registered.clear()
     books.expected.clear()
+    books.gone.clear()  # whoever came back meanwhile holds something
 
 
 def _register(books: Books, ask: Ask, now_ms: int) -> None:

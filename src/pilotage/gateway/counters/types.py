@@ -130,16 +130,6 @@ class Answer(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-class Seeds(msgspec.Struct, frozen=True):
-    """What the ledger knows of the counters: by counter and owner, what was used.
-
-    ``gone`` are owners that will not come back; every other one named here is waited for.
-    """
-
-    used: dict[str, dict[str, int]] = {}
-    gone: list[str] = []
-
-
 class LimitUse(msgspec.Struct, frozen=True, kw_only=True):
     """How far a limit is used; amounts in its measure's unit, ``ends_at_us`` 0 where it has none.
 

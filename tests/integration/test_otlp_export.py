@@ -13,9 +13,10 @@ from otlp_receiver import OtlpReceiver, attributes_of
 from pilotage import __version__
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
-from pilotage.gateway.telemetry.exporter import TRIES, Exporter
+from pilotage.gateway.telemetry import exporter as exporter_module
+from pilotage.gateway.telemetry.exporter import Exporter, choose_pause
 from pilotage.gateway.telemetry.otlp import encode_spans, read_rejected
-from pilotage.gateway.telemetry.spans import Span, Tracer
+from pilotage.gateway.telemetry.spans import MAX_WAITING, Span, Tracer
 from pilotage.kit.clock import SystemClock
 
 CLOCK = SystemClock()
@@ -112,11 +113,84 @@ async def test_a_refused_export_is_not_repeated(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-async def test_a_busy_collector_is_asked_again_as_it_wishes(status: int) -> None:
+async def test_a_busy_collector_is_asked_again_until_it_takes_everything(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter_module, "choose_pause", lambda number, wished_s: 0.01)
+    tracer = make_tracer(1)
     with OtlpReceiver() as receiver:
         receiver.status, receiver.more = status, {"retry-after": "0"}
-        exporter = await export(receiver, 1)
-        assert (receiver.tries, exporter.sent, exporter.lost) == (TRIES, 0, 2)
+        exporter = Exporter(receiver.url, {}, tracer, "s")
+        exporter.start()
+        await until(lambda: receiver.tries >= 20 or exporter.lost > 0, "many tries")
+        assert (exporter.sent, exporter.lost) == (0, 0)
+        receiver.status = 200
+        await until(lambda: exporter.sent == 2, "the spans")
+        exporter.close()
+        assert (len(receiver.spans), exporter.lost) == (2, 0)
+
+
+async def test_a_collector_that_comes_back_gets_what_waited_and_the_rest_is_counted() -> None:
+    with OtlpReceiver() as gone:
+        url, port = gone.url, int(gone.url.rpartition(":")[2])
+    tracer = make_tracer(1)
+    exporter = Exporter(url, {}, tracer, "s")
+    exporter.start()
+    await until(lambda: not tracer.waiting, "the exporter to hold the first spans")
+    more = make_tracer(MAX_WAITING).waiting  # a full queue, twice as many were made
+    tracer.waiting.extend(more)
+    call = make_call(make_alias(make_arm()))
+    call.arm, call.asked_s, call.ended_s = make_arm(), 0.1, 0.2
+    tracer.end(call, tracer.begin(call))
+    assert (len(tracer.waiting), tracer.dropped) == (MAX_WAITING, 2)
+    with OtlpReceiver(port) as back:
+        await until(lambda: exporter.sent == MAX_WAITING + 2, "everything that waited", 30.0)
+        exporter.close()
+        ids = {span["spanId"] for span in back.spans}
+        assert (len(back.spans), len(ids), exporter.lost) == (MAX_WAITING + 2,) * 2 + (0,)
+
+
+async def test_closing_does_not_wait_as_a_collector_wishes_but_tries_once_more() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.status, receiver.more = 503, {"retry-after": "300"}
+        exporter = Exporter(receiver.url, {}, make_tracer(2), "s")
+        exporter.start()
+        await until(lambda: receiver.tries == 1, "the first try")
+        receiver.status = 200
+        began_s = CLOCK.monotonic_s()
+        exporter.close()
+        assert CLOCK.monotonic_s() - began_s < 4.0
+        assert (len(receiver.spans), exporter.sent, exporter.lost) == (4, 4, 0)
+
+
+async def test_a_wish_that_cannot_be_read_loses_nothing() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.status, receiver.more = 503, {"retry-after": "\u00b2"}
+        exporter = Exporter(receiver.url, {}, make_tracer(1), "s")
+        exporter.start()
+        await until(lambda: receiver.tries >= 1, "the first try")
+        receiver.status = 200
+        await until(lambda: exporter.sent == 2, "the spans")
+        exporter.close()
+        assert exporter.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "wished_s", "least_s", "most_s"),
+    [
+        (0, 0.0, 0.5, 1.5),
+        (2, 0.0, 2.0, 6.0),
+        (2000, 0.0, 16.0, 30.0),
+        (0, 40.0, 40.0, 40.0),
+        (0, 1e9, 300.0, 300.0),
+    ],
+)
+def test_pauses_grow_within_bounds(
+    number: int, wished_s: float, least_s: float, most_s: float
+) -> None:
+    pauses = [choose_pause(number, wished_s) for _ in range(200)]
+    assert least_s <= min(pauses) <= max(pauses) <= most_s
+    assert (len(set(pauses)) > 1) == (wished_s == 0.0)  # so that not all gateways ask at once
 
 
 async def test_what_a_collector_leaves_out_is_lost() -> None:

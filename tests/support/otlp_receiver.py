@@ -8,12 +8,13 @@ from typing import Any, Self
 
 
 class OtlpReceiver:
-    """Listens on a free port of 127.0.0.1; ``status`` and ``answer`` are what it answers with.
+    """Listens on a port of 127.0.0.1, a free one if not told.
 
+    ``status`` and ``answer`` are what it answers with, as they are when an export has come;
     ``tries`` counts the exports that came, kept or not; ``more`` are further header lines.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.status = 200
         self.answer = b"{}"
         self.more: dict[str, str] = {}
@@ -27,11 +28,12 @@ class OtlpReceiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = gzip.decompress(self.rfile.read(int(self.headers["content-length"])))
-                receiver.tries += 1
+                status = receiver.status
                 receiver.paths.append(self.path)
-                if receiver.status == 200:
+                receiver.tries += 1
+                if status == 200:
                     receiver.take(body, {k.lower(): v for k, v in self.headers.items()})
-                self.send_response(receiver.status)
+                self.send_response(status)
                 for name, value in receiver.more.items():
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(receiver.answer)))
@@ -41,7 +43,7 @@ class OtlpReceiver:
             def log_message(self, *args: object) -> None:
                 del args
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property

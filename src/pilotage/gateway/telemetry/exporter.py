@@ -2,6 +2,7 @@
 
 import gzip
 import http.client
+import itertools
 import logging
 import random
 import re
@@ -21,11 +22,12 @@ AT_ONCE = 500
 TIMEOUT_S = 5.0
 LAST_S = 2.0
 LONGEST_PAUSE_S = 30.0
-TRIES = 4
+LONGEST_WISH_S = 300.0  # of what a collector may ask for
 BREATH_S = 0.001  # so long the event loop's thread has the interpreter, every few spans
 MAX_ANSWER = 64 << 10
 _AGAIN = frozenset({429, 502, 503, 504})
 _NAME, _VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\x20-\x7e\t]*")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _JITTER = random.Random()  # noqa: S311 - only spreads repeats
 
 
@@ -86,12 +88,17 @@ class Exporter:
             time.sleep(BREATH_S)
 
     def _send(self, body: bytes, count: int) -> int:
-        """Return how many of the spans were taken, by what the collector says."""
-        for number in range(TRIES):
+        """Return how many of the spans were taken, by what the collector says.
+
+        While it is away these are kept and further ones wait in the tracer's queue, which is
+        bounded; closing makes one last try.
+        """
+        for number in itertools.count():
+            is_last = self._is_closing.is_set()
             try:
                 status, pause_s, answer = self._post(body)
             except (OSError, http.client.HTTPException) as failed:
-                status, pause_s, answer = 0, None, b""
+                status, pause_s, answer = 0, 0.0, b""
                 reason = str(failed) or type(failed).__name__
             else:
                 reason = f"status {status}"
@@ -99,14 +106,12 @@ class Exporter:
                 self._say(is_away=False, reason="")
                 return max(count - read_rejected(answer), 0)
             self._say(is_away=True, reason=reason)
-            if status and status not in _AGAIN:
+            if is_last or (status and status not in _AGAIN):
                 break
-            wait_s = 2.0**number * (0.5 + _JITTER.random()) if pause_s is None else pause_s
-            if self._is_closing.wait(min(wait_s, LONGEST_PAUSE_S)):
-                break
+            self._is_closing.wait(choose_pause(number, pause_s))
         return 0
 
-    def _post(self, body: bytes) -> tuple[int, float | None, bytes]:
+    def _post(self, body: bytes) -> tuple[int, float, bytes]:
         make = http.client.HTTPSConnection if self._is_tls else http.client.HTTPConnection
         link = make(self._host, self._port, timeout=TIMEOUT_S)
         try:
@@ -114,7 +119,7 @@ class Exporter:
             reply = link.getresponse()
             answer = reply.read(MAX_ANSWER)
             wait = reply.getheader("retry-after", "")
-            return reply.status, float(wait) if wait.isdigit() else None, answer
+            return reply.status, float(wait) if _SECONDS.fullmatch(wait) else 0.0, answer
         finally:
             link.close()
 
@@ -126,6 +131,12 @@ class Exporter:
             _LOG.warning("the collector of traces cannot be used: %s", reason)
         else:
             _LOG.info("the collector of traces answers again")
+
+
+def choose_pause(number: int, wished_s: float) -> float:
+    """Return how long to wait after a failed try: ever longer, and as long as was asked for."""
+    own_s = min(2.0 ** min(number, 5) * (0.5 + _JITTER.random()), LONGEST_PAUSE_S)
+    return max(own_s, min(wished_s, LONGEST_WISH_S))
 
 
 class _Where(NamedTuple):

@@ -51,6 +51,16 @@ async def test_each_kind_is_said_once_a_window(caplog: pytest.LogCaptureFixture)
     assert caplog.records[-1].__dict__["count"] == 1000
 
 
+async def test_what_never_stops_is_said_every_window(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    log = FailureLog(clock)
+    failed = make_failed(Outcome.UPSTREAM_ERROR, "upstream_error")
+    for _ in range(13):
+        log.note(failed)
+        clock.advance(WINDOW_S / 4)
+    assert [record.__dict__["count"] for record in caplog.records] == [1, 4, 4, 4]
+
+
 async def test_calls_that_succeed_or_are_left_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     log = FailureLog(ManualClock())

@@ -22,9 +22,7 @@ def main(model: str) -> int:
     """Ask twice; 1 if the gateway refuses."""
     client = Anthropic(max_retries=0)  # the gateway retries, with a budget for all of its clients
     try:
-        message = client.messages.create(
-            model=model, max_tokens=64, system="Be brief.", messages=[QUESTION]
-        )
+        message = client.messages.create(model=model, max_tokens=64, messages=[QUESTION])
         print("answer:", "".join(block.text for block in message.content if block.type == "text"))
         print("tokens:", message.usage.input_tokens, "+", message.usage.output_tokens)
         print("streamed:", end=" ")

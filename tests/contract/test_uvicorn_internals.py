@@ -1,20 +1,28 @@
 """What the gateway's server reaches into: the pinned uvicorn must behave the way it relies on."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import requires, version
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pilotage.gateway.http import CONNECTION, CYCLE
-from pilotage.gateway.server import GatewayProtocol, GatewayServer, make_server
+from pilotage.gateway.server import (
+    MAX_HEAD_BYTES,
+    GatewayProtocol,
+    GatewayServer,
+    make_server,
+)
 from pilotage.kit.resources import Background
 from upstream_calls import on_both_loops, until
 
@@ -24,7 +32,7 @@ App = Callable[[Scope, Receive, Any], Awaitable[None]]
 
 GET = b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n"
-STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\n"
 LARGE = 200_000  # above the 64 KiB at which uvicorn stops reading
 HUGE = 16_000_000  # above what sockets buffer
 DRAIN_S = 7.0
@@ -259,6 +267,150 @@ async def test_who_never_reads_its_reply_is_dropped_and_who_reads_is_not() -> No
         await until(lambda: not running.server.server_state.connections, "no connection")
         assert len(await idle.read_all()) < HUGE
     assert len(body.partition(b"\r\n\r\n")[2]) == HUGE
+
+
+@on_both_loops
+async def test_a_stream_is_chunked_except_for_who_knows_no_chunks() -> None:
+    async def app(scope: Scope, receive: Receive, send: object) -> None:
+        connection, cycle = scope[CONNECTION], scope[CYCLE]
+        connection.open_stream(cycle, STREAM, b"one ")
+        connection.write_part(cycle, b"two ")
+        connection.close_stream(cycle, b"three")
+
+    async with serving(app) as running:
+        client = running.connect()
+        await client.send(GET)
+        chunked = await client.read_until(b"0\r\n\r\n")
+        old = running.connect()
+        await old.send(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        plain = await old.read_all()
+    assert b"\r\ntransfer-encoding: chunked\r\n" in chunked
+    assert chunked.endswith(b"\r\n\r\n4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n")
+    assert b"transfer-encoding" not in plain
+    assert b"\r\nconnection: close\r\n" in plain
+    assert plain.endswith(b"\r\n\r\none two three")
+
+
+UPGRADES = {
+    "h2c": b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n",
+    "websocket": b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n",
+}
+BODIES = {
+    "length": (b"content-length: %d\r\n" % len(GET), GET),
+    "chunks": (b"transfer-encoding: chunked\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(GET), GET)),
+}
+
+
+@on_both_loops
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_who_offers_another_protocol_is_answered_in_this_one(
+    upgrade: str, body: str, is_split: bool
+) -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: object) -> None:
+        parts, more = b"", True
+        while more:
+            message = await receive()
+            parts, more = parts + message["body"], message["more_body"]
+        seen.append((scope["method"], parts))
+        scope[CONNECTION].respond(scope[CYCLE], OK % 2, b"%d\n" % len(seen))
+
+    framing, content = BODIES[body]
+    head = b"POST /x?q=1 HTTP/1.1\r\nhost: h\r\n%b%b\r\n" % (framing, UPGRADES[upgrade])
+    async with serving(app) as running:
+        client = running.connect()
+        for part in [head, content] if is_split else [head + content]:
+            await client.send(part)
+            await asyncio.sleep(0)
+        await client.read_until(b"1\n")
+        await client.send(GET)
+        await client.read_until(b"2\n")
+    assert seen == [("POST", GET), ("GET", b"")]  # what was a body is no request
+
+
+ENDLESS = {
+    "head": (b"GET /x HTTP/1.1\r\n", b"a: b\r\n"),
+    "url": (b"GET /", b"a"),
+    "header": (b"GET /x HTTP/1.1\r\na: ", b"a"),
+    "trailers": (b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+    "blank lines": (b"", b"\r\n"),
+}
+
+
+@on_both_loops
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_what_does_not_end_is_refused_before_it_is_large(kind: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: object) -> None:
+        ends.append((await receive())["type"])
+
+    ends: list[str] = []
+    begin, more = ENDLESS[kind]
+    async with serving(app) as running:
+        client = running.connect()
+        await client.send(begin + more * (MAX_HEAD_BYTES // 2 // len(more)))
+        await until(lambda: len(running.server.server_state.connections) == 1, "a connection")
+        await client.send(more * (MAX_HEAD_BYTES // len(more) + 1))
+        if kind == "trailers":  # what came in one piece with the head counts with that
+            with contextlib.suppress(ConnectionError):
+                await client.send(more * 200_000)
+        seen = await client.read_all()
+    if kind == "trailers":  # it had begun
+        assert (seen, ends) == (b"", ["http.disconnect"])
+    else:
+        assert seen.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert ends == []
+
+
+@on_both_loops
+async def test_a_client_that_does_not_come_to_the_point_is_dropped() -> None:
+    async def app(scope: Scope, receive: Receive, send: object) -> None:
+        if scope["method"] == "PUT":
+            await receive()
+        scope[CONNECTION].respond(scope[CYCLE], OK % 3, b"yes")
+
+    async with serving(app) as running:
+        server = running.server
+        server.on_tick = partial(uvicorn.Server.on_tick, server)  # type: ignore[method-assign]
+        connections = cast("set[GatewayProtocol]", server.server_state.connections)
+        slow = [
+            b"",  # nothing
+            b"GET /x HTTP/1.1\r\nho",
+            GET,  # and then "GE"
+            # answered before its body came, which never ends
+            b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n1",
+        ]
+        fine = [GET, b"PUT /x HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n"]
+        clients = [running.connect() for _ in slow + fine]
+        await until(lambda: len(connections) == len(clients), "all connections")
+        for client, sent in zip(clients, slow + fine, strict=True):
+            await client.send(sent)
+        for number in (2, 3, 4):
+            await clients[number].read_until(b"yes")
+        await clients[2].send(b"GE")
+        await clients[3].send(b"2")
+
+        def look(now_s: float) -> None:
+            for connection in tuple(connections):
+                connection.look(now_s)
+
+        def count_untimed() -> int:
+            return sum(each.timeout_keep_alive_task is None for each in connections)
+
+        await until(lambda: count_untimed() == len(slow) + 1, "all that was sent")
+        look(1000.0)
+        look(1064.0)
+        await asyncio.sleep(0)
+        assert len(connections) == len(clients)
+        await clients[1].send(b"s")  # slowly is not enough
+        look(1065.0)
+        await until(lambda: len(connections) == len(fine), "the end of the slow ones")
+        for client in clients[: len(slow)]:
+            await client.read_all()
+        await clients[-1].send(bytes(9))
+        await clients[-1].read_until(b"yes")
 
 
 @on_both_loops

@@ -88,7 +88,7 @@ class Connection(Protocol):
         ...
 
     def open_stream(self, cycle: Any, head: bytes, part: bytes) -> None:  # noqa: ANN401
-        """Write the head of a stream and its first part."""
+        """Write the head of a stream, which is told nothing of its framing, and its first part."""
         ...
 
     def write_part(self, cycle: Any, part: bytes) -> None:  # noqa: ANN401
@@ -165,7 +165,8 @@ class GatewayDoor:
         headers = scope["headers"]
         caller, sent, length = self._read_headers(headers)
         body = await self._read_body(scope, receive, length)
-        if body is None:
+        if body is None or scope[CONNECTION].is_closing:
+            scope[CYCLE].disconnected = True  # the server knows that only of the last of several
             return
         call = self._plane.open_call(caller, spoken, body, started_s, sent)
         connection: Connection = scope[CONNECTION]
@@ -198,7 +199,8 @@ class GatewayDoor:
         said: dict[str, str] = {}
         for name, value in headers:
             if name == b"authorization":
-                secret = value[7:].strip() if value[:7].lower() == b"bearer " else b""
+                if value[:7].lower() == b"bearer ":  # another one is for who passed this on
+                    secret = value[7:].strip()
             elif name == b"x-api-key":  # what Anthropic's clients send
                 secret = secret or value.strip()
             elif name == b"content-length":
@@ -372,7 +374,7 @@ def _list_origin(call: Call) -> bytes:
 _PLAIN_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b"
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-    b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
+    b"cache-control: no-cache\r\n"
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Route as StarletteRoute
@@ -19,6 +20,8 @@ from pilotage.server.raw import make_raw_endpoint
 
 PREFIX = "/api/v1"
 _LOG = logging.getLogger("pilotage.server")
+_PROBLEM_TYPE = "application/problem+json"
+_PROBLEM = {_PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _STATUS_CODES = {
     400: "invalid_json",  # what FastAPI says of a body that it cannot even decode
     404: "unknown_url",
@@ -52,8 +55,9 @@ def make_app(installation: Installation) -> FastAPI:
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
-        responses={"default": {"model": Problem, "description": "Any error"}},
+        responses={"default": {"description": "Any error", "content": _PROBLEM}},
     )
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     for route in installation.routes:
         app.router.add_api_route(
             PREFIX + route.path,
@@ -77,6 +81,16 @@ def make_app(installation: Installation) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_broken)
     return app
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the shape of every error."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 def _describe_reply(route: Route) -> dict[int | str, dict[str, Any]]:
@@ -143,4 +157,4 @@ def _render(error: PilotageError) -> Response:
         param=error.param,
     )
     headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
-    return Response(problem.model_dump_json(), error.status, headers, "application/problem+json")
+    return Response(problem.model_dump_json(), error.status, headers, _PROBLEM_TYPE)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from command_line import CommandLine, provide_package
-from pilotage.cli.kinds import KINDS, RoutingPart, Rule, ShadowPart, Share
+from pilotage.cli.objects.kinds import KINDS, RoutingPart, Rule, ShadowPart, Share
 
 ROOT = Path(__file__).parents[2]
 RELEASE = """\
@@ -115,6 +115,49 @@ def test_only_what_differs_is_changed(pilotage: CommandLine) -> None:
     prices = pilotage.json("prices", "list", "--model", "tiny", "--history")
     assert [price["output"] for price in prices] == ["0.60", "0.70"]
     assert pilotage.json("models", "show", "tiny")["description"] == "smaller"
+
+
+def test_a_plan_names_every_field_that_differs(pilotage: CommandLine) -> None:
+    pilotage.ok("apply", "-f", write(pilotage, RELEASE))
+    changed = (
+        RELEASE.replace("share: 90", "share: 0")
+        .replace("share: 10", "share: 100")
+        .replace("description: small", "description: smaller")
+        .replace("output: 0.60", "output: 0.7")
+    )
+    file = write(pilotage, changed)
+
+    lines = [line.split(None, 1) for line in pilotage.ok("plan", "-f", file).out.splitlines()]
+    shown = {item["name"]: item.get("different") for item in pilotage.json("plan", "-f", file)}
+
+    assert ["share", "of tiny@1.0.0: 90 -> 0"] in lines
+    assert ["description:", "small -> smaller"] in lines
+    assert shown["team/chat"] == {
+        "share of tiny@1.0.0": {"now": "90", "wanted": "0"},
+        "share of tiny@1.1.0": {"now": "10", "wanted": "100"},
+    }
+    assert pilotage.json("models", "show", "tiny")["description"] == "small"
+
+
+def test_drift_is_what_is_there_and_in_no_file(pilotage: CommandLine) -> None:
+    file = write(pilotage, RELEASE)
+    pilotage.ok("apply", "-f", file)
+    clean = pilotage.json("plan", "-f", file, "--drift", "--check")
+    strays = [item["name"] for item in clean if item["result"] == "not in files"]
+    pilotage.ok("endpoints", "create", "by-hand")
+    pilotage.ok("tenants", "create", "nobody", "--project", "research")
+
+    checked = pilotage("plan", "-f", file, "--drift", "--check")
+    found = {
+        (item["kind"], item["project"], item["name"])
+        for item in pilotage.json("plan", "-f", file, "--drift")
+        if item["result"] == "not in files"
+    }
+
+    assert strays == []
+    assert checked.code == 1
+    assert found == {("Endpoint", "default", "by-hand"), ("Tenant", "research", "nobody")}
+    assert pilotage("plan", "-f", file, "--check").code == 0
 
 
 ROUTED = """\

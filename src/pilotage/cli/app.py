@@ -48,6 +48,7 @@ def make_app() -> typer.Typer:
         init.init,
         doctor.doctor,
         chat.chat,
+        apply.plan,
         apply.apply,
         usage.usage,
         migrate.migrate,

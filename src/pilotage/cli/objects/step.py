@@ -1,10 +1,10 @@
 """A step of applying documents, and what documents are compared with."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from pilotage.cli.objects import Document
+from pilotage.cli.objects.documents import Document
 from pilotage.cli.session import collect
 from pilotage.sdk.control import ControlClient
 
@@ -13,16 +13,37 @@ CHANGED = "changed"
 UNCHANGED = "unchanged"
 
 
+class Difference(NamedTuple):
+    """A field that is something else than a document says; None stands for what is not there."""
+
+    field: str
+    now: object
+    wanted: object
+
+
+def compare(now: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Return where what is there departs from what is wanted, field by field."""
+    return tuple(
+        Difference(name, now.get(name), value)
+        for name, value in wanted.items()
+        if now.get(name) != value
+    )
+
+
 async def _nothing() -> None:
     """Do nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Step:
-    """What becomes of one document: ``prepare`` brings its file in, ``act`` does the rest."""
+    """What becomes of one document: ``prepare`` brings its file in, ``act`` does the rest.
+
+    ``differences`` are those of an object that is there.
+    """
 
     document: Document
     result: str
+    differences: tuple[Difference, ...] = ()
     prepare: Callable[[], Awaitable[None]] = _nothing
     act: Callable[[], Awaitable[None]] = _nothing
     secret: str = ""

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pilotage.cli.kinds import EndpointObject, Share
-from pilotage.cli.objects import Document
+from pilotage.cli.objects.documents import Document
+from pilotage.cli.objects.kinds import EndpointObject, Share
+from pilotage.cli.objects.step import CHANGED, CREATED, UNCHANGED, Difference, Step, There, compare
 from pilotage.cli.session import OperationBar, at, at_endpoint
-from pilotage.cli.step import CHANGED, CREATED, UNCHANGED, Step, There
 from pilotage.core.errors import PilotageError
 from pilotage.sdk.control import ControlClient
 
@@ -37,12 +37,17 @@ async def plan_endpoint(there: There, document: Document, endpoint: EndpointObje
     )
     if found is None:
         return Step(document=document, result=CREATED, act=work.act)
-    is_same = (
-        _is_described(endpoint, found)
-        and _is_split(endpoint, deployed)
-        and _is_routed(endpoint, found)
+    differences = (
+        *compare(found, _describe(endpoint, found)),
+        *_compare_split(endpoint, deployed),
+        *compare(_routing_of(found), endpoint.route),
     )
-    return Step(document=document, result=UNCHANGED if is_same else CHANGED, act=work.act)
+    return Step(
+        document=document,
+        result=CHANGED if differences else UNCHANGED,
+        differences=differences,
+        act=work.act,
+    )
 
 
 async def _check_deployable(there: There, document: Document, item: Share) -> None:
@@ -100,9 +105,9 @@ class _Work:
         if now is None:
             body: dict[str, Any] = {"name": endpoint.name} | _describe(endpoint, {})
             return await control.post("/endpoints", body, project=self.project)
-        if _is_described(endpoint, now):
-            return now
         body = _describe(endpoint, now)
+        if not compare(now, body):
+            return now
         return await control.put(self.path, body, rev=now["rev"], project=self.project)
 
     async def _deploy_missing(self, now: dict[str, Any]) -> None:
@@ -117,14 +122,14 @@ class _Work:
 
     async def _split(self) -> None:
         now = await self.control.get(self.path, project=self.project)
-        if not _is_split(self.endpoint, _read_shares(now)):
+        if _compare_split(self.endpoint, _read_shares(now)):
             split = {ref: str(share) for ref, share in self.endpoint.shares.items()}
             await self._put("split", {"split": split}, now["rev"])
 
     async def _route(self) -> None:
         now = await self.control.get(self.path, project=self.project)
-        if not _is_routed(self.endpoint, now):
-            body = now["routing"] | {"regions": now["regions"]} | self.endpoint.route
+        if compare(_routing_of(now), self.endpoint.route):
+            body = _routing_of(now) | self.endpoint.route
             await self._put("routing", body, now["rev"])
 
     async def _put(self, what: str, body: dict[str, Any], rev: int) -> None:
@@ -144,25 +149,25 @@ def _describe(endpoint: EndpointObject, now: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_described(endpoint: EndpointObject, now: dict[str, Any]) -> bool:
-    return all(now[name] == value for name, value in _describe(endpoint, now).items())
-
-
 def _read_shares(now: dict[str, Any] | None) -> dict[str, Decimal]:
     """Return percentages by MODEL@VERSION, as they are."""
     deployments = [] if now is None else now["deployments"]
     return {item["model"]: Decimal(str(item["percent"])) for item in deployments}
 
 
-def _is_split(endpoint: EndpointObject, deployed: dict[str, Decimal]) -> bool:
-    """Say whether everything wanted is deployed and has the share it shall have."""
+def _compare_split(
+    endpoint: EndpointObject, deployed: dict[str, Decimal]
+) -> tuple[Difference, ...]:
+    """Return whose share is not what it shall be; what is not deployed has none at all."""
     if not endpoint.shares:
-        return True
-    is_deployed = all(ref in deployed for ref in endpoint.shares)
-    wanted = {ref: share for ref, share in endpoint.shares.items() if share}
-    return is_deployed and wanted == {ref: share for ref, share in deployed.items() if share}
+        return ()
+    wanted = {ref: Decimal(0) for ref, share in deployed.items() if share} | endpoint.shares
+    return tuple(
+        difference._replace(field=f"share of {difference.field}")
+        for difference in compare(deployed, wanted)
+    )
 
 
-def _is_routed(endpoint: EndpointObject, now: dict[str, Any]) -> bool:
-    there = now["routing"] | {"regions": now["regions"]}
-    return all(there[name] == value for name, value in endpoint.route.items())
+def _routing_of(now: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = now["routing"] | {"regions": now["regions"]}
+    return found

@@ -4,7 +4,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from pilotage.cli.kinds import (
+from pilotage.cli.models import hash_file, upload
+from pilotage.cli.objects.documents import Document
+from pilotage.cli.objects.endpoint import plan_endpoint
+from pilotage.cli.objects.kinds import (
     CLASSES,
     EndpointObject,
     KeyObject,
@@ -16,12 +19,9 @@ from pilotage.cli.kinds import (
     UpstreamObject,
     VersionObject,
 )
-from pilotage.cli.models import hash_file, upload
-from pilotage.cli.objects import Document
-from pilotage.cli.plan_endpoint import plan_endpoint
-from pilotage.cli.plan_limit import plan_limit
+from pilotage.cli.objects.limit import plan_limit
+from pilotage.cli.objects.step import CHANGED, CREATED, UNCHANGED, Step, There, compare
 from pilotage.cli.session import OperationBar, at, collect
-from pilotage.cli.step import CHANGED, CREATED, UNCHANGED, Step, There
 from pilotage.cli.upstreams import FIELDS as UPSTREAM_FIELDS
 from pilotage.kit.clock import parse_rfc3339, parse_time
 from pilotage.sdk.control import ControlClient
@@ -98,7 +98,8 @@ def _plan_settings(
     fields: Sequence[str],
 ) -> Step:
     """Plan to replace the settings of what is there, if any that are wanted differ."""
-    if all(found[name] == value for name, value in wanted.items()):
+    differences = compare(found, wanted)
+    if not differences:
         return Step(document=document, result=UNCHANGED)
 
     async def act() -> None:
@@ -106,7 +107,7 @@ def _plan_settings(
         body = {name: now[name] for name in fields} | wanted
         await there.control.put(path, body, rev=now["rev"], project=document.project)
 
-    return Step(document=document, result=CHANGED, act=act)
+    return Step(document=document, result=CHANGED, differences=differences, act=act)
 
 
 def _post(
@@ -133,7 +134,10 @@ async def _plan_model(there: There, document: Document, model: ModelObject) -> S
             body = {"description": model.description}
             await there.control.put(path, body, rev=now["rev"], project=document.project)
 
-    return Step(document=document, result=CREATED if found is None else CHANGED, act=act)
+    if found is None:
+        return Step(document=document, result=CREATED, act=act)
+    differences = compare(found, {"description": model.description})
+    return Step(document=document, result=CHANGED, differences=differences, act=act)
 
 
 async def _plan_version(there: There, document: Document, version: VersionObject) -> Step:
@@ -226,7 +230,11 @@ async def _plan_price(there: There, document: Document, price: PriceObject) -> S
         }
         await there.control.post("/prices", body, project=document.project)
 
-    return Step(document=document, result=CREATED if found is None else CHANGED, act=act)
+    if found is None:
+        return Step(document=document, result=CREATED, act=act)
+    now = {name: Decimal(found[name]) for name in CLASSES} | {"free": found["is_free"]}
+    differences = compare(now, price.rates | {"free": price.free})
+    return Step(document=document, result=CHANGED, differences=differences, act=act)
 
 
 async def _plan_key(there: There, document: Document, key: KeyObject) -> Step:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from pilotage.cli.kinds import LimitObject
 from pilotage.cli.limits import repeat_limit
-from pilotage.cli.objects import Document
+from pilotage.cli.objects.documents import Document
+from pilotage.cli.objects.kinds import LimitObject
+from pilotage.cli.objects.step import CHANGED, CREATED, UNCHANGED, Step, There, compare
 from pilotage.cli.session import at, at_endpoint
-from pilotage.cli.step import CHANGED, CREATED, UNCHANGED, Step, There
 
 _EITHER = ("", "*")
 
@@ -38,13 +38,14 @@ async def plan_limit(there: There, document: Document, limit: LimitObject) -> St
             f"{moved[0]}: it is there already and counts something else",
             f"Delete it first, it counts anew then: pilotage limits delete {limit.name}",
         )
-    if now == wanted:
+    differences = compare(now, wanted)
+    if not differences:
         return Step(document=document, result=UNCHANGED)
 
     async def change() -> None:
         await there.control.put(path, wanted, rev=found["rev"], project=document.project)
 
-    return Step(document=document, result=CHANGED, act=change)
+    return Step(document=document, result=CHANGED, differences=differences, act=change)
 
 
 async def _check_there(there: There, document: Document, limit: LimitObject) -> None:

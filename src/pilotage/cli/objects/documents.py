@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from pilotage.cli.kinds import KINDS, Object
+from pilotage.cli.objects.kinds import KINDS, Object
 from pilotage.core.errors import PilotageError
 
 DEEPEST = 8

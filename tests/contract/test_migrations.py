@@ -22,7 +22,7 @@ from pilotage.identity.types import TenantSettings
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.config import DatabaseSettings, Settings
 from pilotage.kit.data_folder import DataFolder
-from pilotage.kit.db import SYSTEM, Database, open_postgres, open_sqlite
+from pilotage.kit.db import SYSTEM, Actor, Database, open_postgres, open_sqlite
 from pilotage.migrations import run
 from pilotage.migrations.run import (
     HEAD,
@@ -33,7 +33,9 @@ from pilotage.migrations.run import (
     prepare_schema,
 )
 from pilotage.migrations.tables import get_metadata
+from pilotage.registry.rules import check_version, list_words
 from pilotage.registry.service import RegistryService
+from pilotage.registry.types import VersionDetails
 from postgres_server import PostgresServer
 
 NEXT = '''"""One column more."""
@@ -130,6 +132,16 @@ FOUNDED = """
     INSERT INTO deployment (id, rev, project_id, endpoint_id, version_id, model, artifact_sha256,
         engine, context_tokens, created_at_us)
         VALUES ('dep_1', 1, 'prj_1', 'end_1', 'ver_1', 'tiny@1.0.0', 'ab', 'llamacpp', 0, 1);
+    INSERT INTO model (id, rev, project_id, name, description, created_at_us)
+        VALUES ('mdl_1', 1, 'prj_1', 'tiny', '', 1);
+    INSERT INTO artifact (sha256, project_id, size_bytes, format, info, created_at_us)
+        VALUES ('ab', 'prj_1', 1, 'gguf', '{}', 1);
+    INSERT INTO model_version (id, rev, project_id, model_id, version, artifact_sha256, source,
+        license, description, context_tokens, created_at_us, created_by, deleted_at_us) VALUES
+        ('ver_1', 1, 'prj_1', 'mdl_1', '1.9.0', 'ab', 'manual', 'MIT', 'Small 1', 9, 5, 'u', NULL),
+        ('ver_2', 1, 'prj_1', 'mdl_1', '1.10.0', 'ab', 'package', '', '', 9, 6, 'u', NULL),
+        ('ver_3', 1, 'prj_1', 'mdl_1', '2.0.0-rc.1+b', 'ab', 'lab 7', '', '', 9, 7, 'u', NULL),
+        ('ver_4', 2, 'prj_1', 'mdl_1', '1.9.0~ver_4', 'ab', 'manual', '', '', 9, 8, 'u', 9);
 """
 
 
@@ -165,6 +177,44 @@ async def test_what_the_founding_schema_held_is_what_it_was(
         "",
         "",
     )
+
+
+async def test_versions_of_the_founding_schema_get_their_order_their_sources_and_their_words(
+    empty: Database, clock: ManualClock
+) -> None:
+    async with empty.engine.begin() as conn:
+        await conn.run_sync(lambda sync: command.upgrade(make_config(sync), VERSIONS[2]))
+    for statement in FOUNDED.split(";")[:-1]:
+        await execute(empty, statement)
+
+    await migrate(empty)
+
+    registry = RegistryService(clock)
+    in_project = Actor(principal_id="u", project_id="prj_1")
+    async with empty.write(in_project) as tx:
+        found = await registry.list_versions(tx, "tiny")
+        assert [(item.id, item.version, item.source) for item in found] == [
+            ("ver_1", "1.9.0", "manual"),
+            ("ver_2", "1.10.0", "package"),
+            ("ver_3", "2.0.0-rc.1+b", "custom"),
+        ]
+        assert found[2].custom_metadata == {"source": "lab 7"}
+        assert {(item.stage, item.tags, item.rev) for item in found} == {("development", (), 1)}
+        assert [item.updated_at_us for item in found] == [5, 6, 7]
+        assert (await registry.get_version(tx, "tiny")).id == "ver_2"
+        assert [item.semver_key for item in found] == [
+            check_version(item.version).text_key() for item in found
+        ]
+        hosted = VersionDetails(base_model="gemini")  # without a file: the schema lets it
+        made = await registry.create_version(tx, "tiny", "3.0.0", None, details=hosted)
+    assert made.artifact_sha256 is None
+    async with empty.engine.connect() as conn:
+        words = await conn.execute(
+            sa.text("SELECT word FROM version_word WHERE version_id = 'ver_1' ORDER BY word")
+        )
+        assert [row[0] for row in words] == list_words(found[0]) == ["1", "small", "tiny"]
+        gone = sa.text("SELECT version, is_release FROM model_version WHERE id = 'ver_4'")
+        assert [tuple(row) for row in await conn.execute(gone)] == [("1.9.0", True)]
 
 
 async def test_a_difference_would_be_seen(empty: Database) -> None:

@@ -47,6 +47,26 @@ class SemVer:
         )
         return (self.major, self.minor, self.patch, not self.prerelease, identifiers)
 
+    def text_key(self) -> str:
+        """Return the same order as text that is compared byte by byte, for databases.
+
+        A number is written with the count of its digits (two hexadecimal digits) before it; ``~``
+        ends a release and ``-`` begins a pre-release; ``!``, lower than every letter of an
+        identifier, ends a word.
+        """
+        numbers = "".join(map(_number_key, (self.major, self.minor, self.patch)))
+        if not self.prerelease:
+            return numbers + "~"
+        return f"{numbers}-" + "".join(
+            f"0{_number_key(int(part))}" if part.isdigit() else f"1{part}!"
+            for part in self.prerelease
+        )
+
+
+def _number_key(number: int) -> str:
+    digits = str(number)
+    return f"{len(digits):02x}{digits}"
+
 
 def parse_semver(text: str) -> SemVer:
     """Read a version; raise ValueError that says what a version looks like."""

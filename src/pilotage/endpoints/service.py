@@ -140,6 +140,12 @@ class EndpointService:
         """
         endpoint = await self.get_endpoint(tx, endpoint_name)
         version = await self._registry.get_version(tx, model)
+        if version.artifact_sha256 is None:
+            raise PilotageError(
+                "conflict",
+                f"{version.ref} has no file that an engine here could run.",
+                hint="Deploy the provider's name of it: pilotage endpoints deploy --upstream",
+            )
         there = await store.list_deployments(tx, endpoint.id)
         for other in there:
             if other.version_id == version.id:

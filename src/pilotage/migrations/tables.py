@@ -11,14 +11,20 @@ from pilotage.kit import operations as _operations
 from pilotage.kit import outbox as _outbox
 from pilotage.kit.db import METADATA
 from pilotage.publisher import store as _publisher
+from pilotage.registry import card_store as _cards
+from pilotage.registry import evidence_store as _evidence
+from pilotage.registry import lineage_store as _lineage
 from pilotage.registry import store as _registry
 
 _STORES = (
     _audit,
+    _cards,
     _endpoints,
+    _evidence,
     _finops,
     _identity,
     _idempotency,
+    _lineage,
     _operations,
     _outbox,
     _publisher,

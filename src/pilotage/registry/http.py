@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from pydantic import Field
 
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
 from pilotage.kit.operations_http import OperationView
 from pilotage.registry.backends.packages import list_weights
 from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import InUse, RegistryService
-from pilotage.registry.types import SOURCE_MANUAL, Artifact, NamedVersion
+from pilotage.registry.types import SOURCE_MANUAL, Artifact, NamedVersion, VersionDetails
 
 
 class ArtifactView(View):
@@ -47,13 +48,25 @@ class ModelView(RevisedView):
 
 
 class VersionBody(Body):
-    """A version to create of an uploaded file; the licence defaults to what the file says."""
+    """A version to create of an uploaded file, or of a model that others host.
+
+    Licence and context length default to what the file says; ``parent`` is a version that this one
+    was made of, as ``NAME@VERSION``.
+    """
 
     version: str
-    artifact_sha256: str
+    artifact_sha256: str | None = None
     source: str = SOURCE_MANUAL
     license: str | None = None
     description: str = ""
+    display_name: str = ""
+    base_model: str = ""
+    parent: str = ""
+    artifact_uri: str = ""
+    serving_container_uri: str = ""
+    context_tokens: int | None = Field(default=None, ge=0, le=2**53)
+    custom_metadata: dict[str, Any] = Field(default_factory=dict)
+    tags: list[str] = Field(default_factory=list)
 
 
 class VersionView(RevisedView):
@@ -64,13 +77,25 @@ class VersionView(RevisedView):
     model_id: str
     project_id: str
     version: str
-    artifact_sha256: str
+    artifact_sha256: str | None
+    stage: str
     source: str
     license: str
     description: str
     context_tokens: int
+    display_name: str
+    base_model: str
+    parent_version_id: str | None
+    artifact_uri: str
+    serving_container_uri: str
+    custom_metadata: dict[str, Any]
+    tags: list[str]
     created_at: datetime
     created_by: str
+    updated_at: datetime
+    deprecated_at: datetime | None
+    deprecation_reason: str
+    replaced_by_id: str | None
 
 
 class PackageView(View):
@@ -235,6 +260,9 @@ def _version_routes(service: RegistryService, in_use: InUse) -> list[Route]:
                 source=body.source,
                 license=body.license,
                 description=body.description,
+                details=VersionDetails(
+                    **{name: getattr(body, name) for name in VersionDetails.__dataclass_fields__}
+                ),
             )
         return _show_version(made)
 

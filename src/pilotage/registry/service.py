@@ -10,24 +10,29 @@ from pilotage.core.names import check_name
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
-from pilotage.registry import store
+from pilotage.registry import evidence_store, store
 from pilotage.registry.gguf import GgufInfo
 from pilotage.registry.rules import (
+    check_evidence,
+    check_metadata,
+    check_source,
+    check_tags,
     check_version,
-    find_equal,
-    list_behind,
+    list_words,
     parse_ref,
-    pick_newest,
 )
 from pilotage.registry.types import (
     FORMAT_GGUF,
     SOURCE_MANUAL,
     Artifact,
+    Evidence,
+    EvidenceDraft,
     Model,
-    ModelVersion,
     NamedVersion,
+    VersionDetails,
 )
 
+NO_DETAILS = VersionDetails()
 FOREVER_PAGE = 1_000_000
 InUse = Callable[[Tx, str], Awaitable[bool]]
 """Says whether a model version (by id) is deployed: asked before anything is deleted."""
@@ -99,7 +104,7 @@ class RegistryService:
     async def delete_model(self, tx: Tx, name_or_id: str, in_use: InUse) -> None:
         """Delete a model and its versions; raise ``conflict`` if one of them is deployed."""
         model = await self.get_model(tx, name_or_id)
-        for version in await store.list_versions(tx, model.id):
+        for version in await store.list_versions(tx, model.id, "", FOREVER_PAGE):
             await self._delete(tx, version, in_use)
         if not await store.mark_model_deleted(tx, model, f"{model.name}~{model.id}"):
             raise PilotageError("precondition_failed", f"Model {model.name} has changed meanwhile.")
@@ -153,20 +158,27 @@ class RegistryService:
         tx: Tx,
         model: str,
         version: str,
-        artifact_sha256: str,
+        artifact_sha256: str | None,
         *,
         source: str = SOURCE_MANUAL,
         license: str | None = None,  # noqa: A002 - what everybody calls it
         description: str = "",
+        details: VersionDetails = NO_DETAILS,
     ) -> NamedVersion:
-        """Create a version of a registered artifact; raise ``already_exists`` for a taken number.
+        """Create a version of a registered artifact, or of a model that others host (None).
 
-        The licence defaults to what the file says; the context length is what the file says.
+        The licence and the context length default to what the file says. Raises ``already_exists``
+        for a taken number, whatever its build metadata.
         """
         number = check_version(version)
         owner = await self.get_model(tx, model)
-        artifact = await self.get_artifact(tx, artifact_sha256)
-        info = msgspec.json.decode(artifact.info, type=GgufInfo)
+        parent = await self.get_version(tx, details.parent) if details.parent else None
+        info = await self._read_info(tx, artifact_sha256, details)
+        if license is None:
+            license = (info.license if info else None) or ""  # noqa: A001
+        context_tokens = details.context_tokens
+        if context_tokens is None:
+            context_tokens = (info.context_length if info else None) or 0
         made = NamedVersion(
             id=self._clock.new_id("ver"),
             rev=1,
@@ -174,17 +186,27 @@ class RegistryService:
             model_id=owner.id,
             model_name=owner.name,
             version=str(number),
-            artifact_sha256=artifact.sha256,
-            source=source,
-            license=(info.license or "") if license is None else license,
+            artifact_sha256=artifact_sha256,
+            source=check_source(source),
+            license=license,
             description=description,
-            context_tokens=info.context_length or 0,
+            context_tokens=context_tokens,
             created_at_us=tx.now_us,
             created_by=tx.actor.principal_id,
             deleted_at_us=None,
+            semver_key=number.text_key(),
+            is_release=not number.prerelease,
+            display_name=details.display_name,
+            base_model=details.base_model,
+            parent_version_id=parent.id if parent else None,
+            artifact_uri=details.artifact_uri,
+            serving_container_uri=details.serving_container_uri,
+            custom_metadata=check_metadata(details.custom_metadata),
+            tags=check_tags(details.tags),
+            updated_at_us=tx.now_us,
         )
-        taken = find_equal(await store.list_versions(tx, owner.id), number)
-        if taken is not None or not await store.insert_version(tx, _unnamed(made)):
+        taken = await store.find_numbered(tx, owner.id, made.semver_key)
+        if taken is not None or not await store.insert_version(tx, made, list_words(made)):
             raise PilotageError(
                 "already_exists",
                 f"There is a version {(taken or made).ref} already.",
@@ -197,17 +219,20 @@ class RegistryService:
     async def get_version(self, tx: Tx, ref: str) -> NamedVersion:
         """Return ``NAME@VERSION``, or ``NAME``'s highest release, or a version by its id.
 
-        A transaction of the whole installation must go by id. Raises ``not_found``.
+        A transaction of the whole installation must go by id. Raises ``not_found``. A number
+        without build metadata finds a version with some; one with build metadata only its own.
         """
         by_id = await store.find_version(tx, ref)
         if by_id is not None:
             return by_id
         wanted = parse_ref(ref)
-        versions = await store.list_versions(tx, (await self.get_model(tx, wanted.model)).id)
+        owner = await self.get_model(tx, wanted.model)
         if wanted.version is None:
-            found = pick_newest(versions)
+            found = await store.find_highest(tx, owner.id)
         else:
-            found = next((item for item in versions if item.version == wanted.version), None)
+            found = await store.find_numbered(tx, owner.id, wanted.version.text_key())
+            if found is not None and wanted.version.build and found.version != str(wanted.version):
+                found = None
         if found is None:
             raise PilotageError(
                 "not_found",
@@ -222,7 +247,8 @@ class RegistryService:
     ) -> Sequence[NamedVersion]:
         """Return the versions of a model above one, from lowest to highest."""
         owner = await self.get_model(tx, model)
-        return list_behind(await store.list_versions(tx, owner.id), after)[:limit]
+        after_key = check_version(after).text_key() if after else ""
+        return await store.list_versions(tx, owner.id, after_key, limit)
 
     async def delete_version(self, tx: Tx, ref: str, in_use: InUse) -> None:
         """Delete a version; raise ``conflict`` if it is deployed. Its artifact stays."""
@@ -263,8 +289,8 @@ class RegistryService:
     ) -> NamedVersion | None:
         """Return a version if it exists with these bytes; raise ``already_exists`` with others."""
         owner = await store.find_model(tx, model)
-        versions = await store.list_versions(tx, owner.id) if owner else []
-        found = find_equal(versions, check_version(version))
+        key = check_version(version).text_key()
+        found = await store.find_numbered(tx, owner.id, key) if owner else None
         if found is not None and found.artifact_sha256 != artifact_sha256:
             raise PilotageError(
                 "already_exists",
@@ -280,15 +306,54 @@ class RegistryService:
                 f"{version.ref} is deployed.",
                 hint="Undeploy it first: pilotage endpoints list shows where.",
             )
-        if not await store.mark_version_deleted(tx, version, f"{version.version}~{version.id}"):
+        if not await store.mark_version_deleted(tx, version):
             raise PilotageError("precondition_failed", f"{version.ref} has changed meanwhile.")
         gone = {"id": version.id, "ref": version.ref}
         await append_revision(
             tx, "registry.version.deleted", version.id, version.rev + 1, gone, version
         )
 
+    async def _read_info(
+        self, tx: Tx, artifact_sha256: str | None, details: VersionDetails
+    ) -> GgufInfo | None:
+        if artifact_sha256 is not None:
+            artifact = await self.get_artifact(tx, artifact_sha256)
+            return msgspec.json.decode(artifact.info, type=GgufInfo)
+        if not details.artifact_uri and not details.base_model:
+            raise PilotageError(
+                "invalid_request",
+                "A version needs something that it runs.",
+                hint="Give artifact_sha256 of an uploaded file, or artifact_uri or base_model.",
+                param="artifact_sha256",
+            )
+        return None
 
-def _unnamed(version: NamedVersion) -> ModelVersion:
-    return ModelVersion(
-        **{name: getattr(version, name) for name in ModelVersion.__dataclass_fields__}
-    )
+    # evidence
+
+    async def add_evidence(self, tx: Tx, ref: str, draft: EvidenceDraft) -> Evidence:
+        """Record something that was found out about a version (a ref or an id).
+
+        It supersedes what was current of its kind and subject.
+        """
+        version = await self.get_version(tx, ref)
+        check_evidence(draft)
+        evidence = Evidence(
+            **{name: getattr(draft, name) for name in EvidenceDraft.__dataclass_fields__},
+            id=self._clock.new_id("ev"),
+            project_id=version.project_id,
+            version_id=version.id,
+            created_at_us=tx.now_us,
+            created_by=tx.actor.principal_id,
+        )
+        await evidence_store.insert_evidence(tx, evidence)
+        await append_revision(tx, "registry.evidence.added", evidence.id, 1, evidence)
+        return evidence
+
+    async def list_evidence(
+        self, tx: Tx, version_id: str, kind: str | None = None, *, has_history: bool = False
+    ) -> Sequence[Evidence]:
+        """Return the current evidence of a version, newest first; with history what was before.
+
+        What has expired is among it: whoever decides by it looks at ``expires_at_us``.
+        """
+        return await evidence_store.list_evidence(tx, version_id, kind, has_history=has_history)

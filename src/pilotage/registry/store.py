@@ -1,11 +1,23 @@
 """The tables of the registry, and all SQL on them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from pilotage.kit.db import METADATA, Tx
+from pilotage.kit.db import METADATA, Row, Tx
 from pilotage.registry.types import Artifact, Model, ModelVersion, NamedVersion
+
+NOTHING = sa.text("''")
+BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def living_index(name: str, *columns: str, unique: bool = False) -> sa.Index:
+    """Return an index of the rows that are not deleted."""
+    living = sa.text("deleted_at_us IS NULL")
+    return sa.Index(name, *columns, unique=unique, sqlite_where=living, postgresql_where=living)
+
 
 MODEL = sa.Table(
     "model",
@@ -18,6 +30,7 @@ MODEL = sa.Table(
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("deleted_at_us", sa.BigInteger),
     sa.UniqueConstraint("project_id", "name"),
+    living_index("ix_model_newest", "project_id", "id"),
 )
 ARTIFACT = sa.Table(
     "artifact",
@@ -37,7 +50,7 @@ MODEL_VERSION = sa.Table(
     sa.Column("project_id", sa.Text, sa.ForeignKey("project.id"), nullable=False),
     sa.Column("model_id", sa.Text, sa.ForeignKey("model.id"), nullable=False),
     sa.Column("version", sa.Text, nullable=False),
-    sa.Column("artifact_sha256", sa.Text, nullable=False),
+    sa.Column("artifact_sha256", sa.Text),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("license", sa.Text, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
@@ -45,11 +58,48 @@ MODEL_VERSION = sa.Table(
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("deleted_at_us", sa.BigInteger),
-    sa.UniqueConstraint("model_id", "version"),
+    sa.Column("stage", sa.Text, nullable=False, server_default="development"),
+    sa.Column("semver_key", BYTEWISE, nullable=False),
+    sa.Column("is_release", sa.Boolean, nullable=False),
+    sa.Column("display_name", sa.Text, nullable=False, server_default=NOTHING),
+    sa.Column("base_model", sa.Text, nullable=False, server_default=NOTHING),
+    sa.Column("parent_version_id", sa.Text),
+    sa.Column("artifact_uri", sa.Text, nullable=False, server_default=NOTHING),
+    sa.Column("serving_container_uri", sa.Text, nullable=False, server_default=NOTHING),
+    sa.Column("custom_metadata", sa.Text, nullable=False, server_default=sa.text("'{}'")),
+    sa.Column("tags", sa.Text, nullable=False, server_default=sa.text("'[]'")),
+    sa.Column("updated_at_us", sa.BigInteger, nullable=False),
+    sa.Column("deprecated_at_us", sa.BigInteger),
+    sa.Column("deprecation_reason", sa.Text, nullable=False, server_default=NOTHING),
+    sa.Column("replaced_by_id", sa.Text),
     sa.ForeignKeyConstraint(
         ["artifact_sha256", "project_id"], ["artifact.sha256", "artifact.project_id"]
     ),
+    living_index("ix_version_number", "model_id", "semver_key", unique=True),
+    living_index("ix_version_release", "model_id", "is_release", "semver_key"),
+    living_index("ix_version_newest", "project_id", "id"),
+    living_index("ix_version_stage", "project_id", "stage", "id"),
+    living_index("ix_version_source", "project_id", "source", "id"),
+    sa.Index("ix_version_parent", "parent_version_id"),
+    sa.Index("ix_version_artifact", "project_id", "artifact_sha256"),
 )
+VERSION_TAG = sa.Table(  # the tags of living versions, to find these by
+    "version_tag",
+    METADATA,
+    sa.Column("project_id", sa.Text, primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("version_id", sa.Text, primary_key=True),
+    sa.Index("ix_version_tag_version", "version_id"),
+)
+VERSION_WORD = sa.Table(  # the words of their names, tags and descriptions, for the same
+    "version_word",
+    METADATA,
+    sa.Column("project_id", sa.Text, primary_key=True),
+    sa.Column("word", BYTEWISE, primary_key=True),
+    sa.Column("version_id", sa.Text, primary_key=True),
+    sa.Index("ix_version_word_version", "version_id", "word"),
+)
+_IN_JSON = ("custom_metadata", "tags")
 
 # models
 
@@ -111,35 +161,110 @@ async def find_artifact(tx: Tx, sha256: str) -> Artifact | None:
 # versions
 
 
-async def insert_version(tx: Tx, version: ModelVersion) -> bool:
+async def insert_version(tx: Tx, version: ModelVersion, words: Iterable[str]) -> bool:
     """Add a version; False (and a transaction that can only roll back) if its number is taken."""
-    return await _insert(tx, MODEL_VERSION, version)
+    values = {name: getattr(version, name) for name in ModelVersion.__dataclass_fields__}
+    try:
+        await tx.insert(MODEL_VERSION, **_in_json(values))
+    except sa.exc.IntegrityError:
+        return False
+    await _index_version(tx, version, version.tags, words)
+    return True
 
 
 async def find_version(tx: Tx, version_id: str) -> NamedVersion | None:
     """Return a living version by id."""
-    row = await tx.find(_named(tx).where(MODEL_VERSION.c.id == version_id))
-    return NamedVersion(**row) if row else None
+    return await _find_version(tx, _named(tx).where(MODEL_VERSION.c.id == version_id))
 
 
-async def list_versions(tx: Tx, model_id: str) -> Sequence[NamedVersion]:
-    """Return the living versions of a model, in no order: semantic versions are not SQL's."""
-    rows = await tx.all(_named(tx).where(MODEL_VERSION.c.model_id == model_id))
-    return [NamedVersion(**row) for row in rows]
+async def find_numbered(tx: Tx, model_id: str, semver_key: str) -> NamedVersion | None:
+    """Return the living version of a model that has a number."""
+    numbered = _named(tx).where(
+        MODEL_VERSION.c.model_id == model_id, MODEL_VERSION.c.semver_key == semver_key
+    )
+    return await _find_version(tx, numbered)
 
 
-async def mark_version_deleted(tx: Tx, version: ModelVersion, number: str) -> bool:
-    """Turn a version into a tombstone and free its number; False if it has changed meanwhile."""
+async def find_highest(tx: Tx, model_id: str) -> NamedVersion | None:
+    """Return a model's highest release; its highest pre-release where there is no release."""
+    highest = (
+        _named(tx)
+        .where(MODEL_VERSION.c.model_id == model_id)
+        .order_by(MODEL_VERSION.c.is_release.desc(), MODEL_VERSION.c.semver_key.desc())
+    )
+    return await _find_version(tx, highest.limit(1))
+
+
+async def list_versions(
+    tx: Tx, model_id: str, after_key: str, limit: int
+) -> Sequence[NamedVersion]:
+    """Return the living versions of a model above a number, from lowest to highest."""
+    above = _named(tx).where(
+        MODEL_VERSION.c.model_id == model_id, MODEL_VERSION.c.semver_key > after_key
+    )
+    rows = await tx.all(above.order_by(MODEL_VERSION.c.semver_key).limit(limit))
+    return [named_version(row) for row in rows]
+
+
+async def change_version(tx: Tx, version: ModelVersion, **values: object) -> bool:
+    """Change columns of a living version and count its revision up.
+
+    False if it has changed meanwhile. Tags and words are another matter: :func:`reindex_version`.
+    """
     guarded = tx.update(MODEL_VERSION).where(
         MODEL_VERSION.c.id == version.id,
         MODEL_VERSION.c.rev == version.rev,
         MODEL_VERSION.c.deleted_at_us.is_(None),
     )
-    changed = guarded.values(rev=version.rev + 1, version=number, deleted_at_us=tx.now_us)
-    return await tx.change(changed) == 1
+    changed = {"rev": version.rev + 1, "updated_at_us": tx.now_us} | _in_json(values)
+    return await tx.change(guarded.values(**changed)) == 1
 
 
-def _named(tx: Tx) -> sa.Select[tuple[object, ...]]:
+async def mark_version_deleted(tx: Tx, version: ModelVersion) -> bool:
+    """Turn a version into a tombstone, which frees its number.
+
+    False if it has changed meanwhile.
+    """
+    if not await change_version(tx, version, deleted_at_us=tx.now_us):
+        return False
+    await reindex_version(tx, version, (), ())
+    return True
+
+
+async def reindex_version(
+    tx: Tx, version: ModelVersion, tags: Iterable[str], words: Iterable[str]
+) -> None:
+    """Replace the tags and words by which a version is found."""
+    for table in (VERSION_TAG, VERSION_WORD):
+        await tx.change(tx.delete(table).where(table.c.version_id == version.id))
+    await _index_version(tx, version, tags, words)
+
+
+def named_version(row: Row) -> NamedVersion:
+    """Return the version that a row of a query on versions and their models' names holds."""
+    return NamedVersion(
+        **dict(row)
+        | {
+            "custom_metadata": msgspec.json.decode(row["custom_metadata"]),
+            "tags": msgspec.json.decode(row["tags"], type=tuple[str, ...]),
+        }
+    )
+
+
+async def _find_version(tx: Tx, statement: sa.Select[Any]) -> NamedVersion | None:
+    row = await tx.find(statement)
+    return named_version(row) if row else None
+
+
+async def _index_version(
+    tx: Tx, version: ModelVersion, tags: Iterable[str], words: Iterable[str]
+) -> None:
+    same = {"project_id": version.project_id, "version_id": version.id}
+    await tx.insert_many(VERSION_TAG, [{**same, "tag": tag} for tag in tags])
+    await tx.insert_many(VERSION_WORD, [{**same, "word": word} for word in words])
+
+
+def _named(tx: Tx) -> sa.Select[Any]:
     return (
         tx.select(MODEL_VERSION, *MODEL_VERSION.c, MODEL.c.name.label("model_name"))
         .join(MODEL, MODEL.c.id == MODEL_VERSION.c.model_id)
@@ -147,7 +272,16 @@ def _named(tx: Tx) -> sa.Select[tuple[object, ...]]:
     )
 
 
-async def _insert(tx: Tx, table: sa.Table, item: Model | Artifact | ModelVersion) -> bool:
+def _in_json(values: dict[str, object]) -> dict[str, object]:
+    return values | {name: to_json(values[name]) for name in _IN_JSON if name in values}
+
+
+def to_json(value: object) -> str:
+    """Write a value as the text that a column keeps."""
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+async def _insert(tx: Tx, table: sa.Table, item: Model | Artifact) -> bool:
     try:
         await tx.insert(table, **{name: getattr(item, name) for name in item.__dataclass_fields__})
     except sa.exc.IntegrityError:

@@ -1,10 +1,35 @@
 """What the registry is: models, their immutable versions, and the files these are made of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
 
 FORMAT_GGUF = "gguf"
-SOURCE_MANUAL = "manual"
-SOURCE_PACKAGE = "package"
+
+
+class Stage(StrEnum):
+    """How far a version has come on its way to users; only promotions write it."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+    ARCHIVED = "archived"
+
+
+class ModelSource(StrEnum):
+    """Where a version comes from."""
+
+    SE_DARWIN = "se_darwin"
+    MANUAL = "manual"
+    HUGGINGFACE = "huggingface"
+    VERTEX_MODEL_GARDEN = "vertex_model_garden"
+    CUSTOM = "custom"
+    PACKAGE = "package"
+
+
+SOURCE_MANUAL = ModelSource.MANUAL
+SOURCE_PACKAGE = ModelSource.PACKAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +59,11 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """An immutable version of a model: one artifact under a semantic version.
+    """A version of a model under a semantic number; what it runs never changes.
 
-    ``context_tokens`` is what the model was trained for, 0 where the file does not say.
+    It is made of a stored file (``artifact_sha256``), or is a model that others host and has none:
+    ``artifact_uri`` and ``serving_container_uri`` say where that is. ``context_tokens`` is what the
+    model was trained for, 0 where nobody says. ``semver_key`` orders versions in the database.
     """
 
     id: str
@@ -44,7 +71,7 @@ class ModelVersion:
     project_id: str
     model_id: str
     version: str
-    artifact_sha256: str
+    artifact_sha256: str | None
     source: str
     license: str
     description: str
@@ -52,6 +79,37 @@ class ModelVersion:
     created_at_us: int
     created_by: str
     deleted_at_us: int | None
+    stage: str = Stage.DEVELOPMENT
+    semver_key: str = ""
+    is_release: bool = True
+    display_name: str = ""
+    base_model: str = ""
+    parent_version_id: str | None = None
+    artifact_uri: str = ""
+    serving_container_uri: str = ""
+    custom_metadata: Mapping[str, object] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    updated_at_us: int = 0
+    deprecated_at_us: int | None = None
+    deprecation_reason: str = ""
+    replaced_by_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDetails:
+    """What may be said of a version beside its file; ``parent`` is a ref of what it was made of.
+
+    ``context_tokens`` None means what the file says.
+    """
+
+    display_name: str = ""
+    base_model: str = ""
+    parent: str = ""
+    artifact_uri: str = ""
+    serving_container_uri: str = ""
+    context_tokens: int | None = None
+    custom_metadata: Mapping[str, object] = field(default_factory=dict)
+    tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,3 +122,69 @@ class NamedVersion(ModelVersion):
     def ref(self) -> str:
         """The version as people write it: ``NAME@VERSION``."""
         return f"{self.model_name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceDraft:
+    """Something that was found out about a version, and how.
+
+    ``kind`` is dotted text (``metric.performance``, ``scan.security``), ``subject`` what of this
+    kind (``accuracy``, the name of a suite). ``value`` with its 95 % interval ``low`` to ``high``
+    was measured on ``n`` samples; ``passed`` None is a measurement that judges nothing. ``run_id``,
+    ``dataset_version_id`` and ``tool`` say where it comes from, ``hash`` is the SHA-256 of what it
+    was read from.
+    """
+
+    kind: str
+    subject: str = ""
+    value: Decimal | None = None
+    unit: str = ""
+    n: int | None = None
+    low: Decimal | None = None
+    high: Decimal | None = None
+    passed: bool | None = None
+    hash: str = ""
+    run_id: str = ""
+    dataset_version_id: str = ""
+    tool: str = ""
+    note: str = ""
+    expires_at_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence(EvidenceDraft):
+    """A row of evidence; a newer one of its kind and subject supersedes it, nothing changes it."""
+
+    id: str
+    project_id: str
+    version_id: str
+    created_at_us: int
+    created_by: str
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What came of what: ``to`` exists because of ``from``, in the way that ``relation`` says."""
+
+    id: str
+    project_id: str
+    from_kind: str
+    from_id: str
+    to_kind: str
+    to_id: str
+    relation: str
+    at_us: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """A revision of what people say of a version: text by the name of its field."""
+
+    version_id: str
+    rev: int
+    project_id: str
+    fields: Mapping[str, str]
+    created_at_us: int
+    created_by: str

@@ -126,6 +126,29 @@ def test_the_order_is_transitive(one: SemVer, two: SemVer, three: SemVer) -> Non
     assert low <= high
 
 
+LARGE = st.integers(0, 10**40)
+
+
+@given(
+    st.builds(SemVer, major=LARGE, minor=NUMBERS, patch=LARGE)
+    | VERSIONS
+    | st.sampled_from([*map(parse_semver, ORDERED), parse_semver("1.0.0-alpha-")]),
+    VERSIONS | st.builds(SemVer, major=LARGE, minor=NUMBERS, patch=LARGE),
+)
+def test_the_key_of_text_has_the_order_of_section_11(one: SemVer, other: SemVer) -> None:
+    keys = one.text_key().encode(), other.text_key().encode()
+
+    assert (keys[0] < keys[1]) == (one < other)
+    assert (keys[0] == keys[1]) == (one == other)
+
+
+def test_the_keys_of_the_example_are_in_its_order() -> None:
+    keys = [parse_semver(text).text_key() for text in ORDERED]
+
+    assert sorted(keys) == keys
+    assert parse_semver("1.10.0-rc.2").text_key() == "0110210010-1rc!0012"
+
+
 @given(VERSIONS)
 def test_build_metadata_makes_no_other_version(version: SemVer) -> None:
     built = parse_semver(f"{str(version).partition('+')[0]}+20130313144700")

@@ -1,4 +1,7 @@
-"""How versions are written, ordered and chosen."""
+"""How versions are written, said to be, tagged and found; what evidence may say."""
+
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,70 +10,22 @@ from hypothesis import strategies as st
 from pilotage.core.errors import PilotageError
 from pilotage.core.semver import parse_semver
 from pilotage.registry.rules import (
+    MOST_METADATA_BYTES,
+    MOST_TAGS,
+    check_evidence,
+    check_metadata,
+    check_source,
+    check_tags,
     check_version,
-    find_equal,
-    list_behind,
     parse_ref,
-    pick_newest,
-    sort_versions,
+    split_words,
 )
-from pilotage.registry.types import ModelVersion
-
-NUMBER = st.integers(0, 12)
-VERSIONS = st.builds(
-    "{}.{}.{}{}".format, NUMBER, NUMBER, NUMBER, st.sampled_from(["", "", "-rc.1", "-rc.11"])
-)
-LISTS = st.lists(VERSIONS, unique=True, max_size=8)
-
-
-def make_version(version: str) -> ModelVersion:
-    return ModelVersion(
-        id=f"ver_{version}",
-        rev=1,
-        project_id="prj",
-        model_id="mdl",
-        version=version,
-        artifact_sha256="",
-        source="manual",
-        license="",
-        description="",
-        context_tokens=0,
-        created_at_us=0,
-        created_by="usr",
-        deleted_at_us=None,
-    )
-
-
-@given(LISTS, st.integers(1, 3))
-def test_pages_hold_everything_in_order_once(versions: list[str], size: int) -> None:
-    items = [make_version(version) for version in versions]
-    pages: list[str] = []
-    while page := list_behind(items, pages[-1] if pages else "")[:size]:
-        pages += [item.version for item in page]
-
-    assert pages == [item.version for item in sort_versions(items)]
-    assert sorted(pages) == sorted(versions)
-
-
-@given(LISTS)
-def test_the_newest_is_the_highest_release(versions: list[str]) -> None:
-    newest = pick_newest([make_version(version) for version in versions])
-
-    releases = [parse_semver(version) for version in versions if "-" not in version]
-    candidates = releases or [parse_semver(version) for version in versions]
-    assert (parse_semver(newest.version) if newest else None) == max(candidates, default=None)
-
-
-def test_build_metadata_makes_no_other_version() -> None:
-    there = [make_version("1.0.0+a"), make_version("1.0.1")]
-
-    assert find_equal(there, parse_semver("1.0.0+b")) == there[0]
-    assert find_equal(there, parse_semver("1.0.0-rc.1")) is None
+from pilotage.registry.types import EvidenceDraft, ModelSource
 
 
 def test_a_reference_names_a_model_and_perhaps_a_version() -> None:
     assert parse_ref("tiny") == ("tiny", None)
-    assert parse_ref("tiny@1.0.0") == ("tiny", "1.0.0")
+    assert parse_ref("tiny@1.0.0") == ("tiny", parse_semver("1.0.0"))
 
 
 @pytest.mark.parametrize("text", ["tiny@", "tiny@1.0", "tiny@v1.0.0", "tiny@1.0.0@2"])
@@ -79,7 +34,82 @@ def test_a_reference_to_no_version_is_refused(text: str) -> None:
         parse_ref(text)
 
     assert (refused.value.code, refused.value.param) == ("invalid_request", "version")
+    assert "for example 1.0.0" in refused.value.detail
+    assert "minor for a tuned or re-trained model" in refused.value.hint
 
 
 def test_a_version_is_semantic() -> None:
     assert str(check_version("1.2.3-rc.1+b")) == "1.2.3-rc.1+b"
+
+
+def test_a_source_is_one_of_those_there_are() -> None:
+    assert check_source("huggingface") is ModelSource.HUGGINGFACE
+    with pytest.raises(PilotageError, match="no source") as refused:
+        check_source("somewhere")
+    assert "se_darwin, manual, huggingface, vertex_model_garden" in refused.value.hint
+
+
+@given(st.lists(st.sampled_from(["routing", "eu", "team=fraud", "a/b:c"]), max_size=9))
+def test_tags_are_a_set_in_order(tags: list[str]) -> None:
+    assert list(check_tags(tags)) == sorted(set(tags))
+
+
+@pytest.mark.parametrize(
+    "tags", [[""], ["Upper"], ["-a"], ["a" * 64], ["a b"], [f"t{n}" for n in range(MOST_TAGS + 1)]]
+)
+def test_what_is_no_tag_is_refused(tags: list[str]) -> None:
+    with pytest.raises(PilotageError) as refused:
+        check_tags(tags)
+    assert refused.value.param == "tags"
+
+
+@pytest.mark.parametrize("value", ["x" * MOST_METADATA_BYTES, float("nan"), {1, 2}])
+def test_metadata_is_json_of_a_bearable_size(value: object) -> None:
+    assert check_metadata({"a": [1, None]}) == {"a": [1, None]}
+    with pytest.raises(PilotageError, match="JSON"):
+        check_metadata({"a": value})
+
+
+@pytest.mark.parametrize(
+    ("param", "wrong"),
+    [
+        ("kind", {"kind": "Metric"}),
+        ("kind", {"kind": "metric..x"}),
+        ("kind", {"kind": "k" * 65}),
+        ("value", {"value": None}),
+        ("value", {"subject": ""}),
+        ("value", {"value": Decimal("NaN")}),
+        ("value", {"high": Decimal("Infinity")}),
+        ("low", {"low": Decimal("0.93")}),
+        ("low", {"low": Decimal("0.8"), "high": Decimal("0.9")}),
+        ("n", {"n": 0}),
+        ("note", {"note": "x" * 1001}),
+    ],
+)
+def test_evidence_that_cannot_be_is_refused(param: str, wrong: dict[str, Any]) -> None:
+    sound: dict[str, Any] = {"kind": "metric.performance", "subject": "accuracy"}
+    sound |= {"value": Decimal("0.92"), "n": 10}
+    check_evidence(EvidenceDraft(**sound))
+
+    with pytest.raises(PilotageError) as refused:
+        check_evidence(EvidenceDraft(**sound | wrong))
+
+    assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+
+
+def test_evidence_may_be_a_judgement_without_a_number() -> None:
+    check_evidence(EvidenceDraft(kind="scan.security", passed=True))
+    check_evidence(EvidenceDraft(kind="eval", low=Decimal(1), high=Decimal(1)))
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_words_are_found_whatever_stands_between_them(one: str, other: str) -> None:
+    words = split_words(f"{one} {other}")
+
+    assert words == split_words(f"{other} -- {one}")
+    assert set(words) == {*split_words(one), *split_words(other)}
+    assert all(word == word.casefold() or not word.isascii() for word in words)
+
+
+def test_words_are_letters_and_digits_without_case() -> None:
+    assert split_words("Fraud-Scoring v2, GRÖSSE!") == ["fraud", "grösse", "scoring", "v2"]

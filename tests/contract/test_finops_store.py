@@ -54,6 +54,7 @@ def charge(call_id: str, project_id: str | None, **more: object) -> LedgerEntry:
         price_id="prc_a",
         user="alice",
         feature="search",
+        prompt="greeting@1.0.0",
         upstream_id="ups_a",
     )
     return make_charge(msgspec.structs.replace(ended, **more), "gateway-0")
@@ -342,6 +343,7 @@ async def test_usage_can_be_grouped_by_everything_it_names(
         "user": "alice",
         "feature": "search",
         "upstream": "ups_a",
+        "prompt": "greeting@1.0.0",
     }
     assert row.groups == {group.value: expected[group]}
 

@@ -15,7 +15,7 @@ def usage(
         str,
         typer.Option(
             help="Any of tenant, project, key, user, feature, alias, model, version, "
-            "upstream, day, outcome."
+            "prompt, upstream, day, outcome."
         ),
     ] = "tenant,model",
     since: Annotated[str | None, typer.Option(help="From this day or time on (UTC).")] = None,

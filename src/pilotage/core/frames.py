@@ -11,7 +11,7 @@ import msgspec
 
 from pilotage.core.usage import Usage
 
-FRAME_VERSION = 2
+FRAME_VERSION = 3
 
 
 class Outcome(StrEnum):
@@ -49,7 +49,8 @@ class Flag(StrEnum):
 class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun", kw_only=True):
     """A call was admitted; written before anything is asked of an upstream.
 
-    ``counters`` names the limits' counters that it reserves its worst case from.
+    ``counters`` names the limits' counters that it reserves its worst case from; ``prompt`` is the
+    ``NAME@VERSION`` that its messages were made of, if it named one.
     """
 
     v: int = FRAME_VERSION
@@ -69,6 +70,7 @@ class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun", kw_only=T
     worst_tokens: int = 0
     counters: list[str] = []
     trace_id: str = ""
+    prompt: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=True):
@@ -114,6 +116,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
     shadow_of: str = ""
     queue_us: int = -1
     assigned: str = ""
+    prompt: str = ""
 
 
 Frame = Begun | Ended
@@ -162,4 +165,5 @@ def make_lost(begun: Begun, at_us: int) -> Ended:
         feature=begun.feature,
         counters=begun.counters,
         trace_id=begun.trace_id,
+        prompt=begun.prompt,
     )

@@ -95,7 +95,7 @@ class Filled(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ReadyPrompt:
     """A version that is ready to be filled in; ``ref`` is its ``NAME@VERSION``."""
 
     ref: str
@@ -134,10 +134,10 @@ class Prompt:
         return values
 
 
-def compile_prompt(ref: str, content: PromptContent) -> Prompt:
+def compile_prompt(ref: str, content: PromptContent) -> ReadyPrompt:
     """Return a checked content ready to be filled in."""
     parsed = [(item.role, parse_template(item.content)) for item in content.list_messages()]
-    return Prompt(ref, content, tuple(parsed))
+    return ReadyPrompt(ref, content, tuple(parsed))
 
 
 def parse_prompt_ref(text: str) -> PromptRef:

@@ -133,6 +133,7 @@ class TrafficView(_CostView):
     feature: str
     upstream_id: str
     flags: list[str]
+    prompt: str
 
 
 def finops_routes(service: FinopsService, identity: IdentityService) -> list[Route]:
@@ -220,7 +221,7 @@ def _ledger_routes(service: FinopsService, identity: IdentityService) -> list[Ro
         """Sum up calls from ``since`` to before ``until`` (RFC 3339, or dates in UTC).
 
         ``by`` lists tenant, project, key, alias, model, version, day, outcome, user, feature,
-        upstream, with commas.
+        upstream, prompt, with commas.
         """
         groups = _groups(by)
         since_us = 0 if since is None else _time(since, "since")

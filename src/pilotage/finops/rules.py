@@ -171,6 +171,7 @@ def make_charge(ended: Ended, gateway: str) -> LedgerEntry:
             feature="" if is_copy else _clean(ended.feature),
             upstream_id=_clean(ended.upstream_id),
             flags=_clean(",".join(ended.flags)),
+            prompt=_clean(ended.prompt),
         )
     )
 

@@ -74,6 +74,7 @@ LEDGER_ENTRY = sa.Table(
     sa.Column("feature", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.Column("upstream_id", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.Column("flags", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("prompt", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.UniqueConstraint("call_id", "kind"),
     sa.Index(None, "project_id", "day"),
     sa.Index(None, "tenant_id", "day"),
@@ -128,6 +129,7 @@ _GROUP_COLUMNS = {
     GroupBy.USER: LEDGER_ENTRY.c.user,
     GroupBy.FEATURE: LEDGER_ENTRY.c.feature,
     GroupBy.UPSTREAM: LEDGER_ENTRY.c.upstream_id,
+    GroupBy.PROMPT: LEDGER_ENTRY.c.prompt,
 }
 _PAGE = 1000  # of counters in one statement
 _SUMMED = (

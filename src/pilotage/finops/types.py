@@ -153,7 +153,8 @@ class LedgerEntry:
     """One call's usage and cost; ``seq`` is its place in the ledger (0 before it is written).
 
     ``day`` is the UTC day of ``at_us``; ``gateway`` the spool it came from; ``flags`` are set apart
-    by commas. Durations are microseconds, -1 where unknown.
+    by commas; ``prompt`` is the ``NAME@VERSION`` that its messages were made of. Durations are
+    microseconds, -1 where unknown.
     """
 
     seq: int = 0
@@ -185,6 +186,7 @@ class LedgerEntry:
     feature: str = ""
     upstream_id: str = ""
     flags: str = ""
+    prompt: str = ""
 
 
 class GroupBy(StrEnum):
@@ -201,6 +203,7 @@ class GroupBy(StrEnum):
     USER = "user"
     FEATURE = "feature"
     UPSTREAM = "upstream"
+    PROMPT = "prompt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

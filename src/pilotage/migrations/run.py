@@ -21,7 +21,8 @@ from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import Database
 from pilotage.kit.files import write_private
 
-VERSIONS = ("0001", "0002", "0003", "0004")  # every schema there was; the last is this program's
+# Every schema there was; the last is this program's.
+VERSIONS = ("0001", "0002", "0003", "0004", "0005")
 HEAD = VERSIONS[-1]
 
 

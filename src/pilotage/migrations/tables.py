@@ -15,6 +15,7 @@ from pilotage.registry import card_store as _cards
 from pilotage.registry import evidence_store as _evidence
 from pilotage.registry import lineage_store as _lineage
 from pilotage.registry import store as _registry
+from pilotage.registry.prompts import store as _prompts
 
 _STORES = (
     _audit,
@@ -27,6 +28,7 @@ _STORES = (
     _lineage,
     _operations,
     _outbox,
+    _prompts,
     _publisher,
     _registry,
 )

@@ -39,6 +39,7 @@ BEGUN = st.builds(
     worst_tokens=COUNTS,
     counters=st.lists(TEXTS, max_size=3),
     trace_id=TEXTS,
+    prompt=TEXTS,
 )
 ENDED = st.builds(
     Ended,
@@ -63,6 +64,7 @@ ENDED = st.builds(
     counters=st.lists(TEXTS, max_size=3),
     flags=st.lists(st.sampled_from([flag.value for flag in Flag]), unique=True),
     shadow_of=TEXTS,
+    prompt=TEXTS,
 )
 
 

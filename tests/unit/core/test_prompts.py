@@ -12,7 +12,7 @@ from pilotage.core.prompts import (
     MAX_MESSAGES,
     MAX_VARIABLES,
     Filled,
-    Prompt,
+    ReadyPrompt,
     check_label,
     compile_prompt,
     decode_content,
@@ -41,7 +41,7 @@ GREETING = {
 
 
 @pytest.fixture
-def greeting() -> Prompt:
+def greeting() -> ReadyPrompt:
     return compile_prompt("greeting@1.0.0", read_content(GREETING))
 
 
@@ -52,7 +52,7 @@ def refuse(given: dict[str, object]) -> PilotageError:
     return refused.value
 
 
-def test_values_of_every_kind_are_filled_in(greeting: Prompt) -> None:
+def test_values_of_every_kind_are_filled_in(greeting: ReadyPrompt) -> None:
     values = {"name": "Ada", "age": 36, "tone": "stern", "urgent": True}
 
     assert greeting.fill(values, ENOUGH) == [
@@ -82,7 +82,7 @@ def test_values_of_every_kind_are_filled_in(greeting: Prompt) -> None:
     ],
 )
 def test_a_wrong_value_is_named(
-    greeting: Prompt, values: dict[str, object], param: str, said: str
+    greeting: ReadyPrompt, values: dict[str, object], param: str, said: str
 ) -> None:
     with pytest.raises(PilotageError, match=said) as refused:
         greeting.fill(values, ENOUGH)

@@ -1,0 +1,1 @@
+"""Prompts: versioned templates, and the labels that say which version is used."""

@@ -34,6 +34,7 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 from pilotage.registry.service import RegistryService
+from pilotage.registry.types import Node, NodeKind
 
 EVERYTHING = 1_000_000
 
@@ -204,6 +205,10 @@ class EndpointService:
     ) -> Deployment:
         await store.insert_deployment(tx, deployment)
         await append_revision(tx, "endpoints.deployment.created", deployment.id, 1, deployment)
+        if deployment.version_id:
+            version = Node(NodeKind.VERSION, deployment.version_id)
+            placed = Node(NodeKind.DEPLOYMENT, deployment.id)
+            await self._registry.add_edge(tx, version, placed, "deployed_as", deployment.project_id)
         if not endpoint.split:
             await self._set_split(tx, endpoint, {deployment.id: FULL_WEIGHT})
         return deployment

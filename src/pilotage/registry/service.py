@@ -12,6 +12,7 @@ from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 from pilotage.registry import evidence_store, store
 from pilotage.registry.gguf import GgufInfo
+from pilotage.registry.lineage import LineageGraph
 from pilotage.registry.rules import (
     check_evidence,
     check_metadata,
@@ -25,10 +26,14 @@ from pilotage.registry.types import (
     FORMAT_GGUF,
     SOURCE_MANUAL,
     Artifact,
+    Edge,
     Evidence,
     EvidenceDraft,
     Model,
+    ModelSource,
     NamedVersion,
+    Node,
+    NodeKind,
     VersionDetails,
 )
 
@@ -42,6 +47,7 @@ class RegistryService:
     """Models, versions and artifacts."""
 
     def __init__(self, clock: Clock) -> None:
+        self.lineage = LineageGraph(clock)
         self._clock = clock
 
     # models
@@ -214,6 +220,7 @@ class RegistryService:
                 param="version",
             )
         await append_revision(tx, "registry.version.created", made.id, 1, made)
+        await self._link(tx, made)
         return made
 
     async def get_version(self, tx: Tx, ref: str) -> NamedVersion:
@@ -347,6 +354,13 @@ class RegistryService:
         )
         await evidence_store.insert_evidence(tx, evidence)
         await append_revision(tx, "registry.evidence.added", evidence.id, 1, evidence)
+        if draft.run_id:
+            run = Node(NodeKind.EVALUATION, draft.run_id)
+            here, project_id = Node(NodeKind.VERSION, version.id), version.project_id
+            await self.add_edge(tx, here, run, "evaluated_by", project_id)
+            if draft.dataset_version_id:
+                data = Node(NodeKind.DATASET, draft.dataset_version_id)
+                await self.add_edge(tx, data, run, "used_by", project_id)
         return evidence
 
     async def list_evidence(
@@ -357,3 +371,24 @@ class RegistryService:
         What has expired is among it: whoever decides by it looks at ``expires_at_us``.
         """
         return await evidence_store.list_evidence(tx, version_id, kind, has_history=has_history)
+
+    # lineage
+
+    async def add_edge(
+        self, tx: Tx, source: Node, target: Node, relation: str, project_id: str | None = None
+    ) -> Edge:
+        """Record that one thing came of another; see :meth:`LineageGraph.add_edge`."""
+        return await self.lineage.add_edge(tx, source, target, relation, project_id)
+
+    async def _link(self, tx: Tx, version: NamedVersion) -> None:
+        """Record what a new version says that it came of."""
+        here = Node(NodeKind.VERSION, version.id)
+        if version.parent_version_id:
+            parent = Node(NodeKind.VERSION, version.parent_version_id)
+            await self.add_edge(tx, parent, here, "parent_of", version.project_id)
+        if version.base_model:
+            base = Node(NodeKind.BASE_MODEL, version.base_model)
+            await self.add_edge(tx, base, here, "base_of", version.project_id)
+        if version.source == ModelSource.PACKAGE:
+            package = Node(NodeKind.PACKAGE, version.ref)
+            await self.add_edge(tx, package, here, "pulled_as", version.project_id)

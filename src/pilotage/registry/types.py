@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 FORMAT_GGUF = "gguf"
 
@@ -163,9 +164,34 @@ class Evidence(EvidenceDraft):
     superseded_by: str | None = None
 
 
+class NodeKind(StrEnum):
+    """What stands in the lineage: data, runs, versions, and what became of these."""
+
+    DATASET = "dataset"
+    TUNING_RUN = "tuning_run"
+    BASE_MODEL = "base_model"
+    PACKAGE = "package"
+    PROMPT = "prompt"
+    VERSION = "version"
+    EVALUATION = "evaluation"
+    DEPLOYMENT = "deployment"
+    ROLLOUT = "rollout"
+    ROLLBACK = "rollback"
+
+
+class Node(NamedTuple):
+    """One thing in the lineage, as ``KIND:ID``."""
+
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What came of what: ``to`` exists because of ``from``, in the way that ``relation`` says."""
+    """What came of what: read as "FROM RELATION TO", for example "run produced version"."""
 
     id: str
     project_id: str
@@ -176,6 +202,29 @@ class Edge:
     relation: str
     at_us: int
     by: str
+
+    @property
+    def source(self) -> Node:
+        """What was there before."""
+        return Node(self.from_kind, self.from_id)
+
+    @property
+    def target(self) -> Node:
+        """What came of it."""
+        return Node(self.to_kind, self.to_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """The part of the graph around a node; ``is_cut`` where its bounds left something out.
+
+    ``depths`` says how many steps a node is away: below 0 for what the middle came of.
+    """
+
+    middle: Node
+    depths: Mapping[Node, int]
+    edges: Sequence[Edge]
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,11 +59,14 @@ CATALOGUE: dict[str, ErrorSpec] = {
         # what is asked for
         ErrorSpec("not_found", 404, "There is no such object"),
         ErrorSpec("model_not_found", 404, "There is no such model"),
+        ErrorSpec("prompt_not_found", 404, "There is no such prompt, or no such version of it"),
         ErrorSpec("unknown_url", 404, "There is no such address"),
         ErrorSpec("method_not_allowed", 405, "The address does not take this method"),
         ErrorSpec("already_exists", 409, "An object of this name exists"),
         ErrorSpec("conflict", 409, "The object is in a state that does not allow this"),
         ErrorSpec("deployment_serves_traffic", 409, "The deployment still serves traffic"),
+        ErrorSpec("approval_required", 409, "Somebody else must approve this first"),
+        ErrorSpec("frozen", 409, "A freeze is on: nothing may change now"),
         ErrorSpec("precondition_failed", 412, "The object has changed since it was read"),
         ErrorSpec("precondition_required", 428, "The request must say which revision it changes"),
         # what the gateway cannot do now

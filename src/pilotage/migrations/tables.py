@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from pilotage.audit import store as _audit
 from pilotage.endpoints import store as _endpoints
 from pilotage.finops import store as _finops
+from pilotage.governance import store as _governance
 from pilotage.identity import store as _identity
 from pilotage.kit import idempotency as _idempotency
 from pilotage.kit import operations as _operations
@@ -23,6 +24,7 @@ _STORES = (
     _endpoints,
     _evidence,
     _finops,
+    _governance,
     _identity,
     _idempotency,
     _lineage,

@@ -18,6 +18,7 @@ from pilotage.finops.limits import LimitService
 from pilotage.finops.limits_http import limit_routes
 from pilotage.finops.service import FinopsService
 from pilotage.finops.worker import LedgerReader, make_ledger_worker
+from pilotage.governance.service import GovernanceService
 from pilotage.identity.http import identity_routes
 from pilotage.identity.service import IdentityService
 from pilotage.kit.acks import wait_served
@@ -43,6 +44,8 @@ from pilotage.publisher.seeds import LOOK_EVERY_S, SeedFile
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
 from pilotage.registry.http import registry_routes
+from pilotage.registry.prompts.http import prompt_routes
+from pilotage.registry.prompts.service import PromptService
 from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
 from pilotage.runtime.credentials import write_credentials
@@ -125,9 +128,11 @@ class _Parts:
         self.db = db
         self.identity = IdentityService(clock)
         self.audit = AuditService()
+        self.governance = GovernanceService(clock, self.identity)
         self.finops = FinopsService(clock)
         self.operations = Operations(db, clock, background)
         self.registry = RegistryService(clock)
+        prompts = PromptService(clock)
         self.endpoints = EndpointService(clock, self.identity, self.registry, fleet)
         self.publisher = PublisherService(
             db=db,
@@ -135,6 +140,7 @@ class _Parts:
             identity=self.identity,
             finops=self.finops,
             endpoints=self.endpoints,
+            prompts=prompts,
             folder=SnapshotFolder(folder.snapshots, signer),
             context_tokens=settings.engine.context_tokens,
             max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
@@ -148,6 +154,7 @@ class _Parts:
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
             *registry_routes(self.registry, files, self.endpoints.is_deployed),
+            *prompt_routes(prompts),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
             *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),

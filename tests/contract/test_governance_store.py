@@ -1,0 +1,490 @@
+"""Approvals, the change calendar and decision records on both databases."""
+
+from typing import Any, NamedTuple
+
+import pytest
+
+import stores
+from pilotage.core.errors import PilotageError
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import (
+    Approval,
+    ApprovalAsk,
+    ApprovalState,
+    DecisionKind,
+    FreezeSpec,
+    Repeat,
+    Subject,
+    Verdict,
+)
+from pilotage.identity.service import IdentityService
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.kit.outbox import read_revisions
+
+PROMOTE = "registry.version.promote:production"
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+
+
+class Roles(IdentityService):
+    """Identity with the roles that a test says people hold."""
+
+    def __init__(self, clock: ManualClock, held: dict[str, frozenset[str]]) -> None:
+        super().__init__(clock)
+        self.held = held
+
+    async def roles_of(self, tx: Tx, principal_id: str, project_id: str) -> frozenset[str]:
+        return self.held.get(principal_id, frozenset())
+
+
+class World(NamedTuple):
+    """A project with people in it, and one version that can change."""
+
+    db: Database
+    clock: ManualClock
+    service: GovernanceService
+    project_id: str
+    state: dict[str, Any]
+
+    def act(self, who: str, reason: str = "a test") -> Actor:
+        return Actor(principal_id=who, project_id=self.project_id, reason=reason)
+
+    async def ask(self, who: str = "usr_asks", **more: Any) -> Approval:  # noqa: ANN401
+        asked: dict[str, Any] = {"action": PROMOTE, "subject": "ver_1", "reason": "June"} | more
+        ask = ApprovalAsk(**asked)
+        async with self.db.write(self.act(who)) as tx:
+            return await self.service.approvals.request(tx, ask)
+
+    async def vote(self, who: str, approval: Approval, verdict: Verdict) -> Approval:
+        async with self.db.write(self.act(who)) as tx:
+            return await self.service.approvals.vote(tx, approval.id, verdict, "looked at it")
+
+    async def approved(self, **more: Any) -> Approval:  # noqa: ANN401
+        return await self.vote("usr_approves", await self.ask(**more), Verdict.APPROVE)
+
+    async def require(self, tx: Tx, **more: Any) -> Approval:  # noqa: ANN401
+        names: dict[str, Any] = {"action": PROMOTE, "subject_id": "ver_1", "subject": "tiny@1.0.0"}
+        return await self.service.require_approval(tx, **names | more)
+
+    async def use(self, **more: Any) -> Approval:  # noqa: ANN401
+        async with self.db.write(self.act("usr_asks")) as tx:
+            return await self.require(tx, **more)
+
+    async def refuse(self, **more: Any) -> PilotageError:  # noqa: ANN401
+        with pytest.raises(PilotageError) as refused:
+            await self.use(**more)
+        return refused.value
+
+
+@pytest.fixture
+async def world(database: Database, clock: ManualClock) -> World:
+    approver = frozenset({"approver"})
+    held = {
+        "usr_approves": approver,
+        "usr_also": approver,
+        "usr_asks": frozenset({"ml_engineer", "approver"}),
+        "usr_author": approver,
+        "usr_admin": frozenset({"admin"}),
+        "usr_ops": frozenset({"ml_ops"}),
+    }
+    service = GovernanceService(clock, Roles(clock, held))
+    state = {"stage": "staging"}
+
+    async def describe(tx: Tx, name_or_id: str) -> Subject:
+        return Subject(
+            id="ver_1", name="tiny@1.0.0", state=dict(state), authors=frozenset({"usr_author"})
+        )
+
+    service.approvals.register("registry.version.promote", describe)
+    projects = await stores.make_projects(database, clock)
+    return World(database, clock, service, str(projects.mine.project_id), state)
+
+
+# approvals
+
+
+async def test_what_somebody_else_approved_may_be_done_once(world: World) -> None:
+    asked = await world.ask(evidence=("sha256:ab",))
+    approved = await world.vote("usr_approves", asked, Verdict.APPROVE)
+
+    used = await world.use()
+
+    assert (asked.state, approved.state, used.state) == ("pending", "approved", "used")
+    assert used.id == asked.id
+    assert (approved.votes[0].by, approved.votes[0].reason) == ("usr_approves", "looked at it")
+    async with world.db.read(world.act("usr_asks")) as tx:
+        assert await world.service.approvals.get(tx, asked.id) == used
+    again = await world.refuse()
+    assert again.code == "approval_required"
+    assert f"{asked.id} is used" in again.detail
+
+
+@pytest.mark.parametrize(
+    ("who", "why"),
+    [
+        ("usr_asks", "Whoever asks"),
+        ("usr_author", "Whoever made"),
+        ("usr_admin", "role 'approver'"),
+        ("usr_nobody", "role 'approver'"),
+    ],
+)
+async def test_who_may_not_approve(world: World, who: str, why: str) -> None:
+    asked = await world.ask()
+
+    with pytest.raises(PilotageError) as refused:
+        await world.vote(who, asked, Verdict.APPROVE)
+
+    assert refused.value.code == "permission_denied"
+    assert why in refused.value.detail
+    assert (await world.refuse()).code == "approval_required"
+
+
+async def test_an_approval_is_bound_to_what_was_asked(world: World) -> None:
+    await world.approved()
+    world.state["stage"] = "archived"
+
+    refused = await world.refuse()
+
+    assert "it has changed since" in refused.detail
+    world.state["stage"] = "staging"
+    assert (await world.use()).state is ApprovalState.USED
+
+
+async def test_an_approval_expires(world: World) -> None:
+    asked = await world.approved(ttl_us=HOUR_US)
+    world.clock.advance(3_600)
+
+    assert f"{asked.id} is expired" in (await world.refuse()).detail
+
+
+@pytest.mark.parametrize(
+    ("who", "verdict", "state"),
+    [
+        ("usr_asks", Verdict.WITHDRAW, "withdrawn"),
+        ("usr_approves", Verdict.REVOKE, "revoked"),
+    ],
+)
+async def test_an_approval_can_be_taken_back(
+    world: World, who: str, verdict: Verdict, state: str
+) -> None:
+    ended = await world.vote(who, await world.approved(), verdict)
+
+    assert ended.state == state
+    assert f"is {state}" in (await world.refuse()).detail
+
+
+async def test_two_eyes_more_if_that_is_asked_for(world: World) -> None:
+    once = await world.approved(needed=2)
+    assert once.state is ApprovalState.PENDING
+    assert "waits for 1 of 2" in (await world.refuse()).detail
+
+    twice = await world.vote("usr_also", once, Verdict.APPROVE)
+
+    assert twice.state is ApprovalState.APPROVED
+    assert (await world.use(needed=2)).id == once.id
+
+
+async def test_fewer_approvers_or_another_role_than_needed_do_not_count(world: World) -> None:
+    await world.approved()
+
+    assert "needs 2 approvals" in (await world.refuse(needed=2)).detail
+    assert "needs security" in (await world.refuse(role="security")).detail
+
+
+async def test_another_action_has_its_own_approvals(world: World) -> None:
+    await world.approved()
+
+    refused = await world.refuse(action="registry.version.promote:staging")
+
+    assert "nobody has asked" in refused.detail
+    assert "pilotage approvals request registry.version.promote:staging" in refused.hint
+
+
+async def test_what_nobody_registered_cannot_be_asked(world: World) -> None:
+    with pytest.raises(PilotageError) as refused:
+        await world.ask(action="finops.price.set")
+
+    assert refused.value.code == "invalid_request"
+    assert "registry.version.promote" in refused.value.hint
+
+
+async def test_an_approval_is_used_by_one_of_several(world: World) -> None:
+    await world.approved()
+
+    won, lost = await stores.race(world.db, world.act("usr_asks"), world.require)
+
+    assert len(won) == 1
+    assert {getattr(error, "code", "") for error in lost} <= {"approval_required", "conflict"}
+    assert len(lost) == 3
+
+
+async def test_approving_and_withdrawing_at_once_has_one_outcome(world: World) -> None:
+    asked = await world.ask()
+    turns = iter([("usr_approves", Verdict.APPROVE), ("usr_asks", Verdict.WITHDRAW)] * 2)
+
+    async def say(tx: Tx) -> Approval:
+        who, verdict = next(turns)
+        mine = Tx(
+            conn=tx.conn,
+            actor=world.act(who),
+            now_us=tx.now_us,
+            dialect=tx.dialect,
+            written=tx.written,
+        )
+        return await world.service.approvals.vote(mine, asked.id, verdict, "at once")
+
+    won, lost = await stores.race(world.db, world.act("usr_asks"), say)
+
+    async with world.db.read(world.act("usr_asks")) as tx:
+        stands = await world.service.approvals.get(tx, asked.id)
+    assert stands == won[-1] or stands in won
+    assert stands.state in {ApprovalState.APPROVED, ApprovalState.WITHDRAWN}
+    assert len(stands.votes) == len(won)
+    assert {getattr(error, "code", "") for error in lost} == {"conflict"}
+
+
+async def test_another_project_sees_no_approval(world: World) -> None:
+    asked = await world.approved()
+    elsewhere = Actor(principal_id="usr_asks", project_id="prj_other")
+
+    async with world.db.read(elsewhere) as tx:
+        assert list(await world.service.approvals.list(tx)) == []
+        with pytest.raises(PilotageError) as missing:
+            await world.service.approvals.get(tx, asked.id)
+        with pytest.raises(PilotageError) as refused:
+            await world.require(tx)
+    assert missing.value.code == "not_found"
+    assert "nobody has asked" in refused.value.detail
+
+
+# calendar
+
+
+async def freeze(world: World, **more: Any) -> None:  # noqa: ANN401
+    now = world.clock.now_us()
+    spec: dict[str, Any] = {
+        "reason": "year end",
+        "starts_at_us": now,
+        "ends_at_us": now + DAY_US,
+    } | more
+    async with world.db.write(world.act("usr_ops")) as tx:
+        await world.service.calendar.freeze(tx, "year-end", FreezeSpec(**spec))
+
+
+async def check(world: World, who: str, subject: str) -> None:
+    async with world.db.write(world.act(who)) as tx:
+        await world.service.check_calendar(tx, "endpoints.endpoint.split", subject)
+
+
+async def is_frozen(world: World, subject: str, who: str = "usr_asks") -> bool:
+    try:
+        await check(world, who, subject)
+    except PilotageError as refused:
+        return refused.code == "frozen"
+    return False
+
+
+async def test_nothing_changes_during_a_freeze(world: World) -> None:
+    await freeze(world)
+
+    with pytest.raises(PilotageError) as refused:
+        await check(world, "usr_asks", "chat")
+
+    assert "'year-end' lasts until 2023-11-15T22:13:20.000000Z (year end)" in refused.value.detail
+    world.clock.advance(86_400)
+    assert not await is_frozen(world, "chat")
+
+
+async def test_a_freeze_may_be_of_some_names(world: World) -> None:
+    await freeze(world, names=("chat", "tiny"))
+
+    assert await is_frozen(world, "chat")
+    assert await is_frozen(world, "tiny@1.0.0")
+    assert not await is_frozen(world, "other")
+
+
+async def test_a_weekly_freeze_comes_again(world: World) -> None:
+    await freeze(world, repeat=Repeat.WEEKLY, until_us=world.clock.now_us() + 8 * DAY_US)
+
+    frozen = []
+    for _ in range(22):
+        frozen.append(await is_frozen(world, "chat"))
+        world.clock.advance(86_400)
+    assert [day for day, holds in enumerate(frozen) if holds] == [0, 7]
+
+
+async def test_a_lifted_freeze_holds_nothing_and_frees_its_name(world: World) -> None:
+    await freeze(world)
+    async with world.db.write(world.act("usr_ops")) as tx:
+        await world.service.calendar.lift(tx, "year-end")
+
+    assert not await is_frozen(world, "chat")
+    await freeze(world)
+    assert await is_frozen(world, "chat")
+
+
+async def test_an_override_lets_one_person_change_one_thing_once(world: World) -> None:
+    await freeze(world, override_role="ml_ops")
+    with pytest.raises(PilotageError) as refused:
+        async with world.db.write(world.act("usr_asks")) as tx:
+            await world.service.calendar.override(tx, "year-end", "chat", "outage")
+    assert refused.value.code == "permission_denied"
+
+    async with world.db.write(world.act("usr_ops")) as tx:
+        await world.service.calendar.override(tx, "year-end", "chat", "outage 17")
+
+    assert await is_frozen(world, "chat", "usr_asks")
+    assert await is_frozen(world, "other", "usr_ops")
+    assert not await is_frozen(world, "chat", "usr_ops")
+    assert await is_frozen(world, "chat", "usr_ops")
+
+
+# decision records
+
+
+async def record(tx: Tx, world: World, **more: Any) -> str:  # noqa: ANN401
+    change: dict[str, Any] = {
+        "kind": DecisionKind.SPLIT,
+        "subject_id": "end_1",
+        "subject": "chat",
+        "before": {"split": {"dep_1": 10_000}},
+        "after": {"split": {"dep_2": 10_000}},
+    }
+    return (await world.service.record_change(tx, **change | more)).id
+
+
+async def test_a_record_says_who_changed_what_and_why(world: World) -> None:
+    async with world.db.write(world.act("usr_asks", "faster")) as tx:
+        made = await record(tx, world, evidence=("sha256:ab",))
+
+    async with world.db.read(world.act("usr_asks")) as tx:
+        decision = await world.service.get_decision(tx, made)
+        assert list(await world.service.list_decisions(tx)) == [decision]
+        (revision,) = await read_revisions(tx, 0, 10)
+    assert (decision.by, decision.reason, decision.at_us) == (
+        "usr_asks",
+        "faster",
+        world.clock.now_us(),
+    )
+    assert decision.before == {"split": {"dep_1": 10_000}}
+    assert (decision.rev, decision.seq, decision.evidence) == (1, revision.seq, ("sha256:ab",))
+    assert (revision.event, revision.object_id) == ("governance.decision.recorded", made)
+
+
+async def test_facts_are_appended_in_order_and_counted(world: World) -> None:
+    async with world.db.write(world.act("usr_asks")) as tx:
+        made = await record(tx, world)
+        await world.service.add_fact(tx, made, "note", {"text": "one"})
+    async with world.db.write(world.act("usr_ops")) as tx:
+        await world.service.add_fact(
+            tx, made, "cost", {"what": "rollout", "cost_nano": 5} | {"is_estimated": True}
+        )
+
+    async with world.db.read(world.act("usr_asks")) as tx:
+        decision = await world.service.get_decision(tx, made)
+        facts = await world.service.decisions.list_facts(tx, made)
+    assert decision.rev == 3
+    assert [(fact.number, fact.kind, fact.by) for fact in facts] == [
+        (1, "note", "usr_asks"),
+        (2, "cost", "usr_ops"),
+    ]
+    assert facts[1].content == {
+        "what": "rollout",
+        "cost_nano": 5,
+        "is_estimated": True,
+        "basis": "",
+    }
+
+
+async def test_facts_added_at_once_are_all_there(world: World) -> None:
+    async with world.db.write(world.act("usr_asks")) as tx:
+        made = await record(tx, world)
+
+    won, lost = await stores.race(
+        world.db,
+        world.act("usr_ops"),
+        lambda tx: world.service.add_fact(tx, made, "note", {"text": "at once"}),
+    )
+
+    assert lost == []
+    assert sorted(fact.number for fact in won) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        ("rumour", {}, "no kind of fact"),
+        ("note", {}, "text"),
+        ("note", {"text": 5}, "text"),
+        ("note", {"text": "a", "more": 1}, "more"),
+    ],
+)
+async def test_a_fact_has_the_form_of_its_kind(
+    world: World, kind: str, content: dict[str, Any], said: str
+) -> None:
+    async with world.db.write(world.act("usr_asks")) as tx:
+        made = await record(tx, world)
+        with pytest.raises(PilotageError) as refused:
+            await world.service.add_fact(tx, made, kind, content)
+
+    assert refused.value.code == "invalid_request"
+    assert said in refused.value.detail
+
+
+async def test_the_approval_and_the_override_that_were_used_are_facts(world: World) -> None:
+    asked = await world.approved()
+    await freeze(world, override_role="ml_ops")
+    async with world.db.write(world.act("usr_ops")) as tx:
+        taken = await world.service.calendar.override(tx, "year-end", "chat", "outage 17")
+    async with world.db.write(world.act("usr_ops")) as tx:
+        await world.service.check_calendar(tx, "endpoints.endpoint.split", "chat")
+        await world.require(tx)
+        made = await record(tx, world)
+
+    async with world.db.read(world.act("usr_asks")) as tx:
+        facts = await world.service.decisions.list_facts(tx, made)
+        used = await world.service.approvals.get(tx, asked.id)
+        ((decision, fact),) = await world.service.decisions.list_interventions(tx)
+    assert [item.kind for item in facts] == ["approval", "intervention"]
+    assert facts[0].content["approval_id"] == asked.id
+    assert [vote["by"] for vote in facts[0].content["votes"]] == ["usr_approves"]
+    assert used.decision_id == decision.id == made
+    assert (fact.content["what"], fact.content["reason"]) == ("freeze_override", "outage 17")
+    assert fact.content["detail"] == taken.freeze_id
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [({"is_forced": True}, "forced"), ({"kind": DecisionKind.ROLLBACK}, "rollback")],
+)
+async def test_what_a_person_overruled_is_in_the_log(
+    world: World, more: dict[str, Any], what: str
+) -> None:
+    async with world.db.write(world.act("usr_ops", "it burns")) as tx:
+        await record(tx, world)
+        made = await record(tx, world, **more)
+
+    async with world.db.read(world.act("usr_asks")) as tx:
+        ((decision, fact),) = await world.service.decisions.list_interventions(tx)
+    assert decision.id == made
+    assert (fact.content["what"], fact.content["reason"]) == (what, "it burns")
+
+
+async def test_decisions_are_listed_in_order_and_narrowed(world: World) -> None:
+    made = []
+    for number, who in enumerate(("usr_asks", "usr_ops", "usr_asks")):
+        async with world.db.write(world.act(who)) as tx:
+            made.append(await record(tx, world, subject=f"chat-{number}"))
+    listed = world.service.decisions.list
+
+    async with world.db.read(world.act("usr_asks")) as tx:
+        every = await listed(tx)
+        assert [item.id for item in every] == made
+        assert [item.id for item in await listed(tx, every[0].seq, 1)] == made[1:2]
+        assert [item.id for item in await listed(tx, by="usr_ops")] == made[1:2]
+        assert [item.id for item in await listed(tx, subject="chat-2")] == made[2:]
+        assert [item.id for item in await listed(tx, limit=2, is_newest=True)] == made[1:]
+        assert list(await listed(tx, kinds=(DecisionKind.ROUTE,))) == []
+    async with world.db.read(SYSTEM) as tx:
+        assert [item.id for item in await listed(tx)] == made

@@ -77,6 +77,8 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("not_ready", 503, "The server is not ready", _API, is_retryable=True),
         ErrorSpec("spool_full", 503, "Calls cannot be recorded", _API, is_retryable=True),
         ErrorSpec("unavailable", 503, "A service this needs is away", _API, is_retryable=True),
+        ErrorSpec("audit_broken", 503, "The audit log is not what it was", _API),
+        ErrorSpec("audit_unavailable", 503, "Changes cannot be audited", _API, is_retryable=True),
         ErrorSpec("schema_too_new", 503, "The database is newer than this program", _API),
         # what went wrong upstream
         ErrorSpec("upstream_overloaded", 503, "The model is overloaded", _API, is_retryable=True),

@@ -29,6 +29,7 @@ from pilotage.publisher.folder import KEPT_S, SnapshotFolder
 from pilotage.publisher.rules import MERGE_AT
 from pilotage.publisher.service import PublisherService
 from pilotage.registry.gguf import GgufInfo
+from pilotage.registry.prompts.service import PromptService
 from pilotage.registry.service import RegistryService
 
 CONTEXT = 2048
@@ -56,6 +57,7 @@ class Plane(NamedTuple):
             identity=self.identity,
             finops=self.finops,
             endpoints=self.endpoints,
+            prompts=PromptService(self.clock),
             folder=SnapshotFolder(self.folder, self.signer),
             context_tokens=CONTEXT,
             max_age_us=DAY_US,

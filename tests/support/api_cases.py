@@ -88,6 +88,18 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         "regions": ["eu"],
     }
     return {
+        ("POST", "/prompts"): Ask({"name": "asked", "description": "a"}, {"name": "asked"}),
+        ("PUT", "/prompts/{prompt}"): Ask({"description": "asked"}, {"description": "else"}),
+        ("POST", "/prompts/{prompt}/versions"): Ask(
+            {"version": "2.0.0", "text": "Hi {{ name }}", "variables": [{"name": "name"}]},
+            {"version": "2.0.0", "messages": [{"role": "user", "content": "Hi"}]},
+        ),
+        ("POST", "/prompts/{prompt}/versions/{version}:render"): Ask(
+            {"variables": {"name": "Ada"}}, {"variables": {"name": "Eve"}}
+        ),
+        ("PUT", "/prompts/{prompt}/labels/{label}"): Ask(
+            {"version": "1.0.0"}, {"version": "1.1.0"}
+        ),
         ("POST", "/projects"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/tenants"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/keys"): Ask({"tenant": "acme", "expires_in": "1d"}, {"tenant": "default"}),
@@ -149,6 +161,21 @@ async def make_version(world: World, number: int) -> object:
     return await world.api.make("/models/tiny/versions", body)
 
 
+async def make_prompt_version(world: World, number: int) -> object:
+    """Make one more version of the furnished prompt."""
+    body = {"version": f"0.{number}.0", "text": "Hello"}
+    return await world.api.make("/prompts/greeting/versions", body)
+
+
+async def make_label(world: World, number: int) -> object:
+    """Make one more label of the furnished prompt."""
+    return await world.api.http.put(
+        f"/prompts/greeting/labels/page-{number}",
+        json={"version": "1.0.0"},
+        headers={"if-match": "*"},
+    )
+
+
 async def make_operation(world: World, _: int) -> object:
     """Write one more operation that has ended."""
     return await put_operation(world.api, OperationState.SUCCEEDED)
@@ -161,6 +188,9 @@ async def make_nothing(_: World, __: int) -> object:
 
 LISTS: dict[str, MakeItem] = {
     "/projects": posts("/projects", name="page-*"),
+    "/prompts": posts("/prompts", name="page-*"),
+    "/prompts/{prompt}/versions": make_prompt_version,
+    "/prompts/{prompt}/labels": make_label,
     "/tenants": posts("/tenants", name="page-*"),
     "/keys": posts("/keys", tenant="acme", name="page-*"),
     "/models": posts("/models", name="page-*"),

@@ -123,6 +123,13 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     await api.make(
         "/models/tiny/versions", {"version": "1.0.0", "artifact_sha256": artifact["sha256"]}
     )
+    await api.make("/prompts", {"name": "greeting"})
+    for version in ("1.0.0", "1.1.0"):
+        hello = {"version": version, "text": "Hello {{ name }}"}
+        await api.make("/prompts/greeting/versions", hello)
+    await api.http.put(
+        "/prompts/greeting/labels/production", json={"version": "1.1.0"}, headers={"if-match": "*"}
+    )
     upstream = await api.make(
         "/upstreams",
         {"name": "openai", "provider": "openai", "base_url": "https://api.openai.com/v1"},
@@ -142,6 +149,9 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "key": key["id"],
         "model": model["name"],
         "version": "1.0.0",
+        "prompt": "greeting",
+        "label": "production",
+        "other": "1.1.0",
         "sha256": artifact["sha256"],
         "upstream": upstream["name"],
         "endpoint": endpoint["name"],

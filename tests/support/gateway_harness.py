@@ -17,6 +17,7 @@ import msgspec
 
 from pilotage.core.frames import Begun, Ended, Frame, decode_frame
 from pilotage.core.ids import uuid_bytes
+from pilotage.core.prompt_table import PROMPTS, PublishedPrompt, pack_prompts
 from pilotage.core.seeds import Seeds, encode_seeds
 from pilotage.core.snapshot import (
     FULL_WEIGHT,
@@ -114,6 +115,7 @@ class World:
         more_aliases: Sequence[AliasEntry] = (),
         upstreams: Sequence[UpstreamEntry] = (),
         limits: Sequence[LimitEntry] = (),
+        prompts: Sequence[PublishedPrompt] = (),
     ) -> int:
         """Publish the next Snapshot; weights are basis points by arm id.
 
@@ -153,6 +155,8 @@ class World:
             "keys-delta": put(b""),
             "revoked": put(pack_digests(self.revoked)),
         }
+        if prompts:
+            sections[PROMPTS] = put(pack_prompts(prompts))
         manifest = Manifest(
             n=self.n,
             parent="",

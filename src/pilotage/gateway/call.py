@@ -75,6 +75,8 @@ class Call:
     returns False where they cannot pay. ``head_lines`` are header lines for the client, each ended
     by CRLF. ``asked_s`` is when a target was asked last, ``waited_s`` how long targets were waited
     for in all before there was an answer to pass on, ``overhead_us`` what the gateway took besides.
+    ``prompt`` is the ``NAME@VERSION`` that the request named, if any; ``body`` has its messages
+    then, and ``sent`` is what the client wrote.
     """
 
     __slots__ = (
@@ -82,10 +84,10 @@ class Call:
         "body", "chunks", "counters", "deadline_s", "ended_s", "endings", "error", "feature",
         "fingerprint", "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
         "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit",
-        "overhead_us", "plan", "purpose", "request", "seq", "shadow_of", "spent_nano",
-        "spent_usage", "started_s", "status", "stopped", "task", "tenant", "trace_id",
-        "trace_parent", "tries", "ttft_us", "usage", "user", "view", "waited_s", "widen", "wire",
-        "worst_nano", "worst_tokens",
+        "overhead_us", "plan", "prompt", "purpose", "request", "sent", "seq", "shadow_of",
+        "spent_nano", "spent_usage", "started_s", "status", "stopped", "task", "tenant",
+        "trace_id", "trace_parent", "tries", "ttft_us", "usage", "user", "view", "waited_s",
+        "widen", "wire", "worst_nano", "worst_tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0915 - what its door knows of it
@@ -113,6 +115,8 @@ class Call:
         self.alias_name = request.model[:MAX_ALIAS]
         self.request = request
         self.body = body
+        self.sent = body
+        self.prompt = ""
         self.purpose = purpose
         self.user = user
         self.feature = ""

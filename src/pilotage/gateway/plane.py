@@ -20,6 +20,7 @@ from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.counters.limits import Limits as CallLimits
 from pilotage.gateway.counters.matching import Subject
 from pilotage.gateway.counters.types import LimitUse
+from pilotage.gateway.prompts import expand_prompt
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
 from pilotage.gateway.replies import KeptReplies
@@ -47,13 +48,17 @@ MAX_USER = 128  # letters of a user's name that are kept
 
 
 class PlaneLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a data plane; times in seconds."""
+    """The limits of a data plane; times in seconds.
+
+    ``max_body_bytes`` bounds a request with its prompt filled in; the door bounds what it reads.
+    """
 
     call_timeout_s: float = 600.0
     first_byte_timeout_s: float = 600.0
     connect_timeout_s: float = 5.0
     stall_timeout_s: float = 60.0
     waits_for_disk: bool = False
+    max_body_bytes: int = 16 << 20
 
 
 class Caller(NamedTuple):
@@ -241,11 +246,16 @@ class DataPlane:
         started_s: float,
         sent: Sent,
     ) -> Call:
-        """Make the call of the current task; raise ``draining`` or what its wire does."""
+        """Make the call of the current task; raise ``draining``, or what its wire or prompt do."""
+        sent_body, prompt = body, ""
+        view, tenant, key_id, may_name_users = caller
+        if wire.expand is not None:
+            body, prompt = expand_prompt(
+                view.prompts, tenant.project_id, wire.expand, body, self._limits.max_body_bytes
+            )
         request = wire.decode_request(body)
         if self.is_draining:  # that may have begun while the body came
             raise _draining()
-        view, tenant, key_id, may_name_users = caller
         user = (sent.user or request.user)[:MAX_USER] if may_name_users else ""
         call = Call(
             call_id=self._clock.new_id("call"),
@@ -261,6 +271,9 @@ class DataPlane:
             purpose=sent.purpose,
             user=user,
         )
+        if prompt:
+            call.sent, call.prompt = sent_body, prompt
+            call.head_lines = b"x-pilotage-prompt: %b\r\n" % prompt.encode()
         call.feature = sent.feature if sent.feature in tenant.features else ""
         call.trace_parent = sent.trace_parent
         call.idempotency_key = sent.idempotency_key

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from pilotage.core.ids import uuid_bytes
+from pilotage.core.prompt_table import PROMPTS, PromptTable
 from pilotage.core.snapshot import (
     CURRENT,
     SECTIONS,
@@ -29,6 +30,7 @@ from pilotage.core.snapshot import (
     unpack_digests,
 )
 from pilotage.core.usage import worst_cost_nano
+from pilotage.gateway.prompts import PromptBook
 from pilotage.gateway.routing.choice import Routes, list_reachable
 from pilotage.kit.crypto import is_signed
 
@@ -64,7 +66,7 @@ class AliasView:
 class SnapshotView:
     """One verified Snapshot, ready to be looked things up in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a part of each section
         self,
         *,
         manifest: Manifest,
@@ -75,6 +77,7 @@ class SnapshotView:
         delta: KeyTable,
         upstreams: Sequence[UpstreamEntry] = (),
         limits: Sequence[LimitEntry] = (),
+        prompts: PromptBook | None = None,
     ) -> None:
         self.manifest = manifest
         self.n = manifest.n
@@ -83,6 +86,7 @@ class SnapshotView:
         self.aliases = aliases
         self.upstreams = upstreams
         self.limits = limits
+        self.prompts = prompts or PromptBook(PromptTable(b""))
         self._revoked = revoked
         self._base = base
         self._delta = delta
@@ -111,6 +115,7 @@ class SnapshotReader:
         self._public_key = public_key
         self._stamp = (0, 0, 0)
         self._mapped: tuple[str, KeyTable] = ("", KeyTable(b""))
+        self._book: tuple[str, PromptBook] = ("", PromptBook(PromptTable(b"")))
 
     def has_changed(self) -> bool:
         """Say whether another Snapshot has been put there since the last :meth:`load`."""
@@ -138,6 +143,7 @@ class SnapshotReader:
             revoked=revoked,
             base=self._map_keys(sections["keys"], manifest.v),
             delta=KeyTable(self._read_section(sections["keys-delta"]), manifest.v),
+            prompts=self._map_prompts(sections.get(PROMPTS)),
         )
 
     def _read_stamp(self) -> tuple[int, int, int]:
@@ -167,19 +173,27 @@ class SnapshotReader:
 
     def _map_keys(self, section: SectionRef, version: int) -> KeyTable:
         if self._mapped[0] != section.sha256:
-            self._mapped = (section.sha256, self._open_keys(section, version))
+            self._mapped = (section.sha256, KeyTable(self._map(section), version))
         return self._mapped[1]
 
-    def _open_keys(self, section: SectionRef, version: int) -> KeyTable:
+    def _map_prompts(self, section: SectionRef | None) -> PromptBook | None:
+        if section is None:
+            return None
+        if self._book[0] != section.sha256:
+            self._book = (section.sha256, PromptBook(PromptTable(self._map(section))))
+        return self._book[1]
+
+    def _map(self, section: SectionRef) -> bytes | memoryview:
+        """Return a section's verified bytes as they lie on disk."""
         if section.size == 0:
-            return KeyTable(b"", version)
+            return b""
         try:
             with self._path(section).open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as missing:
             raise ValueError(f"section {section.sha256} is missing") from missing
         _check(section, mapped)
-        return KeyTable(memoryview(mapped), version)
+        return memoryview(mapped)
 
 
 def open_manifest(content: bytes, public_key: bytes) -> Manifest:

@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
+from pilotage.core.prompt_table import PROMPTS, PublishedPrompt, pack_prompts
 from pilotage.core.snapshot import (
     SNAPSHOT_VERSION,
     Manifest,
@@ -29,10 +31,22 @@ _LOG = logging.getLogger("pilotage.publisher")
 RENEW_US = 3_600_000_000
 
 
+class PromptSource(Protocol):
+    """What the publisher asks of the registry of prompts."""
+
+    async def mark_prompts(self, tx: Tx) -> str:
+        """Return a text that changes with every change of any prompt, and is cheap to ask for."""
+        ...
+
+    async def list_published(self, tx: Tx) -> Sequence[PublishedPrompt]:
+        """Return all that calls may name."""
+        ...
+
+
 class PublisherService:
     """The only writer of Snapshots."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all whose truth it publishes
         self,
         *,
         db: Database,
@@ -40,6 +54,7 @@ class PublisherService:
         identity: IdentityService,
         finops: FinopsService,
         endpoints: EndpointService,
+        prompts: PromptSource,
         folder: SnapshotFolder,
         context_tokens: int,
         max_age_us: int,
@@ -49,6 +64,8 @@ class PublisherService:
         self._identity = identity
         self._finops = finops
         self._endpoints = endpoints
+        self._prompts = prompts
+        self._packed_prompts: tuple[str, SectionRef | None] = ("", None)
         self._folder = folder
         self._context_tokens = context_tokens
         self._max_age_us = max_age_us
@@ -165,7 +182,18 @@ class PublisherService:
         self._price_changes_at_us = await self._finops.find_next_price_change(tx, tx.now_us)
         keys, line_after = await self._compile_keys(tx, line, covers)
         directory = self._folder.put_section(encode_directory(compiled.directory))
-        return {"directory": directory, **keys}, line_after
+        prompts = await self._compile_prompts(tx)
+        return {"directory": directory, **keys, **prompts}, line_after
+
+    async def _compile_prompts(self, tx: Tx) -> dict[str, SectionRef]:
+        """Return the section of prompts, if there are any; it is packed anew if one has changed."""
+        mark = await self._prompts.mark_prompts(tx)
+        packed_at, section = self._packed_prompts
+        if packed_at != mark or (section is not None and not self._folder.has_section(section)):
+            packed = pack_prompts(await self._prompts.list_published(tx))
+            section = self._folder.put_section(packed) if packed else None
+            self._packed_prompts = (mark, section)
+        return {} if section is None else {PROMPTS: section}
 
     async def _compile_keys(
         self, tx: Tx, line: Line, covers: int

@@ -238,6 +238,7 @@ def make_limits(settings: Settings) -> PlaneLimits:
         connect_timeout_s=duration_s(gateway.connect_timeout),
         stall_timeout_s=duration_s(gateway.stall_timeout),
         waits_for_disk=settings.spool.sync == "every",
+        max_body_bytes=gateway.max_body_mb << 20,
     )
 
 

@@ -27,7 +27,7 @@ class Idempotency:
             return await self._follow(call)
         scope = (call.tenant.id, call.key_id, call.wire.name, call.idempotency_key)
         key = sha256("\0".join(scope).encode()).digest()
-        kept = self._replies.claim(key, sha256(call.body).digest())
+        kept = self._replies.claim(key, sha256(call.sent).digest())
         if kept is not None:
             return _replay(call, kept)
         copy = ReplyCopy(self._replies.max_reply_bytes)

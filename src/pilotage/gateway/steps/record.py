@@ -65,6 +65,7 @@ class Record:
                     trace_id=call.trace_id,
                     shadow_of=call.shadow_of,
                     assigned=call.plan[0].id if call.plan else "",
+                    prompt=call.prompt,
                 )
             )
         )
@@ -123,6 +124,7 @@ def make_begun(call: Call, at_us: int) -> Begun:
         worst_tokens=call.worst_tokens,
         counters=call.counters,
         trace_id=call.trace_id,
+        prompt=call.prompt,
     )
 
 

@@ -124,7 +124,7 @@ class Shadow:
             deadline_s=now_s + call.deadline_s - call.started_s,
             purpose=call.purpose,
         )
-        copy.shadow_of = call.id
+        copy.shadow_of, copy.prompt = call.id, call.prompt
         copy.flags.add(Flag.SHADOW)
         copy.plan, copy.arm = arms, arm
         return copy

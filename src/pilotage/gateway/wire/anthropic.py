@@ -12,6 +12,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire.bounds import bound_chat
 from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, Wire, read_request
+from pilotage.gateway.wire.prompts import expand_messages
 from pilotage.gateway.wire.sse import write_event
 
 STOP = write_event("message_stop", b'{"type":"message_stop"}')
@@ -347,4 +348,6 @@ def _refuse_what_no_price_covers(request: MessagesRequest) -> None:
             )
 
 
-MESSAGES = Wire("messages", decode_request, encode_error, encode_stream_error, b"request-id")
+MESSAGES = Wire(
+    "messages", decode_request, encode_error, encode_stream_error, b"request-id", expand_messages
+)

@@ -1,11 +1,12 @@
 """What every wire that clients speak has in common: a request, and how its errors look."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.prompts import Filled, ReadyPrompt
 
 ABSENT = msgspec.Raw()  # stands for a member that is not there; a Raw cannot be None
 BROKEN_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -40,12 +41,17 @@ class WireRequest(Protocol):
         ...
 
 
+Expand = Callable[[dict[str, msgspec.Raw], ReadyPrompt, Sequence[Filled]], bytes]
+"""Writes a request anew: its other members, what a prompt asks for, and the messages it made."""
+
+
 class Wire(NamedTuple):
     """One wire: its name in frames, how requests are read and how errors are written.
 
     ``decode_request`` raises ``invalid_json``, ``invalid_request`` or ``unsupported``;
     ``encode_error`` returns the body of an error reply, ``encode_stream_error`` what ends a stream
-    that broke. ``id_header`` is a second name under which its clients look for the call's id.
+    that broke. ``id_header`` is a second name under which its clients look for the call's id;
+    ``expand`` puts a prompt's messages into a request, where the wire has messages.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Wire(NamedTuple):
     encode_error: Callable[[PilotageError], bytes]
     encode_stream_error: Callable[[PilotageError], bytes]
     id_header: bytes = b""
+    expand: Expand | None = None
 
 
 def read_request(decoder: "msgspec.json.Decoder[_Read]", body: bytes) -> _Read:

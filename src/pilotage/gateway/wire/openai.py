@@ -12,6 +12,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire.bounds import bound_chat
 from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, Wire, is_said, read_request
+from pilotage.gateway.wire.prompts import expand_chat
 
 DONE = b"data: [DONE]\n\n"
 MAX_CHOICES = 128
@@ -366,4 +367,4 @@ def _replace(body: bytes, changed: dict[str, Any]) -> bytes:
     return _ENCODE({**fields, **changed})
 
 
-CHAT = Wire("chat", decode_request, encode_error, encode_stream_error)
+CHAT = Wire("chat", decode_request, encode_error, encode_stream_error, expand=expand_chat)

@@ -10,6 +10,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.gateway.wire.bounds import bound_chat
 from pilotage.gateway.wire.door import ABSENT, Wire, read_request
 from pilotage.gateway.wire.openai import Positive, encode_error, refuse_other_prices
+from pilotage.gateway.wire.prompts import expand_responses
 from pilotage.gateway.wire.sse import write_event
 
 
@@ -73,4 +74,6 @@ def encode_stream_error(error: PilotageError) -> bytes:
     return write_event("error", _ENCODE(event))
 
 
-RESPONSES = Wire("responses", decode_request, encode_error, encode_stream_error)
+RESPONSES = Wire(
+    "responses", decode_request, encode_error, encode_stream_error, expand=expand_responses
+)

@@ -214,7 +214,7 @@ def _prompt_routes(service: PromptService) -> list[Route]:
 
 
 def _version_routes(service: PromptService) -> list[Route]:
-    async def create_version(
+    async def create_prompt_version(
         call: ApiCall, prompt: str, body: PromptVersionBody
     ) -> PromptContentView:
         """Add a version of a prompt."""
@@ -226,7 +226,7 @@ def _version_routes(service: PromptService) -> list[Route]:
                 await service.create_version(tx, prompt, body.version, content, provenance)
             )
 
-    async def list_versions(
+    async def list_prompt_versions(
         call: ApiCall, prompt: str, limit: int = 50, after: str = ""
     ) -> Page[PromptVersionView]:
         """List the versions of a prompt, lowest first, without what they say."""
@@ -234,27 +234,31 @@ def _version_routes(service: PromptService) -> list[Route]:
             found = await service.list_versions(tx, prompt, after, limit + 1)
             return make_page(found, limit, _show_version, "version")
 
-    async def get_version(call: ApiCall, prompt: str, version: str) -> PromptContentView:
+    async def get_prompt_version(call: ApiCall, prompt: str, version: str) -> PromptContentView:
         """Show a version by its number, or by a label that points to it."""
         async with call.read() as tx:
             return _show_content(await service.get_version(tx, prompt, version))
 
-    async def delete_version(call: ApiCall, prompt: str, version: str) -> None:
+    async def delete_prompt_version(call: ApiCall, prompt: str, version: str) -> None:
         """Delete a version; refused while a label points to it. Its number stays taken."""
         async with call.write() as tx:
             await service.delete_version(tx, prompt, version)
 
-    async def render(call: ApiCall, prompt: str, version: str, body: RenderBody) -> RenderedView:
+    async def render_prompt(
+        call: ApiCall, prompt: str, version: str, body: RenderBody
+    ) -> RenderedView:
         """Fill in the variables of a version, given by number or label, as a call would."""
         async with call.read() as tx:
             found, messages = await service.render(tx, prompt, version, body.variables)
         shown = [MessageBody(role=role, content=content) for role, content in messages]
         return RenderedView(ref=found.ref, messages=shown)
 
-    async def diff(call: ApiCall, prompt: str, from_version: str, to_version: str) -> DiffView:
-        """Show what differs between two versions, each given by number or label."""
+    async def diff_prompt_versions(
+        call: ApiCall, prompt: str, version: str, other: str
+    ) -> DiffView:
+        """Show what is different in another version, each given by number or label."""
         async with call.read() as tx:
-            old, new, lines = await service.diff_versions(tx, prompt, from_version, to_version)
+            old, new, lines = await service.diff_versions(tx, prompt, version, other)
         return DiffView(before=old.ref, after=new.ref, lines=list(lines))
 
     return [
@@ -262,34 +266,49 @@ def _version_routes(service: PromptService) -> list[Route]:
             method="POST",
             path="/prompts/{prompt}/versions",
             permission="registry.prompts.create",
-            handler=create_version,
+            handler=create_prompt_version,
             status=201,
         ),
         Route(
-            method="GET", path="/prompts/{prompt}/versions", permission=READ, handler=list_versions
+            method="GET",
+            path="/prompts/{prompt}/versions",
+            permission=READ,
+            handler=list_prompt_versions,
         ),
-        Route(method="POST", path=f"{VERSION}:render", permission=READ, handler=render),
-        Route(method="GET", path=VERSION, permission=READ, handler=get_version),
+        Route(
+            method="POST",
+            path=f"{VERSION}:render",
+            permission="registry.prompts.render",
+            handler=render_prompt,
+        ),
+        Route(method="GET", path=VERSION, permission=READ, handler=get_prompt_version),
         Route(
             method="DELETE",
             path=VERSION,
             permission="registry.prompts.delete",
-            handler=delete_version,
+            handler=delete_prompt_version,
             status=204,
         ),
-        Route(method="GET", path="/prompts/{prompt}/diff", permission=READ, handler=diff),
+        Route(
+            method="GET",
+            path=f"{VERSION}/diff/{{other}}",
+            permission=READ,
+            handler=diff_prompt_versions,
+        ),
     ]
 
 
 def _label_routes(service: PromptService) -> list[Route]:
-    async def set_label(call: ApiCall, prompt: str, label: str, body: LabelBody) -> LabelView:
+    async def move_prompt_label(
+        call: ApiCall, prompt: str, label: str, body: LabelBody
+    ) -> LabelView:
         """Make a label point to a version, at once for all calls that name it."""
         async with call.write() as tx:
             return LabelView.of(
                 await service.set_label(tx, prompt, label, body.version, call.expected_rev)
             )
 
-    async def list_labels(
+    async def list_prompt_labels(
         call: ApiCall, prompt: str, limit: int = 50, after: str = ""
     ) -> Page[LabelView]:
         """List the labels of a prompt by name."""
@@ -297,25 +316,32 @@ def _label_routes(service: PromptService) -> list[Route]:
             found = await service.list_labels(tx, prompt, after, limit + 1)
             return make_page(found, limit, LabelView.of, "label")
 
-    async def get_label(call: ApiCall, prompt: str, label: str) -> LabelView:
+    async def get_prompt_label(call: ApiCall, prompt: str, label: str) -> LabelView:
         """Show where a label points."""
         async with call.read() as tx:
             return LabelView.of(await service.get_label(tx, prompt, label))
 
-    async def delete_label(call: ApiCall, prompt: str, label: str) -> None:
+    async def delete_prompt_label(call: ApiCall, prompt: str, label: str) -> None:
         """Remove a label; calls that name it are refused from then on."""
         async with call.write() as tx:
             await service.delete_label(tx, prompt, label)
 
     return [
-        Route(method="GET", path="/prompts/{prompt}/labels", permission=READ, handler=list_labels),
-        Route(method="GET", path=LABEL, permission=READ, handler=get_label),
-        Route(method="PUT", path=LABEL, permission="registry.prompts.tag", handler=set_label),
+        Route(
+            method="GET",
+            path="/prompts/{prompt}/labels",
+            permission=READ,
+            handler=list_prompt_labels,
+        ),
+        Route(method="GET", path=LABEL, permission=READ, handler=get_prompt_label),
+        Route(
+            method="PUT", path=LABEL, permission="registry.prompts.tag", handler=move_prompt_label
+        ),
         Route(
             method="DELETE",
             path=LABEL,
             permission="registry.prompts.tag",
-            handler=delete_label,
+            handler=delete_prompt_label,
             status=204,
         ),
     ]

@@ -36,7 +36,7 @@ EVIDENCE = sa.Table(
     sa.Index("ix_evidence_version", "version_id", "kind", "subject"),
     sa.Index(
         "ix_evidence_measured",
-        *("project_id", "subject", "kind", "value_real", "version_id"),
+        *("project_id", "subject", "value_real", "version_id"),
         sqlite_where=_CURRENT,
         postgresql_where=_CURRENT,
     ),
@@ -60,7 +60,7 @@ async def insert_evidence(tx: Tx, evidence: Evidence) -> None:
 
 
 async def list_evidence(
-    tx: Tx, version_id: str, kind: str | None, *, has_history: bool
+    tx: Tx, version_id: str, kind: str | None, *, has_history: bool, after: str, limit: int
 ) -> Sequence[Evidence]:
     """Return the evidence of a version, newest first; without what was superseded unless asked."""
     statement = tx.select(EVIDENCE).where(EVIDENCE.c.version_id == version_id)
@@ -68,8 +68,23 @@ async def list_evidence(
         statement = statement.where(EVIDENCE.c.kind == kind)
     if not has_history:
         statement = statement.where(EVIDENCE.c.superseded_by.is_(None))
-    newest = statement.order_by(EVIDENCE.c.created_at_us.desc(), EVIDENCE.c.id.desc())
-    return [_evidence(row) for row in await tx.all(newest)]
+    if after:
+        statement = statement.where(EVIDENCE.c.id < after)
+    rows = await tx.all(statement.order_by(EVIDENCE.c.id.desc()).limit(limit))
+    return [_evidence(row) for row in rows]
+
+
+async def find_current(tx: Tx, version_id: str, kind: str, subject: str) -> Evidence | None:
+    """Return what is current of a kind and subject."""
+    row = await tx.find(
+        tx.select(EVIDENCE).where(
+            EVIDENCE.c.version_id == version_id,
+            EVIDENCE.c.kind == kind,
+            EVIDENCE.c.subject == subject,
+            EVIDENCE.c.superseded_by.is_(None),
+        )
+    )
+    return _evidence(row) if row else None
 
 
 def _evidence(row: Row) -> Evidence:

@@ -1,9 +1,9 @@
 """What the registry decides of versions: how they are written, said to be, tagged and found."""
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import NamedTuple
 
 from pilotage.core.errors import PilotageError
@@ -14,6 +14,8 @@ MOST_TAGS = 64
 MOST_METADATA_BYTES = 16_384
 MOST_WORDS = 100  # of a version that can be searched for
 LONGEST_WORD = 40  # letters of a word that are looked at
+MOST_DIGITS = 60  # of a number in evidence
+_FARTHEST = 300  # powers of ten: what a double can hold as well
 _TAG = re.compile(r"[a-z0-9](?:[a-z0-9._:/=-]{0,61}[a-z0-9])?")
 _KIND = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*")
 _WORD = re.compile(r"[^\W_]+")
@@ -109,9 +111,9 @@ def check_evidence(draft: EvidenceDraft) -> None:
         if len(getattr(draft, name)) > _LONGEST_TEXT:
             raise _bad_evidence(name, f"it is longer than {_LONGEST_TEXT} letters")
     numbers = (draft.low, draft.value, draft.high)
-    if any(number is not None and not math.isfinite(number) for number in numbers):
-        raise _bad_evidence("value", "numbers must be finite")
     given = [number for number in numbers if number is not None]
+    if not all(map(_is_plain, given)):
+        raise _bad_evidence("value", f"a number must be finite, of {MOST_DIGITS} digits at most")
     if given != sorted(given):
         raise _bad_evidence("low", "the interval must be around the value: low <= value <= high")
     if draft.n is not None and draft.n < 1:
@@ -133,6 +135,12 @@ def list_words(version: NamedVersion) -> list[str]:
 def split_words(text: str) -> list[str]:
     """Return the words of a text as they are compared: letters and digits, without case."""
     return sorted({word[:LONGEST_WORD] for word in _WORD.findall(text.casefold())})
+
+
+def _is_plain(number: Decimal) -> bool:
+    if not number.is_finite():
+        return False
+    return len(number.as_tuple().digits) <= MOST_DIGITS and abs(number.adjusted()) <= _FARTHEST
 
 
 def _bad_evidence(name: str, detail: str, hint: str = "") -> PilotageError:

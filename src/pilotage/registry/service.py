@@ -10,11 +10,11 @@ from pilotage.core.names import check_name
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
-from pilotage.registry import evidence_store, store
+from pilotage.registry import store
+from pilotage.registry.evidence import EvidenceBook
 from pilotage.registry.gguf import GgufInfo
 from pilotage.registry.lineage import LineageGraph
 from pilotage.registry.rules import (
-    check_evidence,
     check_metadata,
     check_source,
     check_tags,
@@ -22,6 +22,8 @@ from pilotage.registry.rules import (
     list_words,
     parse_ref,
 )
+from pilotage.registry.search import FoundVersion, VersionQuery
+from pilotage.registry.search_store import search_versions
 from pilotage.registry.types import (
     FORMAT_GGUF,
     SOURCE_MANUAL,
@@ -48,6 +50,7 @@ class RegistryService:
 
     def __init__(self, clock: Clock) -> None:
         self.lineage = LineageGraph(clock)
+        self.evidence = EvidenceBook(clock, self.lineage)
         self._clock = clock
 
     # models
@@ -257,6 +260,10 @@ class RegistryService:
         after_key = check_version(after).text_key() if after else ""
         return await store.list_versions(tx, owner.id, after_key, limit)
 
+    async def search_versions(self, tx: Tx, query: VersionQuery) -> Sequence[FoundVersion]:
+        """Return the versions that a query wants, in its order, of all models."""
+        return await search_versions(tx, query)
+
     async def delete_version(self, tx: Tx, ref: str, in_use: InUse) -> None:
         """Delete a version; raise ``conflict`` if it is deployed. Its artifact stays."""
         await self._delete(tx, await self.get_version(tx, ref), in_use)
@@ -342,26 +349,7 @@ class RegistryService:
 
         It supersedes what was current of its kind and subject.
         """
-        version = await self.get_version(tx, ref)
-        check_evidence(draft)
-        evidence = Evidence(
-            **{name: getattr(draft, name) for name in EvidenceDraft.__dataclass_fields__},
-            id=self._clock.new_id("ev"),
-            project_id=version.project_id,
-            version_id=version.id,
-            created_at_us=tx.now_us,
-            created_by=tx.actor.principal_id,
-        )
-        await evidence_store.insert_evidence(tx, evidence)
-        await append_revision(tx, "registry.evidence.added", evidence.id, 1, evidence)
-        if draft.run_id:
-            run = Node(NodeKind.EVALUATION, draft.run_id)
-            here, project_id = Node(NodeKind.VERSION, version.id), version.project_id
-            await self.add_edge(tx, here, run, "evaluated_by", project_id)
-            if draft.dataset_version_id:
-                data = Node(NodeKind.DATASET, draft.dataset_version_id)
-                await self.add_edge(tx, data, run, "used_by", project_id)
-        return evidence
+        return await self.evidence.add(tx, await self.get_version(tx, ref), draft)
 
     async def list_evidence(
         self, tx: Tx, version_id: str, kind: str | None = None, *, has_history: bool = False
@@ -370,7 +358,7 @@ class RegistryService:
 
         What has expired is among it: whoever decides by it looks at ``expires_at_us``.
         """
-        return await evidence_store.list_evidence(tx, version_id, kind, has_history=has_history)
+        return await self.evidence.list(tx, version_id, kind, has_history=has_history)
 
     # lineage
 

@@ -1,6 +1,6 @@
 """The tables of the registry, and all SQL on them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -240,7 +240,7 @@ async def reindex_version(
     await _index_version(tx, version, tags, words)
 
 
-def named_version(row: Row) -> NamedVersion:
+def named_version(row: Row | Mapping[str, Any]) -> NamedVersion:
     """Return the version that a row of a query on versions and their models' names holds."""
     return NamedVersion(
         **dict(row)

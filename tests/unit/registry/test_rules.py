@@ -80,6 +80,8 @@ def test_metadata_is_json_of_a_bearable_size(value: object) -> None:
         ("value", {"subject": ""}),
         ("value", {"value": Decimal("NaN")}),
         ("value", {"high": Decimal("Infinity")}),
+        ("value", {"value": Decimal("1e301")}),
+        ("value", {"value": Decimal("0." + "1" * 61)}),
         ("low", {"low": Decimal("0.93")}),
         ("low", {"low": Decimal("0.8"), "high": Decimal("0.9")}),
         ("n", {"n": 0}),

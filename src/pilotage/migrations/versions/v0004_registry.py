@@ -18,7 +18,7 @@ NO_FIELDS = sa.text("'{}'")
 LIVING = sa.text("deleted_at_us IS NULL")
 CURRENT = sa.text("superseded_by IS NULL")
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-MEASURED = ("project_id", "subject", "kind", "value_real", "version_id")
+MEASURED = ("project_id", "subject", "value_real", "version_id")
 EDGE = ("project_id", "from_kind", "from_id", "to_kind", "to_id", "relation")
 KNOWN_SOURCES = ("manual", "package")  # what versions were made of until now
 

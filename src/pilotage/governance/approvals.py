@@ -90,11 +90,11 @@ class Approvals:
         after: str = "",
         limit: int = MOST_LOOKED_AT,
         *,
-        states: Sequence[ApprovalState] = (),
+        state: ApprovalState | None = None,
         subject: str = "",
     ) -> Sequence[Approval]:
-        """Return requests, oldest first."""
-        return await store.list_approvals(tx, after, limit, states=states, subject=subject)
+        """Return requests, oldest first; ``subject`` is a name or an id."""
+        return await store.list_approvals(tx, after, limit, state=state, subject=subject)
 
     async def vote(self, tx: Tx, approval_id: str, verdict: Verdict, reason: str) -> Approval:
         """Approve, reject, withdraw or revoke a request, as the transaction's actor.

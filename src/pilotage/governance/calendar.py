@@ -238,10 +238,10 @@ class Calendar:
         tx: Tx,
         after: str = "",
         limit: int = EVERYTHING,
-        states: Sequence[ReleaseState] = (),
+        state: ReleaseState | None = None,
     ) -> Sequence[ScheduledRelease]:
         """Return scheduled releases in the order in which they were asked for."""
-        return await store.list_releases(tx, after, limit, states)
+        return await store.list_releases(tx, after, limit, state)
 
     async def list_due(self, tx: Tx, limit: int = 100) -> Sequence[ScheduledRelease]:
         """Return the planned releases whose time has come, the earliest first."""

@@ -121,6 +121,7 @@ FACT = sa.Table(
     _time("at_us"),
     sa.Index("ix_decision_fact_kind", "project_id", "kind", "seq"),
 )
+_OPEN = (ApprovalState.PENDING, ApprovalState.APPROVED)
 _IN_JSON: dict[str, Any] = {
     "arguments": dict[str, Any],
     "content": dict[str, Any],
@@ -149,18 +150,20 @@ async def find_approval(tx: Tx, approval_id: str) -> Approval | None:
 
 
 async def list_approvals(
-    tx: Tx, after: str, limit: int, *, states: Sequence[str] = (), subject: str = ""
+    tx: Tx, after: str, limit: int, *, state: ApprovalState | None = None, subject: str = ""
 ) -> Sequence[Approval]:
     """Return requests by id (which is by age); ``subject`` is its name or its id."""
-    statement = tx.select(APPROVAL).where(APPROVAL.c.id > after)
-    if states:
-        statement = statement.where(APPROVAL.c.state.in_(states))
+    column = APPROVAL.c
+    statement = tx.select(APPROVAL).where(column.id > after)
+    if state is ApprovalState.EXPIRED:
+        statement = statement.where(column.state.in_(_OPEN), column.expires_at_us <= tx.now_us)
+    elif state is not None:
+        statement = statement.where(column.state == state)
+        if state in _OPEN:
+            statement = statement.where(column.expires_at_us > tx.now_us)
     if subject:
-        statement = statement.where(
-            (APPROVAL.c.subject_id == subject) | (APPROVAL.c.subject == subject)
-        )
-    rows = await tx.all(statement.order_by(APPROVAL.c.id).limit(limit))
-    return [_approval(row) for row in rows]
+        statement = statement.where((column.subject_id == subject) | (column.subject == subject))
+    return [_approval(row) for row in await tx.all(statement.order_by(column.id).limit(limit))]
 
 
 async def list_approvals_of(tx: Tx, action: str, subject_id: str, limit: int) -> Sequence[Approval]:
@@ -264,12 +267,12 @@ async def find_release(tx: Tx, release_id: str) -> ScheduledRelease | None:
 
 
 async def list_releases(
-    tx: Tx, after: str, limit: int, states: Sequence[str] = ()
+    tx: Tx, after: str, limit: int, state: ReleaseState | None = None
 ) -> Sequence[ScheduledRelease]:
     """Return scheduled releases by id, which is by when they were asked for."""
     statement = tx.select(RELEASE).where(RELEASE.c.id > after)
-    if states:
-        statement = statement.where(RELEASE.c.state.in_(states))
+    if state is not None:
+        statement = statement.where(RELEASE.c.state == state)
     return [_release(row) for row in await tx.all(statement.order_by(RELEASE.c.id).limit(limit))]
 
 

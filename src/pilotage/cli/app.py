@@ -23,6 +23,7 @@ from pilotage.cli import (
     operations,
     prices,
     projects,
+    prompts,
     tenants,
     traffic,
     up,
@@ -57,6 +58,7 @@ def make_app() -> typer.Typer:
         command(app)(function)
     for group in (
         models.GROUP,
+        prompts.GROUP,
         endpoints.GROUP,
         upstreams.GROUP,
         prices.GROUP,

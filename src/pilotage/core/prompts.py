@@ -63,6 +63,9 @@ class Parameters(
     stop: list[str] = []
 
 
+_NO_PARAMETERS = Parameters()
+
+
 class PromptContent(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -72,7 +75,7 @@ class PromptContent(
     messages: list[Message] = []
     variables: list[Variable] = []
     response_schema: dict[str, Any] | None = None
-    parameters: Parameters = Parameters()
+    parameters: Parameters = _NO_PARAMETERS
     description: str = ""
 
     def list_messages(self) -> list[Message]:
@@ -209,7 +212,9 @@ def check_content(content: PromptContent) -> PromptContent:
     declared = content.variables or [Variable(name=name) for name in used]
     variables = _check_variables(declared, used)
     _check_parameters(content.parameters)
-    checked = msgspec.structs.replace(content, variables=variables)
+    asks = content.parameters != _NO_PARAMETERS  # what is empty is left out of canonical JSON
+    parameters = content.parameters if asks else _NO_PARAMETERS
+    checked = msgspec.structs.replace(content, variables=variables, parameters=parameters)
     try:
         size = len(encode_content(checked))
     except UnicodeEncodeError:

@@ -180,6 +180,20 @@ def test_the_hash_is_that_of_what_is_said(order: list[str], changed: bool) -> No
     assert read_content(msgspec.json.decode(encode_content(second))) == second
 
 
+def test_what_is_said_to_be_empty_is_as_what_is_left_out() -> None:
+    empty: dict[str, object] = {
+        "messages": [],
+        "response_schema": None,
+        "parameters": {"temperature": None, "top_p": None, "max_tokens": None, "stop": []},
+        "description": "",
+    }
+    variable: dict[str, object] = {"required": True, "default": None, "values": [], "max_length": 0}
+
+    said = read_content({"text": "{{ a }}", "variables": [{"name": "a", **variable}], **empty})
+
+    assert encode_content(said) == encode_content(read_content({"text": "{{ a }}"}))
+
+
 def test_what_is_no_content_is_not_read() -> None:
     for broken in (b"", b'{"colour":1}', b"[]"):
         with pytest.raises(ValueError, match="not the content of a prompt"):

@@ -160,7 +160,12 @@ class DiffView(View):
 
 def prompt_routes(service: PromptService) -> list[Route]:
     """List the routes of prompts."""
-    return [*_prompt_routes(service), *_version_routes(service), *_label_routes(service)]
+    return [
+        *_prompt_routes(service),
+        *_version_routes(service),
+        *_use_routes(service),
+        *_label_routes(service),
+    ]
 
 
 def _prompt_routes(service: PromptService) -> list[Route]:
@@ -244,6 +249,32 @@ def _version_routes(service: PromptService) -> list[Route]:
         async with call.write() as tx:
             await service.delete_version(tx, prompt, version)
 
+    return [
+        Route(
+            method="POST",
+            path="/prompts/{prompt}/versions",
+            permission="registry.prompts.create",
+            handler=create_prompt_version,
+            status=201,
+        ),
+        Route(
+            method="GET",
+            path="/prompts/{prompt}/versions",
+            permission=READ,
+            handler=list_prompt_versions,
+        ),
+        Route(method="GET", path=VERSION, permission=READ, handler=get_prompt_version),
+        Route(
+            method="DELETE",
+            path=VERSION,
+            permission="registry.prompts.delete",
+            handler=delete_prompt_version,
+            status=204,
+        ),
+    ]
+
+
+def _use_routes(service: PromptService) -> list[Route]:
     async def render_prompt(
         call: ApiCall, prompt: str, version: str, body: RenderBody
     ) -> RenderedView:
@@ -264,30 +295,9 @@ def _version_routes(service: PromptService) -> list[Route]:
     return [
         Route(
             method="POST",
-            path="/prompts/{prompt}/versions",
-            permission="registry.prompts.create",
-            handler=create_prompt_version,
-            status=201,
-        ),
-        Route(
-            method="GET",
-            path="/prompts/{prompt}/versions",
-            permission=READ,
-            handler=list_prompt_versions,
-        ),
-        Route(
-            method="POST",
             path=f"{VERSION}:render",
             permission="registry.prompts.render",
             handler=render_prompt,
-        ),
-        Route(method="GET", path=VERSION, permission=READ, handler=get_prompt_version),
-        Route(
-            method="DELETE",
-            path=VERSION,
-            permission="registry.prompts.delete",
-            handler=delete_prompt_version,
-            status=204,
         ),
         Route(
             method="GET",

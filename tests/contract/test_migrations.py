@@ -212,7 +212,7 @@ async def test_versions_of_the_founding_schema_get_their_order_their_sources_and
         words = await conn.execute(
             sa.text("SELECT word FROM version_word WHERE version_id = 'ver_1' ORDER BY word")
         )
-        assert [row[0] for row in words] == list_words(found[0]) == ["1", "small", "tiny"]
+        assert [row[0] for row in words] == list_words("tiny", "Small 1") == ["1", "small", "tiny"]
         gone = sa.text("SELECT version, is_release FROM model_version WHERE id = 'ver_4'")
         assert [tuple(row) for row in await conn.execute(gone)] == [("1.9.0", True)]
 

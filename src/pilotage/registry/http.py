@@ -10,8 +10,9 @@ from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make
 from pilotage.kit.operations_http import OperationView
 from pilotage.registry.backends.packages import list_weights
 from pilotage.registry.pull import ModelFiles
-from pilotage.registry.service import InUse, RegistryService
+from pilotage.registry.service import RegistryService
 from pilotage.registry.types import SOURCE_MANUAL, Artifact, NamedVersion, VersionDetails
+from pilotage.registry.upkeep import InUse
 
 
 class ArtifactView(View):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.semver import SemVer, parse_semver
-from pilotage.registry.types import EvidenceDraft, ModelSource, NamedVersion
+from pilotage.registry.types import EvidenceDraft, ModelSource
 
 MOST_TAGS = 64
 MOST_METADATA_BYTES = 16_384
@@ -126,10 +126,9 @@ def check_evidence(draft: EvidenceDraft) -> None:
         )
 
 
-def list_words(version: NamedVersion) -> list[str]:
+def list_words(*texts: str) -> list[str]:
     """Return the words that a version is found by, in order and once each."""
-    texts = (version.model_name, version.display_name, version.description, version.base_model)
-    return split_words(" ".join((*texts, *version.tags)))[:MOST_WORDS]
+    return split_words(" ".join(texts))[:MOST_WORDS]
 
 
 def split_words(text: str) -> list[str]:

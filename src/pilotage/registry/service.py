@@ -1,16 +1,18 @@
 """The verbs of the registry. Never commits: whoever opened the transaction does."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
+from pilotage.governance.service import GovernanceService
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 from pilotage.registry import store
+from pilotage.registry.cards import ModelCards
 from pilotage.registry.evidence import EvidenceBook
 from pilotage.registry.gguf import GgufInfo
 from pilotage.registry.lineage import LineageGraph
@@ -38,20 +40,21 @@ from pilotage.registry.types import (
     NodeKind,
     VersionDetails,
 )
+from pilotage.registry.upkeep import InUse, VersionChange, VersionUpkeep
 
 NO_DETAILS = VersionDetails()
 FOREVER_PAGE = 1_000_000
-InUse = Callable[[Tx, str], Awaitable[bool]]
-"""Says whether a model version (by id) is deployed: asked before anything is deleted."""
 
 
 class RegistryService:
     """Models, versions and artifacts."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, governance: GovernanceService | None = None) -> None:
         self.lineage = LineageGraph(clock)
         self.evidence = EvidenceBook(clock, self.lineage)
+        self.cards = ModelCards(clock, self.evidence)
         self._clock = clock
+        self._upkeep = VersionUpkeep(governance)
 
     # models
 
@@ -111,10 +114,12 @@ class RegistryService:
         return await self.get_model(tx, model.id)
 
     async def delete_model(self, tx: Tx, name_or_id: str, in_use: InUse) -> None:
-        """Delete a model and its versions; raise ``conflict`` if one of them is deployed."""
+        """Delete a model and its versions; raise ``conflict`` if one is needed."""
         model = await self.get_model(tx, name_or_id)
-        for version in await store.list_versions(tx, model.id, "", FOREVER_PAGE):
-            await self._delete(tx, version, in_use)
+        versions = await store.list_versions(tx, model.id, "", FOREVER_PAGE)
+        going = {version.id for version in versions}
+        for version in versions:
+            await self._upkeep.delete(tx, version, in_use, going)
         if not await store.mark_model_deleted(tx, model, f"{model.name}~{model.id}"):
             raise PilotageError("precondition_failed", f"Model {model.name} has changed meanwhile.")
         gone = {"id": model.id, "name": model.name}
@@ -214,8 +219,10 @@ class RegistryService:
             tags=check_tags(details.tags),
             updated_at_us=tx.now_us,
         )
+        text = (made.model_name, made.base_model, made.display_name, made.description)
+        words = list_words(*text, *made.tags)
         taken = await store.find_numbered(tx, owner.id, made.semver_key)
-        if taken is not None or not await store.insert_version(tx, made, list_words(made)):
+        if taken is not None or not await store.insert_version(tx, made, words):
             raise PilotageError(
                 "already_exists",
                 f"There is a version {(taken or made).ref} already.",
@@ -264,9 +271,30 @@ class RegistryService:
         """Return the versions that a query wants, in its order, of all models."""
         return await search_versions(tx, query)
 
+    async def change_version(
+        self, tx: Tx, ref: str, change: VersionChange, expected_rev: int | None = None
+    ) -> NamedVersion:
+        """Say anew what a version is; raise ``precondition_failed`` if it has changed."""
+        version = await self.get_version(tx, ref)
+        await self._upkeep.change(tx, version, change, expected_rev)
+        return await self.get_version(tx, version.id)
+
+    async def deprecate_version(
+        self, tx: Tx, ref: str, reason: str, replacement: str = ""
+    ) -> NamedVersion:
+        """Mark a version as one not to begin with, and what (a ref) to use instead of it."""
+        version = await self.get_version(tx, ref)
+        instead = await self.get_version(tx, replacement) if replacement else None
+        await self._upkeep.deprecate(tx, version, reason, instead)
+        return await self.get_version(tx, version.id)
+
     async def delete_version(self, tx: Tx, ref: str, in_use: InUse) -> None:
-        """Delete a version; raise ``conflict`` if it is deployed. Its artifact stays."""
-        await self._delete(tx, await self.get_version(tx, ref), in_use)
+        """Delete a version; its artifact stays.
+
+        Raises ``conflict`` that says what needs it: a deployment, production, a version that came
+        of it, an open approval.
+        """
+        await self._upkeep.delete(tx, await self.get_version(tx, ref), in_use)
 
     async def import_version(
         self,
@@ -312,20 +340,6 @@ class RegistryService:
                 hint="Delete that version first.",
             )
         return found
-
-    async def _delete(self, tx: Tx, version: NamedVersion, in_use: InUse) -> None:
-        if await in_use(tx, version.id):
-            raise PilotageError(
-                "conflict",
-                f"{version.ref} is deployed.",
-                hint="Undeploy it first: pilotage endpoints list shows where.",
-            )
-        if not await store.mark_version_deleted(tx, version):
-            raise PilotageError("precondition_failed", f"{version.ref} has changed meanwhile.")
-        gone = {"id": version.id, "ref": version.ref}
-        await append_revision(
-            tx, "registry.version.deleted", version.id, version.rev + 1, gone, version
-        )
 
     async def _read_info(
         self, tx: Tx, artifact_sha256: str | None, details: VersionDetails

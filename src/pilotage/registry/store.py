@@ -195,6 +195,14 @@ async def find_highest(tx: Tx, model_id: str) -> NamedVersion | None:
     return await _find_version(tx, highest.limit(1))
 
 
+async def list_by_ids(tx: Tx, ids: Sequence[str]) -> Sequence[NamedVersion]:
+    """Return the living versions among some ids, oldest first."""
+    if not ids:
+        return []
+    rows = await tx.all(_named(tx).where(MODEL_VERSION.c.id.in_(ids)).order_by(MODEL_VERSION.c.id))
+    return [named_version(row) for row in rows]
+
+
 async def list_versions(
     tx: Tx, model_id: str, after_key: str, limit: int
 ) -> Sequence[NamedVersion]:

@@ -1,15 +1,18 @@
 """Prompts named by requests: what each wire makes of them, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from gateway_harness import World
 from pilotage.core.errors import PilotageError
 from pilotage.core.prompt_table import PromptTable, PublishedPrompt, pack_prompts
 from pilotage.core.prompts import compile_prompt, decode_content, encode_content, read_content
 from pilotage.gateway import prompts as gateway_prompts
 from pilotage.gateway.prompts import Expanded, PromptBook, expand_prompt
+from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.wire.anthropic import MESSAGES
 from pilotage.gateway.wire.door import Wire
 from pilotage.gateway.wire.openai import CHAT
@@ -292,3 +295,16 @@ def test_another_project_has_other_prompts(book: PromptBook) -> None:
     with pytest.raises(PilotageError) as refused:
         book.get("prj_2", "letter@1.0.0")
     assert refused.value.code == "prompt_not_found"
+
+
+def test_a_cut_section_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    content = encode_content(read_content(LETTER))
+    world.publish(prompts=[PublishedPrompt("p", "letter", "1.0.0", [], content)])
+    reader = SnapshotReader(world.folder.snapshots, world.signer.public)
+    section = reader.load(None).manifest.sections["prompts"]
+    path = world.folder.snapshots / "sections" / section.sha256
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(ValueError, match="is damaged"):
+        SnapshotReader(world.folder.snapshots, world.signer.public).load(None)

@@ -21,6 +21,7 @@ from pilotage.governance.types import (
     Vote,
 )
 from pilotage.kit.db import METADATA, Row, Tx
+from pilotage.kit.outbox import REVISION
 
 
 def _text(name: str) -> sa.Column[str]:
@@ -364,6 +365,12 @@ async def list_facts_of_kind(tx: Tx, kind: FactKind, after: int, limit: int) -> 
     """Return the facts of one kind behind a revision, in the order in which they were added."""
     wanted = tx.select(FACT).where(FACT.c.kind == kind, FACT.c.seq > after)
     return [_fact(row) for row in await tx.all(wanted.order_by(FACT.c.seq).limit(limit))]
+
+
+async def list_revisions_of(tx: Tx, object_ids: Sequence[str]) -> Sequence[int]:
+    """Return the numbers of every revision of some objects, in order."""
+    theirs = tx.select(REVISION, REVISION.c.seq).where(REVISION.c.object_id.in_(object_ids))
+    return [int(row["seq"]) for row in await tx.all(theirs.order_by(REVISION.c.seq))]
 
 
 async def _change(

@@ -68,6 +68,13 @@ class ControlClient:
         """Send a raw body."""
         return await self._call("POST", path, query, content=content, timeout=None)
 
+    async def download(self, path: str, **query: object) -> bytes:
+        """Return what a route for programs sends: bytes of its own kind."""
+        response = await self._send("GET", path, query)
+        if not response.is_success:
+            _read(response)
+        return response.content
+
     async def list(self, path: str, **query: object) -> AsyncIterator[dict[str, Any]]:
         """Iterate over every item of a list, page by page."""
         after: str | None = ""
@@ -105,11 +112,20 @@ class ControlClient:
         query: dict[str, object],
         **more: Any,  # noqa: ANN401 - httpx's own
     ) -> dict[str, Any]:
+        return _read(await self._send(method, path, query, **more))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, object],
+        **more: Any,  # noqa: ANN401 - httpx's own
+    ) -> "httpx.Response":
         import httpx
 
         params = {name: _text(value) for name, value in query.items() if value is not None}
         try:
-            response = await self._http.request(method, f"/api/v1{path}", params=params, **more)
+            return await self._http.request(method, f"/api/v1{path}", params=params, **more)
         except httpx.HTTPError as failed:
             reason = str(failed) or type(failed).__name__
             raise PilotageError(
@@ -117,7 +133,6 @@ class ControlClient:
                 f"The control plane does not answer: {reason}.",
                 hint="It may be starting or stopping: try again, or look: pilotage doctor",
             ) from None
-        return _read(response)
 
 
 def _text(value: object) -> str:

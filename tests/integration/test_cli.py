@@ -253,13 +253,36 @@ def test_an_altered_log_is_an_error(pilotage: CommandLine) -> None:
     pilotage.ok("tenants", "create", "acme")
     intact = pilotage.ok("audit", "verify")
     with closing(sqlite3.connect(pilotage.data / "pilotage.db")) as db, db:
-        db.execute("UPDATE audit_entry SET actor = 'nobody' WHERE position = 2")
+        db.execute("UPDATE revision SET actor = 'nobody' WHERE seq = 2")
     altered = pilotage("audit", "verify")
 
-    assert "intact. Head: " in intact.out
+    assert "intact. Root: " in intact.out
     assert altered.code == 1
-    assert "Altered at position 2" in altered.out
-    assert pilotage("audit", "verify", "--json").json["first_bad_position"] == 2
+    assert "BAD  revision 2 is not in the database what it is in the log" in altered.out
+    assert not pilotage("audit", "verify", "--json").json["is_intact"]
+
+
+def test_a_proof_is_checked_without_an_installation(pilotage: CommandLine, tmp_path: Path) -> None:
+    pilotage.ok("tenants", "create", "acme")
+    (entry,) = pilotage.json("audit", "list", "--event", "identity.tenant", "-n", "1")
+    pilotage.ok("audit", "prove", str(entry["position"]), "--out", "proof.json")
+    pilotage.ok("audit", "checkpoint", "--out", "kept.checkpoint")
+    key = (pilotage.data / "keys" / "audit.pub").read_text()
+    elsewhere = CommandLine(tmp_path / "elsewhere", PILOTAGE_DATA_DIR=str(tmp_path / "nothing"))
+    elsewhere.folder.mkdir()
+    proof = (pilotage.folder / "proof.json").read_text()
+    (elsewhere.folder / "proof.json").write_text(proof)
+    (elsewhere.folder / "forged.json").write_text(proof.replace("acme", "evil"))
+
+    holds = elsewhere.ok("audit", "check", "proof.json", "--key", key)
+    forged = elsewhere("audit", "check", "forged.json", "--json")
+
+    assert '"name":"acme"' in "".join(holds.out.split())
+    assert (forged.code, forged.json["holds"]) == (1, False)
+    assert elsewhere("audit", "check", "proof.json", "--key", "00" * 32).code == 1
+    assert not (tmp_path / "nothing").exists()
+    assert "pilotage.audit/" in (pilotage.folder / "kept.checkpoint").read_text()
+    assert pilotage.ok("audit", "show", str(entry["position"])).out.startswith("{")
 
 
 def test_two_commands_at_once_wait_for_each_other(pilotage: CommandLine) -> None:

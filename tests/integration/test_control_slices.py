@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pilotage.audit.http import audit_routes
+from pilotage.audit.inspection import AuditInspection
+from pilotage.audit.notes import open_checkpoint
+from pilotage.audit.open_log import open_log
+from pilotage.audit.proofs import check_file
 from pilotage.audit.service import AuditService
 from pilotage.core.frames import Ended, Outcome
 from pilotage.core.usage import Usage
@@ -19,10 +25,14 @@ from pilotage.finops.types import SpoolPlace
 from pilotage.identity.service import IdentityService
 from pilotage.kit.blobs_file import FileBlobs
 from pilotage.kit.clock import ManualClock, parse_rfc3339
+from pilotage.kit.crypto import Signer
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.operations import Operations, Progress
 from pilotage.kit.operations_http import operation_routes
 from pilotage.kit.resources import Background
+from pilotage.registry.artifacts.files import ArtifactFiles
+from pilotage.registry.artifacts.garbage import GarbageCollector
+from pilotage.registry.artifacts.http import artifact_routes
 from pilotage.registry.backends.packages import PACKAGED_WEIGHTS, PackagedWeights
 from pilotage.registry.http import registry_routes
 from pilotage.registry.pull import ModelFiles
@@ -31,6 +41,7 @@ from pilotage.runtime.installation import Installation
 from pilotage.server.app import make_app
 
 MAX_BYTES = 4 << 20
+SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 
 
 class Shelf:
@@ -92,21 +103,22 @@ async def control(
     async def end_waits() -> None:
         """Nobody waits here."""
 
-    async with Background() as background:
+    async with Background() as background, open_log(tmp_path / "audit", SIGNER) as log:
+        audit = AuditService(database, log)
         operations = Operations(database, clock, background)
-        files = ModelFiles(
-            database,
-            registry,
-            FileBlobs(blobs),
-            operations,
-            tmp_path / "downloads",
-            fetch=shelf.fetch,
-            max_bytes=MAX_BYTES,
+        kept = FileBlobs(blobs)
+        artifacts = ArtifactFiles(
+            database, registry.artifacts, kept, tmp_path / "gs", max_bytes=MAX_BYTES
         )
+        files = ModelFiles(
+            database, registry, artifacts, operations, tmp_path / "downloads", fetch=shelf.fetch
+        )
+        garbage = GarbageCollector(database, registry.artifacts, kept, clock)
         routes = [
             *registry_routes(registry, files, is_deployed),
+            *artifact_routes(registry.artifacts, artifacts, operations, garbage),
             *finops_routes(FinopsService(clock), identity),
-            *audit_routes(AuditService()),
+            *audit_routes(audit, AuditInspection(database, audit, [])),
             *operation_routes(operations),
         ]
         app = make_app(
@@ -386,20 +398,31 @@ async def test_traffic_is_followed(control: Control, clock: ManualClock) -> None
 # audit and operations
 
 
-async def test_the_log_is_listed_and_checked(control: Control) -> None:
+async def test_the_log_is_listed_proved_and_checked(control: Control) -> None:
     await control.http.post("/models", json={"name": "tiny"}, headers={"x-pilotage-reason": "why"})
-    async with control.db.write(SYSTEM) as tx:
-        await AuditService().append_next(tx)
 
+    report = (await control.http.post("/audit:verify")).json()  # it appends what waits first
     (entry,) = (await control.get("/audit/entries", event="registry."))["items"]
-    report = (await control.http.post("/audit:verify")).json()
+    whole = await control.get(f"/audit/entries/{entry['position']}")
+    proof = (await control.http.get(f"/audit/proof?position={entry['position']}")).content
+    by_revision = await control.get("/audit/proof", revision=entry["revision_seq"])
 
     assert (entry["event"], entry["reason"]) == ("registry.model.created", "why")
-    assert entry["after"]["name"] == "tiny"
-    assert (report["is_intact"], report["head_hash"]) == (True, entry["hash"])
-    assert report["entries"] == entry["position"]
+    assert whole["entry"]["after"]["name"] == "tiny"
+    assert (report["is_intact"], report["entries"]) == (True, entry["position"] + 1)
+    assert check_file(proof, SIGNER.public.hex()).entry == whole["entry"]
+    assert check_file(proof.replace(b"tiny", b"tony")).problem.startswith("the entry is not in")
+    assert by_revision["entry"] == msgspec.json.decode(proof)["entry"]
+    for wrong in ("", "?position=1&revision=1"):
+        assert (await control.http.get(f"/audit/proof{wrong}")).status_code == 400
+    assert (await control.http.get("/audit/entries/99")).status_code == 404
     page = await control.get("/audit/entries", limit=1)
-    assert page["next"] == "1"
+    assert (page["items"][0]["event"], page["next"]) == ("audit.log.founded", "0")
+    rest = await control.get("/audit/entries", after=page["next"], limit=500)
+    assert rest["items"][-1] == entry
+    checkpoint = (await control.http.post("/audit:checkpoint")).json()
+    assert checkpoint["size"] == report["entries"]
+    assert open_checkpoint(checkpoint["checkpoint"], checkpoint["log"], SIGNER.public).size
 
 
 async def test_an_operation_that_has_ended_is_not_cancelled(

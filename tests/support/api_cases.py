@@ -129,6 +129,7 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ),
         ("PUT", "/limits/{limit_name}"): Ask(limit, limit | {"amount": "11"}),
         ("POST", "/audit:verify"): Ask(None),
+        ("POST", "/audit:checkpoint"): Ask(None),
         ("POST", "/gateways"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/gateways/{gateway}:revoke"): Ask(None),
         ("POST", "/operations/{operation}:cancel"): Ask(None),

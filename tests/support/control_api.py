@@ -159,6 +159,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "operation": operation["id"],
         "limit_name": "monthly",
         "gateway": gateway["name"],
+        "position": "0",
         "tenant_id": tenant["id"],
         "model_id": model["id"],
         "endpoint_id": endpoint["id"],

@@ -5,16 +5,20 @@ from typing import Any
 
 import msgspec
 
+from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.service import AuditService
-from pilotage.audit.types import AuditEntry
+from pilotage.audit.types import AuditReport, Proof
+from pilotage.core.errors import PilotageError
 from pilotage.kit.api import ApiCall, Page, Route, View, make_page
+from pilotage.kit.clock import parse_time
 
 
 class AuditEntryView(View):
-    """One entry: who did what, when and why, and its place in the chain."""
+    """One entry: who did what, when and why, and its place in the log."""
 
     position: int
-    revision_seq: int
+    kind: str
+    revision_seq: int | None
     at: datetime
     project_id: str | None
     event: str
@@ -22,49 +26,102 @@ class AuditEntryView(View):
     rev: int
     actor: str
     reason: str
-    before: Any | None
-    after: Any
-    previous_hash: str
-    hash: str
+
+
+class WholeEntryView(AuditEntryView):
+    """An entry, and ``entry``: the log's own words."""
+
+    entry: Any
+
+
+class ProofView(View):
+    """That an entry is in the log; hashes are hex, ``entry`` is the text that was hashed.
+
+    The leaf is SHA-256 of a zero byte and ``entry``; ``path`` leads from it, lowest first, to the
+    root in ``checkpoint``, as RFC 6962 says.
+    """
+
+    log: str
+    public_key: str
+    entry: str
+    index: int
+    size: int
+    path: list[str]
+    checkpoint: str
+
+
+class FindingView(View):
+    """One thing that was checked, and what was found."""
+
+    check: str
+    is_good: bool
+    says: str
 
 
 class AuditReportView(View):
-    """What checking the log found; note ``head_hash`` elsewhere to compare it later."""
+    """What checking the log found, and what no check of a log can find."""
 
+    name: str
     entries: int
-    head_hash: str
+    root: str
     is_intact: bool
-    first_bad_position: int | None
-    problem: str
+    findings: list[FindingView]
+    cannot_show: list[str]
 
 
-def audit_routes(service: AuditService) -> list[Route]:
+class CheckpointView(View):
+    """A signed checkpoint; keep it elsewhere, and a later check can be compared with it."""
+
+    log: str
+    public_key: str
+    size: int
+    checkpoint: str
+
+
+def audit_routes(service: AuditService, inspection: AuditInspection) -> list[Route]:
     """List the routes of the audit log."""
+    return [*_entry_routes(service), *_proof_routes(service, inspection)]
 
-    async def list_entries(  # noqa: PLR0917 - the server passes them by name
+
+def _entry_routes(service: AuditService) -> list[Route]:
+    async def list_entries(  # noqa: PLR0913, PLR0917 - the server passes them by name
         call: ApiCall,
         event: str = "",
         object_id: str | None = None,
         actor: str | None = None,
+        text: str = "",
+        since: str | None = None,
+        until: str | None = None,
         limit: int = 50,
-        after: int = 0,
+        after: int = -1,
         newest: bool = False,  # noqa: FBT001, FBT002
     ) -> Page[AuditEntryView]:
         """List entries in order; ``event`` is the beginning of an event's name.
 
-        ``newest`` asks for the last ones instead of the first: a single page.
+        ``text`` is part of a reason, ``since`` and ``until`` are times. ``newest`` asks for the
+        last ones instead of the first: a single page.
         """
-        wanted = limit if newest else limit + 1
         async with call.read() as tx:
-            found = await service.list_entries(
-                tx, after, wanted, event, object_id, actor, is_newest=newest
+            found = await service.search(
+                tx,
+                after=after + 1,
+                limit=limit if newest else limit + 1,
+                event_prefix=event,
+                object_id=object_id,
+                actor=actor,
+                text=text,
+                since_us=_read_time(since, "since"),
+                until_us=_read_time(until, "until"),
+                is_newest=newest,
             )
-            return make_page(found, limit, _show, "position")
+            return make_page(found, limit, AuditEntryView.of, "position")
 
-    async def verify(call: ApiCall) -> AuditReportView:
-        """Recompute the whole log and compare it with the revisions."""
+    async def get_entry(call: ApiCall, position: int) -> WholeEntryView:
+        """Show an entry in the log's own words."""
         async with call.read() as tx:
-            return AuditReportView.of(await service.verify(tx))
+            indexed = await service.get_entry(tx, position)
+        proof_free = await service.read_entry(position)
+        return WholeEntryView.of(indexed, entry=msgspec.json.decode(proof_free))
 
     return [
         Route(
@@ -75,15 +132,85 @@ def audit_routes(service: AuditService) -> list[Route]:
             is_global=True,
         ),
         Route(
+            method="GET",
+            path="/audit/entries/{position}",
+            permission="audit.log.read",
+            handler=get_entry,
+            is_global=True,
+        ),
+    ]
+
+
+def _proof_routes(service: AuditService, inspection: AuditInspection) -> list[Route]:
+    def show(proof: Proof) -> ProofView:
+        return ProofView(
+            log=service.log.name,
+            public_key=service.log.public_key.hex(),
+            entry=proof.entry.decode(),
+            index=proof.index,
+            size=proof.size,
+            path=[step.hex() for step in proof.path],
+            checkpoint=proof.checkpoint,
+        )
+
+    async def prove(
+        call: ApiCall, position: int | None = None, revision: int | None = None
+    ) -> ProofView:
+        """Prove that an entry is in the log, by its position or by the revision that it is of."""
+        if (position is None) == (revision is None):
+            raise PilotageError(
+                "invalid_request", "Name either a position or a revision.", param="position"
+            )
+        if position is not None:
+            return show(await service.prove(position))
+        async with call.read() as tx:
+            return show(await service.prove_revision(tx, revision or 0))
+
+    async def verify(call: ApiCall) -> AuditReportView:  # noqa: ARG001 - every handler takes it
+        """Recompute the whole log, and compare it with everything that should agree with it."""
+        return _show_report(await inspection.verify())
+
+    async def publish(call: ApiCall) -> CheckpointView:  # noqa: ARG001
+        """Sign a checkpoint of this moment."""
+        note = await service.log.publish()
+        return CheckpointView(
+            log=service.log.name,
+            public_key=service.log.public_key.hex(),
+            size=int(note.split("\n")[1]),
+            checkpoint=note,
+        )
+
+    return [
+        Route(
+            method="GET",
+            path="/audit/proof",
+            permission="audit.log.prove",
+            handler=prove,
+            is_global=True,
+        ),
+        Route(
             method="POST",
             path="/audit:verify",
             permission="audit.log.verify",
             handler=verify,
             is_global=True,
         ),
+        Route(
+            method="POST",
+            path="/audit:checkpoint",
+            permission="audit.log.prove",
+            handler=publish,
+            is_global=True,
+        ),
     ]
 
 
-def _show(entry: AuditEntry) -> AuditEntryView:
-    before = None if entry.before is None else msgspec.json.decode(entry.before)
-    return AuditEntryView.of(entry, before=before, after=msgspec.json.decode(entry.after))
+def _show_report(report: AuditReport) -> AuditReportView:
+    return AuditReportView.of(report, findings=[FindingView.of(item) for item in report.findings])
+
+
+def _read_time(text: str | None, name: str) -> int | None:
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError as wrong:
+        raise PilotageError("invalid_request", f"{name}: {wrong}.", param=name) from None

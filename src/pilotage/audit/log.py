@@ -33,7 +33,7 @@ _HEAD_BYTES = 6  # of an entry in a write-ahead file: its length and its CRC-32
 class LogWriter:
     """The only appender of a log; use it within ``with``, in one thread at a time.
 
-    After an error it can only be closed: opening the log again finds what is on disk.
+    After an error it knows no more where the log ends: :meth:`reopen` looks.
     """
 
     def __init__(self, folder: Path, name: str, signer: Signer) -> None:
@@ -65,6 +65,12 @@ class LogWriter:
         if self._wal >= 0:
             os.close(self._wal)
             self._wal = -1
+
+    def reopen(self) -> None:
+        """Begin again with what is on disk, after an error."""
+        self.__exit__()
+        self._open = []
+        self.__enter__()
 
     @property
     def size(self) -> int:

@@ -1,125 +1,177 @@
-"""The verbs of the audit log. Never commits: whoever opened the transaction does.
+"""The verbs of the audit log: append what happened, find it again, prove it.
 
-The log is the revisions again, one entry each, chained by SHA-256. That shows any change, removal,
-insertion or reordering in the log, or in the revisions behind it, by somebody who does not rebuild
-the rest. What this form cannot show, and nobody should claim of it:
-
-- somebody who can write the database can rewrite the revisions and compute the whole chain anew, or
-  cut the newest entries and their revisions off: there is no external checkpoint yet. Only a head
-  hash that was noted elsewhere exposes that;
-- whether what a revision said was true, or whether something happened that wrote no revision.
+The log is the only truth: its index in the database is made anew from it where it is behind. That
+way nothing is in the log twice, wherever a process was killed, and nothing is acknowledged that is
+not in it.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from pilotage.audit import store
-from pilotage.audit.rules import find_difference, find_flaw, make_entry
-from pilotage.audit.types import GENESIS, AuditEntry, AuditReport, Content
+from pilotage.audit.entries import (
+    CallsEntry,
+    Former,
+    index_entry,
+    read_block,
+    read_entry,
+    write_founding,
+    write_revision,
+)
+from pilotage.audit.open_log import OpenLog
+from pilotage.audit.types import Indexed, Proof
 from pilotage.core.errors import PilotageError
-from pilotage.kit.db import Tx
-from pilotage.kit.outbox import Revision, advance_cursor, get_cursor, read_revisions
+from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.outbox import read_revisions
 
-CONSUMER = "audit"
 PAGE = 1_000
 
 
 class AuditService:
-    """Appends, reads and checks the log."""
+    """Appends, finds and proves entries; one of them has a log open."""
 
-    async def append_next(self, tx: Tx, limit: int = PAGE) -> bool:
-        """Append the revisions behind the cursor; return whether there may be more.
+    def __init__(self, db: Database, log: OpenLog) -> None:
+        self._db = db
+        self.log = log
+        self._one = asyncio.Lock()
+        self._last_seq = -1  # the newest revision in the log; -1: the index was not looked at yet
 
-        Needs a transaction of the whole installation. Raises ``conflict`` if another process
-        appended the same ones.
+    # appending
+
+    async def append_next(self, limit: int = PAGE) -> bool:
+        """Append the revisions that are not in the log yet; return whether there may be more.
+
+        Opens its own transactions: the log is written between them.
         """
-        cursor = await get_cursor(tx, CONSUMER)
-        revisions = await read_revisions(tx, cursor, limit)
-        if not revisions:
-            return False
-        last = await store.find_last(tx)
-        entries: list[AuditEntry] = []
-        for revision in revisions:
-            last = make_entry(_content(revision), last)
-            entries.append(last)
-        if not await advance_cursor(tx, CONSUMER, cursor, revisions[-1].seq):
-            raise PilotageError("conflict", "The audit log was appended to by another process.")
-        await store.insert_entries(tx, entries)
-        return len(revisions) == limit
+        async with self._one:
+            await self._recover()
+            async with self._db.read(SYSTEM) as tx:
+                revisions = await read_revisions(tx, self._last_seq, limit)
+            if not revisions:
+                return False
+            written = [write_revision(revision) for revision in revisions]
+            for item in written:
+                if item.record is not None:
+                    await self.log.keep_record(item.record)
+            await self._append([item.entry for item in written])
+            self._last_seq = revisions[-1].seq
+            return len(revisions) == limit
 
-    async def verify(self, tx: Tx) -> AuditReport:
-        """Recompute the whole log and compare it with the revisions; stops at the first flaw.
+    async def append_entry(self, entry: bytes) -> int:
+        """Append one entry of another kind than a revision; return its position."""
+        async with self._one:
+            await self._recover()
+            return await self._append([entry])
 
-        Needs a transaction of the whole installation. Reads a page at a time.
-        """
-        end, cursor = await store.find_extent(tx, CONSUMER)
-        last: AuditEntry | None = None
-        last_seq = 0
-        while True:
-            position = last.position if last else 0
-            entries = await store.list_entries(tx, position, PAGE)
-            entries = [entry for entry in entries if entry.position <= end]
-            revisions = await read_revisions(tx, last_seq, PAGE)
-            revisions = [revision for revision in revisions if revision.seq <= cursor]
-            if not entries and not revisions:
-                return _report(last, "")
-            for index in range(max(len(entries), len(revisions))):
-                entry = entries[index] if index < len(entries) else None
-                revision = revisions[index] if index < len(revisions) else None
-                problem = _compare(entry, revision, last)
-                if problem or entry is None or revision is None:
-                    return _report(last, problem)
-                last, last_seq = entry, revision.seq
+    # finding
 
-    async def list_entries(
+    async def get_revision_entry(self, tx: Tx, revision_seq: int) -> Indexed:
+        """Return the entry of a revision; raise ``not_found`` if it is not in the log."""
+        found = await store.find_revision(tx, revision_seq)
+        if found is None:
+            raise PilotageError(
+                "not_found",
+                f"Revision {revision_seq} is not in the audit log.",
+                hint="A change is in the log within a second: try again.",
+            )
+        return found
+
+    async def get_entry(self, tx: Tx, position: int) -> Indexed:
+        """Return where an entry is from and what it is of; raise ``not_found``."""
+        found = await store.find_entry(tx, position)
+        if found is None:
+            raise PilotageError("not_found", f"There is no entry {position} in the audit log.")
+        return found
+
+    async def read_entry(self, position: int) -> bytes:
+        """Return the log's own words; raise ``not_found`` for none there."""
+        try:
+            return await self.log.read(position)
+        except (FileNotFoundError, ValueError):
+            raise PilotageError("not_found", f"Entry {position} has been pruned.") from None
+
+    async def search(  # noqa: PLR0913 - a search has that many parts
         self,
         tx: Tx,
+        *,
         after: int = 0,
         limit: int = 50,
         event_prefix: str = "",
         object_id: str | None = None,
         actor: str | None = None,
-        *,
+        text: str = "",
+        since_us: int | None = None,
+        until_us: int | None = None,
         is_newest: bool = False,
-    ) -> Sequence[AuditEntry]:
-        """Return the first entries behind a position, or the newest of them, in order."""
-        return await store.list_entries(
-            tx, after, limit, event_prefix, object_id, actor, is_newest=is_newest
+    ) -> Sequence[Indexed]:
+        """Return the first entries from a position on, or the newest of them, in order."""
+        return await store.search(
+            tx,
+            after=after,
+            limit=limit,
+            event_prefix=event_prefix,
+            object_id=object_id,
+            actor=actor,
+            text=text,
+            since_us=since_us,
+            until_us=until_us,
+            is_newest=is_newest,
         )
 
+    # proving
 
-def _compare(entry: AuditEntry | None, revision: Revision | None, last: AuditEntry | None) -> str:
-    if entry is None:
-        seq = revision.seq if revision else 0
-        return f"revision {seq} has no entry"
-    flaw = find_flaw(entry, last)
-    if flaw:
-        return flaw
-    if revision is None:
-        return f"entry {entry.position} holds revision {entry.revision_seq}, which is not there"
-    return find_difference(entry, _content(revision))
+    async def prove(self, position: int) -> Proof:
+        """Return the proof that an entry is in the log; raise ``not_found`` for none there."""
+        if not 0 <= position < self.log.size:
+            raise PilotageError("not_found", f"There is no entry {position} in the audit log.")
+        try:
+            return await self.log.prove(position)
+        except FileNotFoundError:
+            raise PilotageError("not_found", f"Entry {position} has been pruned.") from None
 
+    async def prove_revision(self, tx: Tx, revision_seq: int) -> Proof:
+        """Return the proof that a revision is in the log; raise ``not_found`` if it is not."""
+        return await self.prove((await self.get_revision_entry(tx, revision_seq)).position)
 
-def _report(last: AuditEntry | None, problem: str) -> AuditReport:
-    entries = last.position if last else 0
-    return AuditReport(
-        entries=entries,
-        head_hash=last.hash if last else GENESIS,
-        is_intact=not problem,
-        first_bad_position=entries + 1 if problem else None,
-        problem=problem,
-    )
+    # the index follows the log
 
+    async def _recover(self) -> None:
+        """Found a new log; index what a killed process appended and did not index."""
+        if self._last_seq >= 0:
+            return
+        async with self._db.read(SYSTEM) as tx:
+            indexed = await store.count_indexed(tx)
+            former = await store.find_former(tx)
+            now_us = tx.now_us
+        if indexed > self.log.size:
+            raise PilotageError(
+                "audit_broken",
+                f"The audit log has {self.log.size} entries and its index {indexed}.",
+                hint="The log's folder is older than the database: restore both of one backup.",
+            )
+        if not self.log.size:
+            chain = Former(entries=former[0], head_hash=former[1]) if former else None
+            await self.log.append([write_founding(now_us, self.log.name, chain)])
+        while indexed < self.log.size:
+            entries = await self.log.read_from(indexed, PAGE)
+            await self._index(indexed, entries)
+            indexed += len(entries)
+        async with self._db.read(SYSTEM) as tx:
+            self._last_seq = await store.find_last_revision(tx)
 
-def _content(revision: Revision) -> Content:
-    return Content(
-        revision_seq=revision.seq,
-        at_us=revision.at_us,
-        project_id=revision.project_id,
-        event=revision.event,
-        object_id=revision.object_id,
-        rev=revision.rev,
-        actor=revision.actor,
-        reason=revision.reason,
-        before=revision.before,
-        after=revision.after,
-    )
+    async def _append(self, entries: Sequence[bytes]) -> int:
+        try:
+            first = await self.log.append(entries)
+            await self._index(first, entries)
+        except BaseException:
+            self._last_seq = -1  # look again where the log ends
+            raise
+        return first
+
+    async def _index(self, first: int, entries: Sequence[bytes]) -> None:
+        read = [(first + offset, read_entry(entry)) for offset, entry in enumerate(entries)]
+        blocks = [
+            read_block(place, entry) for place, entry in read if isinstance(entry, CallsEntry)
+        ]
+        async with self._db.write(SYSTEM) as tx:
+            await store.insert_index(tx, [index_entry(*item) for item in read], blocks)

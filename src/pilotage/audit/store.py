@@ -1,84 +1,143 @@
-"""The table of the audit log, and all SQL on it."""
+"""The index of the audit log, and all SQL on it. The log itself is files: this can be made anew."""
 
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from pilotage.audit.types import AuditEntry
-from pilotage.kit.db import METADATA, Row, Tx
-from pilotage.kit.outbox import CURSOR
+from pilotage.audit.types import Block, Indexed
+from pilotage.kit.db import METADATA, Tx
 
-AUDIT_ENTRY = sa.Table(
-    "audit_entry",
+AUDIT_INDEX = sa.Table(
+    "audit_index",
     METADATA,
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("revision_seq", sa.BigInteger, nullable=False, unique=True),
-    sa.Column("at_us", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("at_us", sa.BigInteger, nullable=False, index=True),
     sa.Column("project_id", sa.Text),
     sa.Column("event", sa.Text, nullable=False),
-    sa.Column("object_id", sa.Text, nullable=False, index=True),
-    sa.Column("rev", sa.Integer, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False, index=True),
+    sa.Column("object_id", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("before", sa.Text),
-    sa.Column("after", sa.Text, nullable=False),
-    sa.Column("previous_hash", sa.Text, nullable=False),
-    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("revision_seq", sa.BigInteger, unique=True),
+    sa.Column("rev", sa.Integer, nullable=False),
+    sa.Index("ix_audit_index_object_id_position", "object_id", "position"),
+    sa.Index("ix_audit_index_actor_position", "actor", "position"),
+    sa.Index("ix_audit_index_event_position", "event", "position"),
+)
+AUDIT_BLOCK = sa.Table(
+    "audit_block",
+    METADATA,
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("gateway", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Text, nullable=False),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_seq", sa.BigInteger, nullable=False),
+    sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("first_us", sa.BigInteger, nullable=False),
+    sa.Column("last_us", sa.BigInteger, nullable=False, index=True),
+    sa.Column("root", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.UniqueConstraint("gateway", "epoch", "first_seq"),
+)
+AUDIT_FORMER = sa.Table(
+    "audit_former",
+    METADATA,
+    sa.Column("entries", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("head_hash", sa.Text, nullable=False),
 )
 
 
-async def insert_entries(tx: Tx, entries: Sequence[AuditEntry]) -> None:
-    """Append entries."""
-    await tx.insert_many(
-        AUDIT_ENTRY,
-        [
-            {name: getattr(entry, name) for name in AuditEntry.__dataclass_fields__}
-            for entry in entries
-        ],
-    )
+async def insert_index(tx: Tx, entries: Sequence[Indexed], blocks: Sequence[Block]) -> None:
+    """Add what was appended to the log."""
+    await tx.insert_many(AUDIT_INDEX, [_values(entry) for entry in entries])
+    await tx.insert_many(AUDIT_BLOCK, [_values(block) for block in blocks])
 
 
-async def find_last(tx: Tx) -> AuditEntry | None:
-    """Return the newest entry."""
-    row = await tx.find(tx.select(AUDIT_ENTRY).order_by(AUDIT_ENTRY.c.position.desc()).limit(1))
-    return _entry(row) if row else None
+async def count_indexed(tx: Tx) -> int:
+    """Return the position of the first entry that is not indexed."""
+    row = await tx.find(tx.select(AUDIT_INDEX, sa.func.max(AUDIT_INDEX.c.position).label("last")))
+    return 0 if row is None or row["last"] is None else int(row["last"]) + 1
 
 
-async def find_extent(tx: Tx, consumer: str) -> tuple[int, int]:
-    """Return the highest position and the log's place in the revisions, both of one moment."""
-    place = tx.select(CURSOR, CURSOR.c.seq).where(CURSOR.c.consumer == consumer)
-    row = await tx.find(
-        tx.select(
-            AUDIT_ENTRY,
-            sa.func.max(AUDIT_ENTRY.c.position).label("position"),
-            place.scalar_subquery().label("seq"),
-        )
-    )
-    return (int(row["position"] or 0), int(row["seq"] or 0)) if row else (0, 0)
+async def find_last_revision(tx: Tx) -> int:
+    """Return the newest revision that is in the log, 0 if none is."""
+    last = sa.func.max(AUDIT_INDEX.c.revision_seq).label("last")
+    row = await tx.find(tx.select(AUDIT_INDEX, last))
+    return int(row["last"] or 0) if row else 0
 
 
-async def list_entries(
+async def find_revision(tx: Tx, revision_seq: int) -> Indexed | None:
+    """Return the entry of a revision."""
+    statement = tx.select(AUDIT_INDEX).where(AUDIT_INDEX.c.revision_seq == revision_seq)
+    row = await tx.find(statement)
+    return Indexed(**row) if row else None
+
+
+async def find_entry(tx: Tx, position: int) -> Indexed | None:
+    """Return an entry by its place in the log."""
+    row = await tx.find(tx.select(AUDIT_INDEX).where(AUDIT_INDEX.c.position == position))
+    return Indexed(**row) if row else None
+
+
+async def search(  # noqa: PLR0913 - a search has that many parts
     tx: Tx,
+    *,
     after: int,
     limit: int,
     event_prefix: str = "",
     object_id: str | None = None,
     actor: str | None = None,
-    *,
+    text: str = "",
+    since_us: int | None = None,
+    until_us: int | None = None,
     is_newest: bool = False,
-) -> Sequence[AuditEntry]:
-    """Return the first entries behind a position, or the newest of them, in order."""
-    statement = tx.select(AUDIT_ENTRY).where(AUDIT_ENTRY.c.position > after)
+) -> Sequence[Indexed]:
+    """Return the first entries from a position on, or the newest of them, in order."""
+    columns = AUDIT_INDEX.c
+    statement = tx.select(AUDIT_INDEX).where(columns.position >= after)
     if event_prefix:
-        statement = statement.where(AUDIT_ENTRY.c.event.startswith(event_prefix, autoescape=True))
+        statement = statement.where(columns.event.startswith(event_prefix, autoescape=True))
     if object_id is not None:
-        statement = statement.where(AUDIT_ENTRY.c.object_id == object_id)
+        statement = statement.where(columns.object_id == object_id)
     if actor is not None:
-        statement = statement.where(AUDIT_ENTRY.c.actor == actor)
-    place = AUDIT_ENTRY.c.position
-    rows = await tx.all(statement.order_by(place.desc() if is_newest else place).limit(limit))
-    return [_entry(row) for row in (reversed(rows) if is_newest else rows)]
+        statement = statement.where(columns.actor == actor)
+    if text:
+        statement = statement.where(columns.reason.icontains(text, autoescape=True))
+    if since_us is not None:
+        statement = statement.where(columns.at_us >= since_us)
+    if until_us is not None:
+        statement = statement.where(columns.at_us < until_us)
+    order = columns.position.desc() if is_newest else columns.position
+    rows = await tx.all(statement.order_by(order).limit(limit))
+    return [Indexed(**row) for row in (reversed(rows) if is_newest else rows)]
 
 
-def _entry(row: Row) -> AuditEntry:
-    return AuditEntry(**row)
+async def find_block_place(tx: Tx, gateway: str, epoch: str) -> int:
+    """Return the last record of a spool that is in a sealed block, 0 if none is."""
+    last = sa.func.max(AUDIT_BLOCK.c.last_seq).label("last")
+    statement = tx.select(AUDIT_BLOCK, last).where(
+        AUDIT_BLOCK.c.gateway == gateway, AUDIT_BLOCK.c.epoch == epoch
+    )
+    row = await tx.find(statement)
+    return int(row["last"] or 0) if row else 0
+
+
+async def list_blocks(
+    tx: Tx, ended_from_us: int, after: int = -1, limit: int = 100
+) -> Sequence[Block]:
+    """Return blocks with calls that ended at or after a time, oldest first."""
+    statement = tx.select(AUDIT_BLOCK).where(
+        AUDIT_BLOCK.c.last_us >= ended_from_us, AUDIT_BLOCK.c.position > after
+    )
+    rows = await tx.all(statement.order_by(AUDIT_BLOCK.c.position).limit(limit))
+    return [Block(**row) for row in rows]
+
+
+async def find_former(tx: Tx) -> tuple[int, str] | None:
+    """Return the length and the last hash of the chain that the log has replaced."""
+    row = await tx.find(tx.select(AUDIT_FORMER))
+    return (int(row["entries"]), str(row["head_hash"])) if row else None
+
+
+def _values(item: Indexed | Block) -> dict[str, object]:
+    return {name: getattr(item, name) for name in item.__dataclass_fields__}

@@ -188,6 +188,26 @@ class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     max_age: Annotated[Duration, _doc("age at which a gateway stops trusting its Snapshot")] = "24h"
 
 
+class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The audit log."""
+
+    checkpoints: Annotated[
+        str,
+        _doc(
+            "folders that signed checkpoints are put into, separated by commas; best on another "
+            "disk. None named: the folder checkpoints beside the log"
+        ),
+    ] = ""
+    checkpoint_every: Annotated[Duration, _doc("how often a checkpoint is put there")] = "10m"
+    on_failure: Annotated[
+        Literal["closed", "open"],
+        _doc(
+            "what becomes of changes while the log cannot be written: refused, or made and "
+            "appended later"
+        ),
+    ] = "closed"
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The local engines that serve models."""
 
@@ -204,6 +224,18 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ),
     ] = 2048
     start_timeout: Annotated[Duration, _doc("time that a model gets to load")] = "2m"
+
+
+class SecretSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the keys are that wrap all others."""
+
+    root_keys: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^(file:.+)?$",
+            description="root keys, file:PATH (0600); empty: keys/root.key in the data folder",
+        ),
+    ] = ""
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,12 +257,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
     spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
     snapshot: SnapshotSettings = msgspec.field(default_factory=SnapshotSettings)
+    audit: AuditSettings = msgspec.field(default_factory=AuditSettings)
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     counters: CounterSettings = msgspec.field(default_factory=CounterSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
     telemetry: TelemetrySettings = msgspec.field(default_factory=TelemetrySettings)
     remote: RemoteSettings = msgspec.field(default_factory=RemoteSettings)
+    secrets: SecretSettings = msgspec.field(default_factory=SecretSettings)
 
     @property
     def data_path(self) -> Path:

@@ -32,11 +32,15 @@ class DataFolder:
         self.database = path / "pilotage.db"
         self.credentials = path / "credentials.toml"
         self.keys = path / "keys"
+        self.root_keys = path / "keys" / "root.key"
         self.blobs = path / "blobs"
+        self.gs = path / "gs"  # what gs://BUCKET/PATH means here
         self.snapshots = path / "snapshots"
         self.spool = path / "spool"
         self.run = path / "run"
         self.logs = path / "logs"
+        self.audit = path / "audit"
+        self.checkpoints = path / "checkpoints"
         self.targets = path / "run" / "targets.json"
         self.seeds = path / "run" / "seeds.json"
         self._lock = path / "lock"
@@ -55,6 +59,8 @@ class DataFolder:
                 self.spool,
                 self.run,
                 self.logs,
+                self.audit,
+                self.checkpoints,
             ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryFile(dir=self.path):

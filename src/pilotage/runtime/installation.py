@@ -5,8 +5,11 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pilotage.audit.http import audit_routes
+from pilotage.audit.inspection import AuditInspection
+from pilotage.audit.open_log import OpenLog, open_log
 from pilotage.audit.service import AuditService
 from pilotage.audit.worker import make_audit_worker
 from pilotage.endpoints.http import endpoint_routes
@@ -43,11 +46,16 @@ from pilotage.publisher.remotes import RemoteGateways
 from pilotage.publisher.seeds import LOOK_EVERY_S, SeedFile
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
+from pilotage.registry.artifacts.files import ArtifactFiles
+from pilotage.registry.artifacts.garbage import GarbageCollector
+from pilotage.registry.artifacts.http import artifact_routes
+from pilotage.registry.evidence_http import evidence_routes
 from pilotage.registry.http import registry_routes
 from pilotage.registry.prompts.http import prompt_routes
 from pilotage.registry.prompts.service import PromptService
 from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
+from pilotage.registry.versions_http import version_routes
 from pilotage.runtime.credentials import write_credentials
 
 VISIBLE_WITHIN_S = 2.0
@@ -74,6 +82,17 @@ def open_snapshot_signer(folder: DataFolder) -> Signer:
     return open_signer(folder.keys / "snapshot.key")
 
 
+def open_audit_signer(folder: DataFolder) -> Signer:
+    """Open (or make) the key that signs the audit log's checkpoints."""
+    return open_signer(folder.keys / "audit.key")
+
+
+def list_outside(settings: Settings, folder: DataFolder) -> list[Path]:
+    """Return the folders that checkpoints of the audit log are put into."""
+    named = [name.strip() for name in settings.audit.checkpoints.split(",")]
+    return [Path(name).expanduser() for name in named if name] or [folder.checkpoints]
+
+
 def open_database(settings: Settings, folder: DataFolder, clock: Clock) -> Database:
     """Open the database that the settings name."""
     if settings.database.url == "sqlite":
@@ -92,7 +111,8 @@ async def open_installation(
         stack.push_async_callback(db.close)
         await prepare_schema(db, settings, folder, clock)
         background = await stack.enter_async_context(Background())
-        parts = _Parts(settings, folder, clock, fleet, db, background)
+        log = await stack.enter_async_context(open_log(folder.audit, open_audit_signer(folder)))
+        parts = _Parts(settings, folder, clock, fleet, db, background, log)
         await _make_credentials(parts, folder)
         await parts.operations.recover()
         await parts.publisher.publish()
@@ -112,7 +132,7 @@ async def open_installation(
 class _Parts:
     """The services of an installation and how they are wired."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - whatever an installation is made of
         self,
         settings: Settings,
         folder: DataFolder,
@@ -120,6 +140,7 @@ class _Parts:
         fleet: Fleet,
         db: Database,
         background: Background,
+        log: OpenLog,
     ) -> None:
         signer = open_snapshot_signer(folder)
         blobs = FileBlobs(folder.blobs)
@@ -127,11 +148,11 @@ class _Parts:
         self._folder = folder
         self.db = db
         self.identity = IdentityService(clock)
-        self.audit = AuditService()
+        self.audit = AuditService(db, log)
         self.governance = GovernanceService(clock, self.identity)
         self.finops = FinopsService(clock)
         self.operations = Operations(db, clock, background)
-        self.registry = RegistryService(clock)
+        self.registry = RegistryService(clock, self.governance)
         prompts = PromptService(clock)
         self.endpoints = EndpointService(clock, self.identity, self.registry, fleet)
         self.publisher = PublisherService(
@@ -150,17 +171,23 @@ class _Parts:
         self.seeds = SeedFile(
             db, self.identity, self.finops, clock, spools=folder.spool, path=folder.seeds
         )
-        files = ModelFiles(db, self.registry, blobs, self.operations, folder.path / "cache")
+        artifacts = ArtifactFiles(db, self.registry.artifacts, blobs, folder.gs)
+        files = ModelFiles(db, self.registry, artifacts, self.operations, folder.path / "cache")
+        garbage = GarbageCollector(db, self.registry.artifacts, blobs, clock)
+        inspection = AuditInspection(db, self.audit, list_outside(settings, folder))
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
+            *evidence_routes(self.registry),
+            *version_routes(self.registry),
             *registry_routes(self.registry, files, self.endpoints.is_deployed),
+            *artifact_routes(self.registry.artifacts, artifacts, self.operations, garbage),
             *prompt_routes(prompts),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
             *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),
             *publisher_routes(self.publisher),
             *gateway_routes(self.identity, self.remotes, signer.public),
-            *audit_routes(self.audit),
+            *audit_routes(self.audit, inspection),
             *operation_routes(self.operations),
         ]
         self.raw_routes: list[RawRoute] = remote_routes(
@@ -189,9 +216,9 @@ class _Parts:
     async def settle(self) -> None:
         """Do what the workers would do next, once: nothing waits for the next start."""
         await self.publisher.publish()
-        async with self.db.write(SYSTEM) as tx:
-            while await self.audit.append_next(tx):
-                pass
+        while await self.audit.append_next():
+            pass
+        await self.audit.log.publish()
         self.ledger.close()
         self.remotes.close()
 
@@ -206,7 +233,7 @@ class _Parts:
         keeper = FleetKeeper(self.db, blobs, fleet, settings.engine, os.cpu_count() or 1)
         return [
             make_publisher(self.publisher, bells[0]),
-            make_audit_worker(self.db, self.audit, bells[1]),
+            make_audit_worker(self.audit, bells[1]),
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),

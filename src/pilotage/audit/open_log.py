@@ -1,0 +1,129 @@
+"""The open log of an installation: one writer for everybody, off the event loop."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pilotage.audit.log import LogWriter
+from pilotage.audit.notes import open_checkpoint
+from pilotage.audit.tiles import TileFolder
+from pilotage.audit.tree import prove_inclusion
+from pilotage.audit.types import Proof
+from pilotage.core.errors import PilotageError
+from pilotage.kit.crypto import Signer, key_id_of
+from pilotage.kit.files import write_private
+
+RECORDS = "records"
+
+
+def name_log(public_key: bytes) -> str:
+    """Return what a log is called: by the key that signs its checkpoints."""
+    return f"pilotage.audit/{key_id_of(public_key)}"
+
+
+class OpenLog:
+    """Append, publish and prove, one at a time."""
+
+    def __init__(self, writer: LogWriter, public_key: bytes) -> None:
+        self._writer = writer
+        self._one = asyncio.Lock()
+        self.public_key = public_key
+
+    @property
+    def folder(self) -> Path:
+        """Where the log is."""
+        return self._writer.folder
+
+    @property
+    def name(self) -> str:
+        """What the log is called in its checkpoints."""
+        return self._writer.name
+
+    @property
+    def size(self) -> int:
+        """How many entries there are."""
+        return self._writer.size
+
+    async def append(self, entries: Sequence[bytes]) -> int:
+        """Append entries durably; return the index of the first.
+
+        Raise ``audit_unavailable`` if the disk refuses: some of them may be in the log then.
+        """
+        async with self._one:
+            try:
+                return await asyncio.to_thread(self._writer.append, entries)
+            except OSError as failed:
+                await asyncio.to_thread(self._writer.reopen)
+                raise _unavailable(failed) from None
+
+    async def publish(self) -> str:
+        """Return a signed checkpoint of this moment, whose tiles are on disk."""
+        async with self._one:
+            return await asyncio.to_thread(self._writer.publish)
+
+    async def read(self, index: int) -> bytes:
+        """Return an entry."""
+        async with self._one:
+            return await asyncio.to_thread(self._writer.read_entry, index)
+
+    async def read_from(self, index: int, limit: int) -> list[bytes]:
+        """Return up to ``limit`` entries from an index on."""
+        async with self._one:
+            end = min(self._writer.size, index + limit)
+            return await asyncio.to_thread(
+                lambda: [self._writer.read_entry(place) for place in range(index, end)]
+            )
+
+    async def prove(self, index: int) -> Proof:
+        """Return the proof that an entry is in the log as it is now."""
+        note = await self.publish()
+        return await asyncio.to_thread(
+            prove_entry, self.folder, self.name, self.public_key, note, index
+        )
+
+    async def keep_record(self, record: bytes) -> None:
+        """Keep a record that is too long for an entry, durably, under its hash."""
+        path = place_record(self.folder, hashlib.sha256(record).hexdigest())
+        try:
+            await asyncio.to_thread(write_private, path, record)
+        except OSError as failed:
+            raise _unavailable(failed) from None
+
+
+def place_record(folder: Path, sha256: str) -> Path:
+    """Return where a record that is too long for an entry is kept."""
+    return folder / RECORDS / sha256[:2] / sha256
+
+
+def prove_entry(folder: Path, name: str, public_key: bytes, note: str, index: int) -> Proof:
+    """Return the proof that an entry is in a published log."""
+    checkpoint = open_checkpoint(note, name, public_key)
+    log = TileFolder(folder, checkpoint.size)
+    return Proof(
+        entry=log.read_entry(index),
+        index=index,
+        size=checkpoint.size,
+        path=prove_inclusion(index, checkpoint.size, log.read_hash),
+        checkpoint=note,
+    )
+
+
+@asynccontextmanager
+async def open_log(folder: Path, signer: Signer) -> AsyncIterator[OpenLog]:
+    """Open the log of a folder for as long as the block lasts; only one process may."""
+    writer = LogWriter(folder, name_log(signer.public), signer)
+    await asyncio.to_thread(writer.__enter__)
+    try:
+        yield OpenLog(writer, signer.public)
+    finally:
+        await asyncio.to_thread(writer.__exit__)
+
+
+def _unavailable(failed: OSError) -> PilotageError:
+    return PilotageError(
+        "audit_unavailable",
+        f"The audit log cannot be written: {failed.strerror or failed}.",
+        hint="Make room on its disk; what waits is appended then.",
+    )

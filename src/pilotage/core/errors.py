@@ -61,6 +61,7 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("model_not_found", 404, "There is no such model"),
         ErrorSpec("prompt_not_found", 404, "There is no such prompt, or no such version of it"),
         ErrorSpec("unknown_url", 404, "There is no such address"),
+        ErrorSpec("erased", 410, "What it held was erased"),
         ErrorSpec("method_not_allowed", 405, "The address does not take this method"),
         ErrorSpec("already_exists", 409, "An object of this name exists"),
         ErrorSpec("conflict", 409, "The object is in a state that does not allow this"),

@@ -230,11 +230,7 @@ class SecretSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where the keys are that wrap all others."""
 
     root_keys: Annotated[
-        str,
-        msgspec.Meta(
-            pattern=r"^(file:.+)?$",
-            description="root keys, file:PATH (0600); empty: keys/root.key in the data folder",
-        ),
+        str, _doc("the root keys, file:PATH (0600); empty: keys/root.key in the data folder")
     ] = ""
 
 

@@ -10,6 +10,7 @@ from pilotage.identity import store as _identity
 from pilotage.kit import idempotency as _idempotency
 from pilotage.kit import operations as _operations
 from pilotage.kit import outbox as _outbox
+from pilotage.kit import secrets as _secrets
 from pilotage.kit.db import METADATA
 from pilotage.publisher import store as _publisher
 from pilotage.registry import card_store as _cards
@@ -33,6 +34,7 @@ _STORES = (
     _prompts,
     _publisher,
     _registry,
+    _secrets,
 )
 
 

@@ -35,6 +35,7 @@ from pilotage.kit.db import SYSTEM, Database, open_postgres, open_sqlite
 from pilotage.kit.operations import Operations
 from pilotage.kit.operations_http import operation_routes
 from pilotage.kit.resources import Background
+from pilotage.kit.secrets import Vault
 from pilotage.kit.spool_copy import SpoolCopies
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.migrations.run import prepare_schema
@@ -57,6 +58,7 @@ from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
 from pilotage.registry.versions_http import version_routes
 from pilotage.runtime.credentials import write_credentials
+from pilotage.runtime.vault import open_vault
 
 VISIBLE_WITHIN_S = 2.0
 
@@ -112,7 +114,8 @@ async def open_installation(
         await prepare_schema(db, settings, folder, clock)
         background = await stack.enter_async_context(Background())
         log = await stack.enter_async_context(open_log(folder.audit, open_audit_signer(folder)))
-        parts = _Parts(settings, folder, clock, fleet, db, background, log)
+        vault = await open_vault(db, settings, folder)
+        parts = _Parts(settings, folder, clock, fleet, db, background, log, vault)
         await _make_credentials(parts, folder)
         await parts.operations.recover()
         await parts.publisher.publish()
@@ -141,12 +144,14 @@ class _Parts:
         db: Database,
         background: Background,
         log: OpenLog,
+        vault: Vault,
     ) -> None:
         signer = open_snapshot_signer(folder)
         blobs = FileBlobs(folder.blobs)
         blobs.drop_incomplete()
         self._folder = folder
         self.db = db
+        self.vault = vault
         self.identity = IdentityService(clock)
         self.audit = AuditService(db, log)
         self.governance = GovernanceService(clock, self.identity)

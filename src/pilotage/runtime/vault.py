@@ -1,0 +1,53 @@
+"""The vault of an installation: its root keys, found or made, and checked against its database."""
+
+from pathlib import Path
+
+from pilotage.core.errors import PilotageError
+from pilotage.kit.config import Settings
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.secrets import Vault, has_data_keys
+
+_FILE = "file:"
+
+
+def find_root_keys(settings: Settings, folder: DataFolder) -> Path:
+    """Return where the root keys are; raise ``invalid_config`` for a place that is no file."""
+    given = settings.secrets.root_keys
+    if not given:
+        return folder.root_keys
+    if not given.startswith(_FILE):
+        raise PilotageError(
+            "invalid_config",
+            f"secrets.root_keys is {given!r}, and root keys are kept in a file.",
+            hint="Write file:PATH.",
+        )
+    return Path(given.removeprefix(_FILE)).expanduser()
+
+
+async def open_vault(db: Database, settings: Settings, folder: DataFolder) -> Vault:
+    """Open the vault, and end a change of root keys that was interrupted.
+
+    Root keys are made where there is no data key yet. Raises ``invalid_config`` if those at hand
+    are not those of the database, or may be read by others.
+    """
+    path = find_root_keys(settings, folder)
+    async with db.read(SYSTEM) as tx:
+        if not path.exists() and await has_data_keys(tx):
+            raise PilotageError(
+                "invalid_config",
+                f"The root keys are missing: {path}.",
+                hint="Put the file back from your backup of the keys, or set secrets.root_keys.",
+            )
+        vault = Vault(open_root_keys(path))
+        await vault.check(tx)
+    while await rewrap(db, vault):
+        pass
+    return vault
+
+
+async def rewrap(db: Database, vault: Vault) -> int:
+    """Wrap the next data keys with the newest root key; return how many."""
+    async with db.write(SYSTEM) as tx:
+        return await vault.rewrap_next(tx)

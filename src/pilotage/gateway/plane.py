@@ -20,7 +20,7 @@ from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.counters.limits import Limits as CallLimits
 from pilotage.gateway.counters.matching import Subject
 from pilotage.gateway.counters.types import LimitUse
-from pilotage.gateway.prompts import expand_prompt
+from pilotage.gateway.prompts import read_prompted
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
 from pilotage.gateway.replies import KeptReplies
@@ -247,13 +247,10 @@ class DataPlane:
         sent: Sent,
     ) -> Call:
         """Make the call of the current task; raise ``draining``, or what its wire or prompt do."""
-        sent_body, prompt = body, ""
         view, tenant, key_id, may_name_users = caller
-        if wire.expand is not None:
-            body, prompt = expand_prompt(
-                view.prompts, tenant.project_id, wire.expand, body, self._limits.max_body_bytes
-            )
-        request = wire.decode_request(body)
+        request, whole, prompt = read_prompted(
+            view.prompts, tenant.project_id, wire, body, self._limits.max_body_bytes
+        )
         if self.is_draining:  # that may have begun while the body came
             raise _draining()
         user = (sent.user or request.user)[:MAX_USER] if may_name_users else ""
@@ -265,14 +262,14 @@ class DataPlane:
             key_id=key_id,
             alias=view.aliases.get((tenant.project_id, request.model)),
             request=request,
-            body=body,
+            body=whole,
             started_s=started_s,
             deadline_s=started_s + self._limits.call_timeout_s,
             purpose=sent.purpose,
             user=user,
         )
         if prompt:
-            call.sent, call.prompt = sent_body, prompt
+            call.sent, call.prompt = body, prompt
             call.head_lines = b"x-pilotage-prompt: %b\r\n" % prompt.encode()
         call.feature = sent.feature if sent.feature in tenant.features else ""
         call.trace_parent = sent.trace_parent

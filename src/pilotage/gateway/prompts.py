@@ -16,17 +16,17 @@ from pilotage.core.prompts import (
     decode_content,
     parse_prompt_ref,
 )
-from pilotage.gateway.wire.door import Expand, is_said, read_request
+from pilotage.gateway.wire.door import Wire, WireRequest, is_said, read_request
 
 MOST_READY = 256  # versions that one process keeps parsed
-_MARK = b'"prompt"'
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NOTHING = msgspec.Raw(b"null")
 
 
-class Expanded(NamedTuple):
-    """A request without its prompt's name, and which version that was ("" for none)."""
+class Prompted(NamedTuple):
+    """A request and its body, and the version of a prompt that is in them ("" for none)."""
 
+    request: WireRequest
     body: bytes
     ref: str
 
@@ -69,30 +69,50 @@ class PromptBook:
         return compile_prompt(found.ref, decode_content(found.content))
 
 
-def expand_prompt(
-    book: PromptBook, project_id: str, expand: Expand, body: bytes, most_bytes: int
-) -> Expanded:
-    """Return a request with its prompt's messages in place of the name, within ``most_bytes``.
+def read_prompted(
+    book: PromptBook, project_id: str, wire: Wire, body: bytes, most_bytes: int
+) -> Prompted:
+    """Read a request; if it names a prompt, as it is with the prompt's messages in it.
 
-    Raises ``prompt_not_found``, ``invalid_request``, ``request_too_large`` or ``unsupported``.
+    Raises what its wire does, ``prompt_not_found``, ``invalid_request``, ``request_too_large``
+    (beyond ``most_bytes``) or ``unsupported``.
     """
-    if _MARK not in body:
-        return Expanded(body, "")
+    try:
+        request = wire.decode_request(body)
+    except PilotageError:  # what it lacks may be what the prompt says
+        expanded = _expand(book, project_id, wire, body, most_bytes)
+        if expanded is None:
+            raise
+    else:
+        if not request.names_prompt:
+            return Prompted(request, body, "")
+        expanded = _expand(book, project_id, wire, body, most_bytes)
+        if expanded is None:
+            return Prompted(request, body, "")
+    whole, ref = expanded
+    return Prompted(wire.decode_request(whole), whole, ref)
+
+
+def _expand(
+    book: PromptBook, project_id: str, wire: Wire, body: bytes, most_bytes: int
+) -> tuple[bytes, str] | None:
+    """Return a request with its prompt filled in and the version's name, None if it names none."""
+    if wire.expand is None:
+        return None
     fields = read_request(_FIELDS, body)
     named = fields.pop("prompt", _NOTHING)
     if not is_said(named):
-        return Expanded(body, "")
+        return None
     naming = _read_naming(named, fields.pop("prompt_variables", _NOTHING))
     ready = book.get(project_id, naming.id)
-    messages = ready.fill(naming.variables or {}, most_bytes)
-    whole = expand(fields, ready, messages)
+    whole = wire.expand(fields, ready, ready.fill(naming.variables or {}, most_bytes))
     if len(whole) > most_bytes:
         raise PilotageError(
             "request_too_large",
             f"With the prompt {ready.ref}, the body has more than {most_bytes} bytes.",
             param="prompt",
         )
-    return Expanded(whole, ready.ref)
+    return whole, ready.ref
 
 
 def _read_naming(named: msgspec.Raw, variables: msgspec.Raw) -> Naming:

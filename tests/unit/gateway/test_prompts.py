@@ -11,7 +11,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.prompt_table import PromptTable, PublishedPrompt, pack_prompts
 from pilotage.core.prompts import compile_prompt, decode_content, encode_content, read_content
 from pilotage.gateway import prompts as gateway_prompts
-from pilotage.gateway.prompts import Expanded, PromptBook, expand_prompt
+from pilotage.gateway.prompts import PromptBook, Prompted, read_prompted
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.wire.anthropic import MESSAGES
 from pilotage.gateway.wire.door import Wire
@@ -21,7 +21,7 @@ from pilotage.gateway.wire.responses import RESPONSES
 PROJECT = "prj_1"
 MOST = 100_000
 SCHEMA = {"type": "object", "properties": {"letter": {"type": "string"}}}
-LETTER = {
+LETTER: dict[str, object] = {
     "messages": [
         {"role": "system", "content": "Write a {{ tone }} letter."},
         {"role": "user", "content": "To {{ name }}."},
@@ -32,8 +32,8 @@ RICH = LETTER | {
     "parameters": {"temperature": 0.5, "top_p": 0.9, "max_tokens": 50},
     "response_schema": SCHEMA,
 }
-STOPPED = {"text": "Count.", "parameters": {"stop": ["4"]}}
-CONTENTS = {"letter": LETTER, "rich.letter": RICH, "stopped": STOPPED}
+STOPPED: dict[str, object] = {"text": "Count.", "parameters": {"stop": ["4"]}}
+CONTENTS: dict[str, dict[str, object]] = {"letter": LETTER, "rich.letter": RICH, "stopped": STOPPED}
 KIND = [
     {"role": "system", "content": "Write a kind letter."},
     {"role": "user", "content": "To Ada."},
@@ -55,9 +55,8 @@ def book() -> PromptBook:
     )
 
 
-def expand(book: PromptBook, wire: Wire, body: dict[str, Any], most: int = MOST) -> Expanded:
-    assert wire.expand is not None
-    return expand_prompt(book, PROJECT, wire.expand, msgspec.json.encode(body), most)
+def expand(book: PromptBook, wire: Wire, body: dict[str, Any]) -> Prompted:
+    return read_prompted(book, PROJECT, wire, msgspec.json.encode(body), MOST)
 
 
 def expanded(book: PromptBook, wire: Wire, prompt: object, **more: object) -> dict[str, Any]:
@@ -88,15 +87,16 @@ def test_chat_gets_the_messages_before_its_own(book: PromptBook) -> None:
 def test_messages_get_instructions_apart(book: PromptBook) -> None:
     instructions = {"type": "text", "text": "Write a kind letter."}
 
-    assert expanded(book, MESSAGES, "letter", messages=[OWN]) == {
+    assert expanded(book, MESSAGES, "letter", messages=[OWN], max_tokens=9) == {
         "model": "chat",
+        "max_tokens": 9,
         "system": [instructions],
         "messages": [KIND[1], OWN],
     }
     for own in ("Be brief.", [{"type": "text", "text": "Be brief."}]):
-        made = expanded(book, MESSAGES, "letter", system=own)
+        made = expanded(book, MESSAGES, "letter", system=own, max_tokens=9)
         assert made["system"] == [instructions, {"type": "text", "text": "Be brief."}]
-    assert "system" not in expanded(book, MESSAGES, {"id": "stopped@1.0.0"})
+    assert "system" not in expanded(book, MESSAGES, {"id": "stopped@1.0.0"}, max_tokens=9)
 
 
 def test_responses_get_items(book: PromptBook) -> None:
@@ -148,17 +148,16 @@ def test_stop_sequences_are_said_where_they_can_be(book: PromptBook) -> None:
 
     assert expanded(book, CHAT, prompt)["stop"] == ["4"]
     assert expanded(book, CHAT, prompt, stop="3")["stop"] == "3"
-    assert expanded(book, MESSAGES, prompt)["stop_sequences"] == ["4"]
+    assert expanded(book, MESSAGES, prompt, max_tokens=9)["stop_sequences"] == ["4"]
     assert refuse(book, prompt, RESPONSES).code == "unsupported"
 
 
 @pytest.mark.parametrize("wire", [CHAT, MESSAGES, RESPONSES])
 def test_a_request_that_was_filled_in_is_one_of_its_wire(book: PromptBook, wire: Wire) -> None:
-    assert wire.expand is not None
     body = {"model": "chat", "prompt": {"id": "rich.letter@production", "variables": {"name": "A"}}}
-    whole, ref = expand(book, wire, body)
 
-    request = wire.decode_request(whole)
+    request, whole, ref = expand(book, wire, body)
+
     assert ref == "rich.letter@1.0.0"
     assert request.limit_output(1000) == 50
     assert request.bound_input(whole) > len(whole)
@@ -178,7 +177,7 @@ def test_a_request_that_was_filled_in_is_one_of_its_wire(book: PromptBook, wire:
     ],
 )
 def test_a_prompt_is_named_in_several_ways(book: PromptBook, named: dict[str, Any]) -> None:
-    whole, ref = expand(book, CHAT, {"model": "chat", **named})
+    _, whole, ref = expand(book, CHAT, {"model": "chat", **named})
 
     assert msgspec.json.decode(whole) == {"model": "chat", "messages": KIND}
     assert ref == "letter@1.0.0"
@@ -194,9 +193,8 @@ def test_a_prompt_is_named_in_several_ways(book: PromptBook, named: dict[str, An
 )
 def test_what_names_no_prompt_keeps_its_bytes(book: PromptBook, body: dict[str, Any]) -> None:
     sent = msgspec.json.encode(body)
-    assert CHAT.expand is not None
 
-    passed = expand_prompt(book, PROJECT, CHAT.expand, sent, MOST)
+    passed = read_prompted(book, PROJECT, CHAT, sent, MOST)
 
     assert passed.body is sent
     assert passed.ref == ""
@@ -258,10 +256,21 @@ def test_members_of_the_wrong_kind_are_named(
 
 
 def test_a_body_that_is_no_json_is_told_so(book: PromptBook) -> None:
-    assert CHAT.expand is not None
     with pytest.raises(PilotageError) as refused:
-        expand_prompt(book, PROJECT, CHAT.expand, b'{"prompt": ', MOST)
+        read_prompted(book, PROJECT, CHAT, b'{"prompt": ', MOST)
     assert refused.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("own", [b"", b',"messages":[{"role":"user","content":"Please."}]'])
+def test_a_prompt_is_one_however_it_is_spelt(book: PromptBook, own: bytes) -> None:
+    body = b'{"model":"chat","\\u0070rompt":"stopped@1.0.0"%b}' % own
+
+    assert read_prompted(book, PROJECT, CHAT, body, MOST).ref == "stopped@1.0.0"
+
+
+def test_what_is_refused_without_a_prompt_is_told_what_is_wrong(book: PromptBook) -> None:
+    with pytest.raises(PilotageError, match="missing required field 'messages'"):
+        read_prompted(book, PROJECT, CHAT, b'{"model":"chat","prompt":null}', MOST)
 
 
 def test_a_value_is_never_read_as_a_template(book: PromptBook) -> None:

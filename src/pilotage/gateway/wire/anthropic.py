@@ -11,7 +11,7 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire.bounds import bound_chat
-from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, Wire, read_request
+from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, Wire, is_said, read_request
 from pilotage.gateway.wire.prompts import expand_messages
 from pilotage.gateway.wire.sse import write_event
 
@@ -57,6 +57,7 @@ class MessagesRequest(msgspec.Struct):
     mcp_servers: list[msgspec.Raw] | None = None
     speed: str | None = None
     inference_geo: str | None = None
+    prompt: msgspec.Raw = ABSENT
 
     @property
     def choices(self) -> int:
@@ -67,6 +68,11 @@ class MessagesRequest(msgspec.Struct):
     def user(self) -> str:
         """Who the client says it calls for."""
         return (self.metadata and self.metadata.user_id) or ""
+
+    @property
+    def names_prompt(self) -> bool:
+        """Whether a prompt's messages come first."""
+        return is_said(self.prompt)
 
     def limit_output(self, ceiling: int) -> int:
         """Return the client's limit or ours, whichever is less."""

@@ -51,6 +51,11 @@ class CompletionsRequest(msgspec.Struct):
         """Whether the client asked for the usage chunk of a stream."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
+    @property
+    def names_prompt(self) -> bool:
+        """No: the wire has no messages."""
+        return False
+
     def limit_output(self, ceiling: int) -> int:
         """Return the client's limit, or this wire's default, or ours if it is less."""
         given = [limit for limit in (self.max_tokens, self.n_predict) if limit is not None]

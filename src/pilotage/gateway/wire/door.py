@@ -32,6 +32,11 @@ class WireRequest(Protocol):
         """On whose behalf the client says it calls, "" if it does not say."""
         ...
 
+    @property
+    def names_prompt(self) -> bool:
+        """Whether its messages, or the first of them, are a prompt's."""
+        ...
+
     def limit_output(self, ceiling: int) -> int:
         """Return the most tokens of each answer: the least of the client's limits and ours."""
         ...

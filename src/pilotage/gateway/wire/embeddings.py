@@ -26,6 +26,11 @@ class EmbeddingsRequest(msgspec.Struct):
         """One: vectors are no output that is counted in tokens."""
         return 1
 
+    @property
+    def names_prompt(self) -> bool:
+        """No: the wire has no messages."""
+        return False
+
     def limit_output(self, ceiling: int) -> int:
         """Return 0: nothing is generated."""
         del ceiling

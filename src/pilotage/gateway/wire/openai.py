@@ -45,11 +45,17 @@ class ChatRequest(msgspec.Struct):
     response_format: msgspec.Raw = ABSENT
     service_tier: str | None = None
     web_search_options: msgspec.Raw = ABSENT
+    prompt: msgspec.Raw = ABSENT
 
     @property
     def choices(self) -> int:
         """How many answers are asked for."""
         return max(self.n or 1, self.n_cmpl or 1)
+
+    @property
+    def names_prompt(self) -> bool:
+        """Whether a prompt's messages come first."""
+        return is_said(self.prompt)
 
     @property
     def wants_usage(self) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.wire.bounds import bound_chat
-from pilotage.gateway.wire.door import ABSENT, Wire, read_request
+from pilotage.gateway.wire.door import ABSENT, Wire, is_said, read_request
 from pilotage.gateway.wire.openai import Positive, encode_error, refuse_other_prices
 from pilotage.gateway.wire.prompts import expand_responses
 from pilotage.gateway.wire.sse import write_event
@@ -25,11 +25,17 @@ class ResponsesRequest(msgspec.Struct):
     text: msgspec.Raw = ABSENT
     user: str = ""
     service_tier: str | None = None
+    prompt: msgspec.Raw = ABSENT
 
     @property
     def choices(self) -> int:
         """One: the wire has no more."""
         return 1
+
+    @property
+    def names_prompt(self) -> bool:
+        """Whether a prompt's messages come first."""
+        return is_said(self.prompt)
 
     def limit_output(self, ceiling: int) -> int:
         """Return the client's limit or ours, whichever is less."""

@@ -28,7 +28,7 @@ from pilotage.publisher import store
 from pilotage.publisher.folder import KEPT_S, SnapshotFolder
 from pilotage.publisher.rules import MERGE_AT
 from pilotage.publisher.service import PublisherService
-from pilotage.registry.gguf import GgufInfo
+from pilotage.registry.artifacts.types import Inspection
 from pilotage.registry.prompts.service import PromptService
 from pilotage.registry.service import RegistryService
 
@@ -119,7 +119,7 @@ async def plane(database: Database, clock: ManualClock, tmp_path: Path) -> Plane
     async with database.write(made.actor) as tx:
         await made.identity.create_tenant(tx, DEFAULT)
         await registry.create_model(tx, "tiny")
-        info = GgufInfo(
+        info = Inspection(
             architecture="llama",
             name=None,
             parameters=1,

@@ -7,12 +7,12 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import read_revisions
-from pilotage.registry.gguf import GgufInfo
+from pilotage.registry.artifacts.types import Inspection
 from pilotage.registry.service import RegistryService
 
 SHA = "ab" * 32
 OTHER_SHA = "cd" * 32
-INFO = GgufInfo(
+INFO = Inspection(
     architecture="llama",
     name="Tiny",
     parameters=100,
@@ -145,12 +145,11 @@ async def test_a_file_may_be_in_several_projects(
     assert added.project_id == projects.other.project_id
 
 
-async def test_a_file_is_known_whoever_registered_it(
+async def test_a_file_is_needed_whoever_registered_it(
     database: Database, service: RegistryService, projects: stores.Projects
 ) -> None:
     async with database.read(projects.other) as tx:
-        assert await service.is_registered(tx, SHA)
-        assert not await service.is_registered(tx, OTHER_SHA)
+        assert await service.artifacts.find_needed(tx, [SHA, OTHER_SHA]) == {SHA}
 
 
 async def test_what_is_deployed_stays(

@@ -398,7 +398,7 @@ async def read_pages(world: World, path: str, query: dict[str, str]) -> AsyncIte
 
 
 def identify(item: Json) -> str:
-    return json.dumps([item.get(name) for name in ("id", "seq", "position", "groups", "model")])
+    return json.dumps([item.get(name) for name in ("id", "seq", "position", "groups", "model", "path")])
 
 
 async def test_a_page_has_one_to_five_hundred_items(world: World) -> None:

@@ -116,6 +116,9 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     content = gguf.read_bytes()
     artifact = await api.make("/artifacts", content=content)
     assert artifact["sha256"] == hashlib.sha256(content).hexdigest()
+    notes = [await api.make("/blobs", content=f"note {number}".encode()) for number in range(5)]
+    files = {f"notes/{note['sha256'][:8]}.txt": note["sha256"] for note in notes}
+    tree = await api.make("/artifacts:tree", {"files": files | {"tiny.gguf": artifact["sha256"]}})
     project = await api.make("/projects", {"name": "furnished"})
     tenant = await api.make("/tenants", {"name": "acme"})
     key = await api.make("/keys", {"tenant": "acme", "name": "ci"})
@@ -153,6 +156,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "label": "production",
         "other": "1.1.0",
         "sha256": artifact["sha256"],
+        "tree": tree["sha256"],
         "upstream": upstream["name"],
         "endpoint": endpoint["name"],
         "deployment": deployment["id"],

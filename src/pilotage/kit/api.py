@@ -46,6 +46,13 @@ class ApiCall(Protocol):
         """Stream the raw body."""
         ...
 
+    async def require(self, permission: str) -> None:
+        """Raise ``permission_denied`` unless the caller also holds this permission.
+
+        For what only some requests of a route ask for; the route's own is checked before.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:

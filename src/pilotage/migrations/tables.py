@@ -17,9 +17,11 @@ from pilotage.registry import card_store as _cards
 from pilotage.registry import evidence_store as _evidence
 from pilotage.registry import lineage_store as _lineage
 from pilotage.registry import store as _registry
+from pilotage.registry.artifacts import store as _artifacts
 from pilotage.registry.prompts import store as _prompts
 
 _STORES = (
+    _artifacts,
     _audit,
     _cards,
     _endpoints,

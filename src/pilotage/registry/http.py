@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from pydantic import Field
 
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
@@ -11,19 +10,8 @@ from pilotage.kit.operations_http import OperationView
 from pilotage.registry.backends.packages import list_weights
 from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
-from pilotage.registry.types import SOURCE_MANUAL, Artifact, NamedVersion, VersionDetails
+from pilotage.registry.types import SOURCE_MANUAL, NamedVersion, VersionDetails
 from pilotage.registry.upkeep import InUse
-
-
-class ArtifactView(View):
-    """A stored model file and what it says of itself."""
-
-    sha256: str
-    project_id: str
-    size_bytes: int
-    format: str
-    info: dict[str, Any]
-    created_at: datetime
 
 
 class ModelBody(Body):
@@ -118,41 +106,9 @@ class PullBody(Body):
 def registry_routes(service: RegistryService, files: ModelFiles, in_use: InUse) -> list[Route]:
     """List the routes of the registry; ``in_use`` says whether a version is deployed."""
     return [
-        *_artifact_routes(service, files),
         *_model_routes(service, in_use),
         *_package_routes(files),
         *_version_routes(service, in_use),
-    ]
-
-
-def _artifact_routes(service: RegistryService, files: ModelFiles) -> list[Route]:
-    async def add_artifact(call: ApiCall) -> ArtifactView:
-        """Upload a model file as the raw body; it is inspected before it is registered."""
-        stored = await files.store(call.actor, call.body())
-        async with call.write() as tx:
-            return _show_artifact(
-                await service.add_artifact(tx, stored.blob.sha256, stored.blob.size, stored.info)
-            )
-
-    async def get_artifact(call: ApiCall, sha256: str) -> ArtifactView:
-        """Show an uploaded file."""
-        async with call.read() as tx:
-            return _show_artifact(await service.get_artifact(tx, sha256))
-
-    return [
-        Route(
-            method="POST",
-            path="/artifacts",
-            permission="registry.artifacts.create",
-            handler=add_artifact,
-            status=201,
-        ),
-        Route(
-            method="GET",
-            path="/artifacts/{sha256}",
-            permission="registry.artifacts.read",
-            handler=get_artifact,
-        ),
     ]
 
 
@@ -313,10 +269,6 @@ def _version_routes(service: RegistryService, in_use: InUse) -> list[Route]:
             status=204,
         ),
     ]
-
-
-def _show_artifact(artifact: Artifact) -> ArtifactView:
-    return ArtifactView.of(artifact, info=msgspec.json.decode(artifact.info))
 
 
 def _show_version(version: NamedVersion) -> VersionView:

@@ -1,8 +1,8 @@
-"""The child process that reads one untrusted file.
+"""The child process that reads untrusted files.
 
-Run as ``python -I -m pilotage.registry.inspect_child`` with the memory limit in bytes, the CPU
-limit in seconds and the path. Writes one JSON object to stdout: ``{"info": {...}}`` or
-``{"refused": "why"}``.
+Run as ``python -I -m pilotage.registry.inspect_child`` with what to read ("model" or "dataset"),
+the memory limit in bytes and the CPU limit in seconds; what is asked comes as JSON on stdin. Writes
+one JSON object to stdout: ``{"found": {...}}`` or ``{"refused": "why"}``.
 """
 
 import dataclasses
@@ -11,34 +11,44 @@ import os
 import resource
 import sys
 from pathlib import Path
-
-from pilotage.registry.gguf import read_gguf
+from typing import Any
 
 
 def main() -> None:
-    """Limit this process, then read the file."""
-    memory_bytes, cpu_s, path = sys.argv[1:]
-    for kind, limit in (
+    """Limit this process, then read what it is told."""
+    kind, memory_bytes, cpu_s = sys.argv[1:]
+    for limited, limit in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),  # it may write to its pipe, to no file
         (resource.RLIMIT_CPU, int(cpu_s)),
         (resource.RLIMIT_AS, int(memory_bytes)),
     ):
-        resource.setrlimit(kind, (limit, limit))
-    sys.stdout.write(json.dumps(_inspect(Path(path), int(memory_bytes))))
+        resource.setrlimit(limited, (limit, limit))
+    sys.stdout.write(json.dumps(_answer(kind, json.load(sys.stdin), int(memory_bytes))))
 
 
-def _inspect(path: Path, memory_bytes: int) -> dict[str, object]:
+def _answer(kind: str, asked: Any, memory_bytes: int) -> dict[str, object]:  # noqa: ANN401 - JSON
     try:
-        return {"info": dataclasses.asdict(read_gguf(path))}
+        return {"found": (_read_dataset if kind == "dataset" else _read_model)(asked)}
     except ValueError as wrong:
         return {"refused": str(wrong)}
     except OSError as failed:
         return {"refused": f"it cannot be read: {os.strerror(failed.errno or 0)}"}
     except MemoryError:
-        return {
-            "refused": f"reading its metadata takes more than {memory_bytes >> 20} MiB of memory"
-        }
+        return {"refused": f"reading it takes more than {memory_bytes >> 20} MiB of memory"}
+
+
+def _read_model(files: dict[str, str]) -> dict[str, object]:
+    from pilotage.registry.survey import survey
+
+    inspection, pickles = survey({path: Path(file) for path, file in files.items()})
+    return {"inspection": dataclasses.asdict(inspection), "pickles": pickles}
+
+
+def _read_dataset(asked: dict[str, Any]) -> dict[str, object]:
+    from pilotage.registry.datasets.records import check_records
+
+    return dataclasses.asdict(check_records(asked))
 
 
 if __name__ == "__main__":

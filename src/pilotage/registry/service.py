@@ -1,9 +1,6 @@
 """The verbs of the registry. Never commits: whoever opened the transaction does."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
@@ -12,9 +9,10 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 from pilotage.registry import store
+from pilotage.registry.artifacts.service import ArtifactService, read_info
+from pilotage.registry.artifacts.types import Inspection
 from pilotage.registry.cards import ModelCards
 from pilotage.registry.evidence import EvidenceBook
-from pilotage.registry.gguf import GgufInfo
 from pilotage.registry.lineage import LineageGraph
 from pilotage.registry.rules import (
     check_metadata,
@@ -27,7 +25,6 @@ from pilotage.registry.rules import (
 from pilotage.registry.search import FoundVersion, VersionQuery
 from pilotage.registry.search_store import search_versions
 from pilotage.registry.types import (
-    FORMAT_GGUF,
     SOURCE_MANUAL,
     Artifact,
     Edge,
@@ -50,6 +47,7 @@ class RegistryService:
     """Models, versions and artifacts."""
 
     def __init__(self, clock: Clock, governance: GovernanceService | None = None) -> None:
+        self.artifacts = ArtifactService()
         self.lineage = LineageGraph(clock)
         self.evidence = EvidenceBook(clock, self.lineage)
         self.cards = ModelCards(clock, self.evidence)
@@ -127,43 +125,15 @@ class RegistryService:
 
     # artifacts
 
-    async def add_artifact(self, tx: Tx, sha256: str, size_bytes: int, info: GgufInfo) -> Artifact:
-        """Register a stored and inspected file; registering it again changes nothing."""
-        found = await store.find_artifact(tx, sha256)
-        if found is not None:
-            return found
-        artifact = Artifact(
-            sha256=sha256,
-            project_id=tx.project_id,
-            size_bytes=size_bytes,
-            format=FORMAT_GGUF,
-            info=msgspec.json.encode(info, order="sorted").decode(),
-            created_at_us=tx.now_us,
-        )
-        if not await store.insert_artifact(tx, artifact):
-            raise PilotageError(
-                "conflict", "The file is being registered by another request.", hint="Try again."
-            )
-        name = f"{artifact.project_id}/{sha256}"  # a file may be in several projects
-        await append_revision(tx, "registry.artifact.added", name, 1, artifact)
-        return artifact
+    async def add_artifact(
+        self, tx: Tx, sha256: str, size_bytes: int, info: Inspection
+    ) -> Artifact:
+        """Register a file that versions can be made of; :meth:`ArtifactService.add_artifact`."""
+        return await self.artifacts.add_artifact(tx, sha256, size_bytes, info)
 
     async def get_artifact(self, tx: Tx, sha256: str) -> Artifact:
         """Return a registered artifact; raise ``not_found``."""
-        artifact = await store.find_artifact(tx, sha256)
-        if artifact is None:
-            raise PilotageError(
-                "not_found",
-                f"There is no artifact {sha256!r}.",
-                hint="Upload the file first: POST /api/v1/artifacts.",
-                param="artifact_sha256",
-            )
-        return artifact
-
-    async def is_registered(self, tx: Tx, sha256: str) -> bool:
-        """Say whether any project has an artifact: its file must stay then."""
-        everywhere = replace(tx, actor=replace(tx.actor, project_id=None))
-        return await store.find_artifact(everywhere, sha256) is not None
+        return await self.artifacts.get_artifact(tx, sha256)
 
     # versions
 
@@ -231,6 +201,9 @@ class RegistryService:
             )
         await append_revision(tx, "registry.version.created", made.id, 1, made)
         await self._link(tx, made)
+        if artifact_sha256 is not None:
+            for draft in await self.artifacts.draft_evidence(tx, artifact_sha256):
+                await self.evidence.add(tx, made, draft)
         return made
 
     async def get_version(self, tx: Tx, ref: str) -> NamedVersion:
@@ -343,10 +316,9 @@ class RegistryService:
 
     async def _read_info(
         self, tx: Tx, artifact_sha256: str | None, details: VersionDetails
-    ) -> GgufInfo | None:
+    ) -> Inspection | None:
         if artifact_sha256 is not None:
-            artifact = await self.get_artifact(tx, artifact_sha256)
-            return msgspec.json.decode(artifact.info, type=GgufInfo)
+            return read_info(await self.get_artifact(tx, artifact_sha256))
         if not details.artifact_uri and not details.base_model:
             raise PilotageError(
                 "invalid_request",

@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pilotage.kit.db import METADATA, Row, Tx
-from pilotage.registry.types import Artifact, Model, ModelVersion, NamedVersion
+from pilotage.registry.types import Model, ModelVersion, NamedVersion
 
 NOTHING = sa.text("''")
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -41,6 +41,9 @@ ARTIFACT = sa.Table(
     sa.Column("format", sa.Text, nullable=False),
     sa.Column("info", sa.Text, nullable=False),
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
+    sa.Column("rev", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("file_count", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("deleted_at_us", sa.BigInteger),
 )
 MODEL_VERSION = sa.Table(
     "model_version",
@@ -142,20 +145,6 @@ async def mark_model_deleted(tx: Tx, model: Model, name: str) -> bool:
     )
     changed = guarded.values(rev=model.rev + 1, name=name, deleted_at_us=tx.now_us)
     return await tx.change(changed) == 1
-
-
-# artifacts
-
-
-async def insert_artifact(tx: Tx, artifact: Artifact) -> bool:
-    """Add an artifact; False (and a transaction that can only roll back) if it is there."""
-    return await _insert(tx, ARTIFACT, artifact)
-
-
-async def find_artifact(tx: Tx, sha256: str) -> Artifact | None:
-    """Return an artifact by the hash of its bytes."""
-    row = await tx.find(tx.select(ARTIFACT).where(ARTIFACT.c.sha256 == sha256))
-    return Artifact(**row) if row else None
 
 
 # versions
@@ -289,7 +278,7 @@ def to_json(value: object) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
 
 
-async def _insert(tx: Tx, table: sa.Table, item: Model | Artifact) -> bool:
+async def _insert(tx: Tx, table: sa.Table, item: Model) -> bool:
     try:
         await tx.insert(table, **{name: getattr(item, name) for name in item.__dataclass_fields__})
     except sa.exc.IntegrityError:

@@ -6,8 +6,6 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-FORMAT_GGUF = "gguf"
-
 
 class Stage(StrEnum):
     """How far a version has come on its way to users; only promotions write it."""
@@ -48,7 +46,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A stored and inspected model file; ``info`` is JSON of what the file says of itself."""
+    """A stored and inspected model: a file, or a tree of ``file_count`` files by its manifest.
+
+    ``info`` is JSON of what was found in it. Deleting leaves a tombstone, because versions that
+    were deleted before it name it.
+    """
 
     sha256: str
     project_id: str
@@ -56,6 +58,14 @@ class Artifact:
     format: str
     info: str
     created_at_us: int
+    rev: int = 1
+    file_count: int = 0
+    deleted_at_us: int | None = None
+
+    @property
+    def is_tree(self) -> bool:
+        """Say whether it is a tree of files."""
+        return self.file_count > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from starlette.routing import Route as StarletteRoute
 
 import pilotage
 from pilotage.core.errors import PilotageError
-from pilotage.kit.api import Route
+from pilotage.kit.api import RawReply, Route
 from pilotage.runtime.installation import Installation
 from pilotage.server.conventions import Edge, make_endpoint, make_route_class
 from pilotage.server.raw import make_raw_endpoint
@@ -97,6 +97,8 @@ def _describe_reply(route: Route) -> dict[int | str, dict[str, Any]]:
     shown = inspect.signature(route.handler, eval_str=True).return_annotation
     if shown is None or shown is inspect.Signature.empty:
         return {}
+    if shown is RawReply:
+        return {route.status: {"description": "The bytes", "content": {"*/*": {}}}}
     return {route.status: {"model": shown}}
 
 

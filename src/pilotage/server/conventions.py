@@ -12,17 +12,19 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.responses import FileResponse
 
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
 from pilotage.identity.types import Principal
-from pilotage.kit.api import Body, RevisedView, Route
+from pilotage.kit.api import Body, RawReply, RevisedView, Route
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 from pilotage.kit.idempotency import KeptReply, check_same, claim_key, keep_reply, release_key
 
@@ -52,10 +54,16 @@ class AuthorisedCall:
     """
 
     def __init__(
-        self, edge: Edge, request: Request, actor: Actor, expected_rev: int | None
+        self,
+        edge: Edge,
+        request: Request,
+        principal: Principal,
+        actor: Actor,
+        expected_rev: int | None,
     ) -> None:
         self._edge = edge
         self._request = request
+        self._principal = principal
         self.actor = actor
         self.expected_rev = expected_rev
         self.last_seq = 0
@@ -81,6 +89,10 @@ class AuthorisedCall:
         async for part in self._request.stream():
             self._read.update(part)
             yield part
+
+    async def require(self, permission: str) -> None:
+        """Raise ``permission_denied`` unless the caller also holds this permission."""
+        self._edge.identity.authorise(self._principal, permission)
 
     @property
     def body_sha256(self) -> str:
@@ -127,7 +139,7 @@ async def _authorise(edge: Edge, route: Route, request: Request) -> AuthorisedCa
         _check_text(project, "project")
         project_id = None if route.is_global else (await edge.identity.get_project(tx, project)).id
     actor = Actor(principal_id=principal.id, project_id=project_id, reason=_read_reason(request))
-    return AuthorisedCall(edge, request, actor, _read_if_match(route, request))
+    return AuthorisedCall(edge, request, principal, actor, _read_if_match(route, request))
 
 
 async def admit(edge: Edge, tx: Tx, request: Request, permission: str) -> Principal:
@@ -196,10 +208,19 @@ def _check_text(value: object, place: str) -> None:
             _check_text(item, f"{place}.{name}".strip("."))
 
 
+def make_raw_response(reply: RawReply) -> Response:
+    """Return the response of bytes, or of a file that is streamed."""
+    if isinstance(reply.body, Path):
+        return FileResponse(reply.body, reply.status, media_type=reply.media_type)
+    return Response(reply.body, reply.status, media_type=reply.media_type if reply.body else None)
+
+
 async def _respond(
     edge: Edge, route: Route, call: AuthorisedCall, arguments: dict[str, Any]
 ) -> Response:
     result = await route.handler(call, **arguments)
+    if isinstance(result, RawReply):
+        return make_raw_response(result)
     status, headers = route.status, {}
     if call.last_seq:
         behind = await edge.wait_visible(call.last_seq)

@@ -2,14 +2,12 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import Request, Response
-from starlette.responses import FileResponse
 
 from pilotage.kit.api import RawRoute
 from pilotage.kit.db import SYSTEM, Actor, Tx
-from pilotage.server.conventions import Edge, admit
+from pilotage.server.conventions import Edge, admit, make_raw_response
 
 
 class AuthorisedRawCall:
@@ -49,10 +47,6 @@ def make_raw_endpoint(edge: Edge, route: RawRoute) -> Callable[[Request], Awaita
         async with edge.db.read(SYSTEM) as tx:
             principal = await admit(edge, tx, request, route.permission)
         call = AuthorisedRawCall(edge, request, Actor(principal_id=principal.id))
-        reply = await route.handler(call)
-        if isinstance(reply.body, Path):
-            return FileResponse(reply.body, reply.status, media_type=reply.media_type)
-        media_type = reply.media_type if reply.body else None
-        return Response(reply.body, reply.status, media_type=media_type)
+        return make_raw_response(await route.handler(call))
 
     return endpoint

@@ -1,0 +1,1 @@
+"""Artifacts: files and file trees by the hash of what is in them, and what was seen in them."""

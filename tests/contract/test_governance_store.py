@@ -1,104 +1,27 @@
 """Approvals, the change calendar and decision records on both databases."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import stores
+from governed import DAY_US, HOUR_US, World, make_world
 from pilotage.core.errors import PilotageError
-from pilotage.governance.service import GovernanceService
 from pilotage.governance.types import (
     Approval,
-    ApprovalAsk,
     ApprovalState,
     DecisionKind,
-    FreezeSpec,
     Repeat,
-    Subject,
     Verdict,
 )
-from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 from pilotage.kit.outbox import read_revisions
 
-PROMOTE = "registry.version.promote:production"
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
-
-
-class Roles(IdentityService):
-    """Identity with the roles that a test says people hold."""
-
-    def __init__(self, clock: ManualClock, held: dict[str, frozenset[str]]) -> None:
-        super().__init__(clock)
-        self.held = held
-
-    async def roles_of(self, tx: Tx, principal_id: str, project_id: str) -> frozenset[str]:
-        return self.held.get(principal_id, frozenset())
-
-
-class World(NamedTuple):
-    """A project with people in it, and one version that can change."""
-
-    db: Database
-    clock: ManualClock
-    service: GovernanceService
-    project_id: str
-    state: dict[str, Any]
-
-    def act(self, who: str, reason: str = "a test") -> Actor:
-        return Actor(principal_id=who, project_id=self.project_id, reason=reason)
-
-    async def ask(self, who: str = "usr_asks", **more: Any) -> Approval:  # noqa: ANN401
-        asked: dict[str, Any] = {"action": PROMOTE, "subject": "ver_1", "reason": "June"} | more
-        ask = ApprovalAsk(**asked)
-        async with self.db.write(self.act(who)) as tx:
-            return await self.service.approvals.request(tx, ask)
-
-    async def vote(self, who: str, approval: Approval, verdict: Verdict) -> Approval:
-        async with self.db.write(self.act(who)) as tx:
-            return await self.service.approvals.vote(tx, approval.id, verdict, "looked at it")
-
-    async def approved(self, **more: Any) -> Approval:  # noqa: ANN401
-        return await self.vote("usr_approves", await self.ask(**more), Verdict.APPROVE)
-
-    async def require(self, tx: Tx, **more: Any) -> Approval:  # noqa: ANN401
-        names: dict[str, Any] = {"action": PROMOTE, "subject_id": "ver_1", "subject": "tiny@1.0.0"}
-        return await self.service.require_approval(tx, **names | more)
-
-    async def use(self, **more: Any) -> Approval:  # noqa: ANN401
-        async with self.db.write(self.act("usr_asks")) as tx:
-            return await self.require(tx, **more)
-
-    async def refuse(self, **more: Any) -> PilotageError:  # noqa: ANN401
-        with pytest.raises(PilotageError) as refused:
-            await self.use(**more)
-        return refused.value
-
 
 @pytest.fixture
 async def world(database: Database, clock: ManualClock) -> World:
-    approver = frozenset({"approver"})
-    held = {
-        "usr_approves": approver,
-        "usr_also": approver,
-        "usr_asks": frozenset({"ml_engineer", "approver"}),
-        "usr_author": approver,
-        "usr_admin": frozenset({"admin"}),
-        "usr_ops": frozenset({"ml_ops"}),
-    }
-    service = GovernanceService(clock, Roles(clock, held))
-    state = {"stage": "staging"}
-
-    async def describe(tx: Tx, name_or_id: str) -> Subject:
-        return Subject(
-            id="ver_1", name="tiny@1.0.0", state=dict(state), authors=frozenset({"usr_author"})
-        )
-
-    service.approvals.register("registry.version.promote", describe)
-    projects = await stores.make_projects(database, clock)
-    return World(database, clock, service, str(projects.mine.project_id), state)
+    return await make_world(database, clock)
 
 
 # approvals
@@ -261,17 +184,6 @@ async def test_another_project_sees_no_approval(world: World) -> None:
 # calendar
 
 
-async def freeze(world: World, **more: Any) -> None:  # noqa: ANN401
-    now = world.clock.now_us()
-    spec: dict[str, Any] = {
-        "reason": "year end",
-        "starts_at_us": now,
-        "ends_at_us": now + DAY_US,
-    } | more
-    async with world.db.write(world.act("usr_ops")) as tx:
-        await world.service.calendar.freeze(tx, "year-end", FreezeSpec(**spec))
-
-
 async def check(world: World, who: str, subject: str) -> None:
     async with world.db.write(world.act(who)) as tx:
         await world.service.check_calendar(tx, "endpoints.endpoint.split", subject)
@@ -286,7 +198,7 @@ async def is_frozen(world: World, subject: str, who: str = "usr_asks") -> bool:
 
 
 async def test_nothing_changes_during_a_freeze(world: World) -> None:
-    await freeze(world)
+    await world.freeze()
 
     with pytest.raises(PilotageError) as refused:
         await check(world, "usr_asks", "chat")
@@ -297,7 +209,7 @@ async def test_nothing_changes_during_a_freeze(world: World) -> None:
 
 
 async def test_a_freeze_may_be_of_some_names(world: World) -> None:
-    await freeze(world, names=("chat", "tiny"))
+    await world.freeze(names=("chat", "tiny"))
 
     assert await is_frozen(world, "chat")
     assert await is_frozen(world, "tiny@1.0.0")
@@ -305,7 +217,7 @@ async def test_a_freeze_may_be_of_some_names(world: World) -> None:
 
 
 async def test_a_weekly_freeze_comes_again(world: World) -> None:
-    await freeze(world, repeat=Repeat.WEEKLY, until_us=world.clock.now_us() + 8 * DAY_US)
+    await world.freeze(repeat=Repeat.WEEKLY, until_us=world.clock.now_us() + 8 * DAY_US)
 
     frozen = []
     for _ in range(22):
@@ -315,17 +227,17 @@ async def test_a_weekly_freeze_comes_again(world: World) -> None:
 
 
 async def test_a_lifted_freeze_holds_nothing_and_frees_its_name(world: World) -> None:
-    await freeze(world)
+    await world.freeze()
     async with world.db.write(world.act("usr_ops")) as tx:
         await world.service.calendar.lift(tx, "year-end")
 
     assert not await is_frozen(world, "chat")
-    await freeze(world)
+    await world.freeze()
     assert await is_frozen(world, "chat")
 
 
 async def test_an_override_lets_one_person_change_one_thing_once(world: World) -> None:
-    await freeze(world, override_role="ml_ops")
+    await world.freeze(override_role="ml_ops")
     with pytest.raises(PilotageError) as refused:
         async with world.db.write(world.act("usr_asks")) as tx:
             await world.service.calendar.override(tx, "year-end", "chat", "outage")
@@ -343,20 +255,9 @@ async def test_an_override_lets_one_person_change_one_thing_once(world: World) -
 # decision records
 
 
-async def record(tx: Tx, world: World, **more: Any) -> str:  # noqa: ANN401
-    change: dict[str, Any] = {
-        "kind": DecisionKind.SPLIT,
-        "subject_id": "end_1",
-        "subject": "chat",
-        "before": {"split": {"dep_1": 10_000}},
-        "after": {"split": {"dep_2": 10_000}},
-    }
-    return (await world.service.record_change(tx, **change | more)).id
-
-
 async def test_a_record_says_who_changed_what_and_why(world: World) -> None:
     async with world.db.write(world.act("usr_asks", "faster")) as tx:
-        made = await record(tx, world, evidence=("sha256:ab",))
+        made = await world.record(tx, evidence=("sha256:ab",))
 
     async with world.db.read(world.act("usr_asks")) as tx:
         decision = await world.service.get_decision(tx, made)
@@ -374,7 +275,7 @@ async def test_a_record_says_who_changed_what_and_why(world: World) -> None:
 
 async def test_facts_are_appended_in_order_and_counted(world: World) -> None:
     async with world.db.write(world.act("usr_asks")) as tx:
-        made = await record(tx, world)
+        made = await world.record(tx)
         await world.service.add_fact(tx, made, "note", {"text": "one"})
     async with world.db.write(world.act("usr_ops")) as tx:
         await world.service.add_fact(
@@ -399,7 +300,7 @@ async def test_facts_are_appended_in_order_and_counted(world: World) -> None:
 
 async def test_facts_added_at_once_are_all_there(world: World) -> None:
     async with world.db.write(world.act("usr_asks")) as tx:
-        made = await record(tx, world)
+        made = await world.record(tx)
 
     won, lost = await stores.race(
         world.db,
@@ -424,7 +325,7 @@ async def test_a_fact_has_the_form_of_its_kind(
     world: World, kind: str, content: dict[str, Any], said: str
 ) -> None:
     async with world.db.write(world.act("usr_asks")) as tx:
-        made = await record(tx, world)
+        made = await world.record(tx)
         with pytest.raises(PilotageError) as refused:
             await world.service.add_fact(tx, made, kind, content)
 
@@ -434,13 +335,13 @@ async def test_a_fact_has_the_form_of_its_kind(
 
 async def test_the_approval_and_the_override_that_were_used_are_facts(world: World) -> None:
     asked = await world.approved()
-    await freeze(world, override_role="ml_ops")
+    await world.freeze(override_role="ml_ops")
     async with world.db.write(world.act("usr_ops")) as tx:
         taken = await world.service.calendar.override(tx, "year-end", "chat", "outage 17")
     async with world.db.write(world.act("usr_ops")) as tx:
         await world.service.check_calendar(tx, "endpoints.endpoint.split", "chat")
         await world.require(tx)
-        made = await record(tx, world)
+        made = await world.record(tx)
 
     async with world.db.read(world.act("usr_asks")) as tx:
         facts = await world.service.decisions.list_facts(tx, made)
@@ -462,8 +363,8 @@ async def test_what_a_person_overruled_is_in_the_log(
     world: World, more: dict[str, Any], what: str
 ) -> None:
     async with world.db.write(world.act("usr_ops", "it burns")) as tx:
-        await record(tx, world)
-        made = await record(tx, world, **more)
+        await world.record(tx)
+        made = await world.record(tx, **more)
 
     async with world.db.read(world.act("usr_asks")) as tx:
         ((decision, fact),) = await world.service.decisions.list_interventions(tx)
@@ -475,7 +376,7 @@ async def test_decisions_are_listed_in_order_and_narrowed(world: World) -> None:
     made = []
     for number, who in enumerate(("usr_asks", "usr_ops", "usr_asks")):
         async with world.db.write(world.act(who)) as tx:
-            made.append(await record(tx, world, subject=f"chat-{number}"))
+            made.append(await world.record(tx, subject=f"chat-{number}"))
     listed = world.service.decisions.list
 
     async with world.db.read(world.act("usr_asks")) as tx:

@@ -155,15 +155,10 @@ def calendar_raw_routes(service: Calendar, identity: IdentityService) -> list[Ra
     async def export(call: RawCall) -> RawReply:
         """Return freezes and releases as iCalendar (RFC 5545), a month back and a year ahead."""
         async with call.read() as tx:
-            project = await identity.get_project(tx, call.query.get("project", "default"))
+            project = await identity.get_project(tx, tx.project_id)
             windows = await service.list_windows(tx, tx.now_us - BACK_US, tx.now_us + AHEAD_US)
             releases = await service.list_releases(tx)
-            text = write_calendar(
-                project.name,
-                [item for item in windows if item.freeze.project_id == project.id],
-                [item for item in releases if item.project_id == project.id],
-                tx.now_us,
-            )
+            text = write_calendar(project.name, windows, releases, tx.now_us)
         return RawReply(body=text.encode(), media_type="text/calendar; charset=utf-8")
 
     return [

@@ -4,7 +4,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.governance.service import GovernanceService
 from pilotage.governance.types import FactKind, ReleaseState, ScheduledRelease
 from pilotage.identity.service import IdentityService
-from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.worker import Wakeup, Worker
 
 LATEST_US = 3_600 * 1_000_000
@@ -54,7 +54,9 @@ class ReleaseMaker:
         calendar = self._governance.calendar
         async with self._db.write(_actor(release)) as tx:
             how = calendar.find_action(release.action)
-            await self._check_right(tx, release.requested_by, how.permission)
+            await self._identity.authorise(
+                tx, release.requested_by, how.permission, release.project_id
+            )
             decision_id = await how.run(tx, release)
             planned = {
                 "release_id": release.id,
@@ -64,10 +66,6 @@ class ReleaseMaker:
             }
             await self._governance.add_fact(tx, decision_id, FactKind.SCHEDULE, planned)
             await calendar.end(tx, release, ReleaseState.DONE, decision_id=decision_id)
-
-    async def _check_right(self, tx: Tx, principal_id: str, permission: str) -> None:
-        principal = await self._identity.get_principal(tx, principal_id)
-        self._identity.authorise(principal, permission)
 
     async def _end(self, release: ScheduledRelease, state: ReleaseState, outcome: str) -> None:
         calendar = self._governance.calendar

@@ -18,9 +18,10 @@ from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import PLAIN_ROUTING
 from pilotage.identity.service import IdentityService
-from pilotage.identity.types import TenantSettings
+from pilotage.identity.types import ADMIN_PREFIX, Role, TenantSettings
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.config import DatabaseSettings, Settings
+from pilotage.kit.crypto import digest_secret, make_secret
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import SYSTEM, Actor, Database, open_postgres, open_sqlite
 from pilotage.migrations import run
@@ -215,6 +216,52 @@ async def test_versions_of_the_founding_schema_get_their_order_their_sources_and
         assert [row[0] for row in words] == list_words("tiny", "Small 1") == ["1", "small", "tiny"]
         gone = sa.text("SELECT version, is_release FROM model_version WHERE id = 'ver_4'")
         assert [tuple(row) for row in await conn.execute(gone)] == [("1.9.0", True)]
+
+
+PEOPLE = """
+    INSERT INTO principal (id, name, role, digest) VALUES ('usr_1', 'admin', 'admin', :admin);
+    INSERT INTO principal (id, name, role, digest) VALUES ('gwy_2', 'paris', 'gateway', :paris);
+    INSERT INTO principal (id, name, role, digest) VALUES ('gwy_3', 'rome', 'revoked', :rome);
+    INSERT INTO revision (at_us, event, object_id, rev, actor, reason, after)
+        VALUES (5, 'identity.gateway.created', 'gwy_3', 1, 'usr_1', '', '{}');
+    INSERT INTO revision (at_us, event, object_id, rev, actor, reason, after)
+        VALUES (7, 'identity.gateway.revoked', 'gwy_3', 2, 'usr_1', '', '{}')
+"""
+
+
+async def test_principals_keep_their_credentials_and_get_their_roles(
+    empty: Database, clock: ManualClock
+) -> None:
+    before = VERSIONS[VERSIONS.index("0010") - 1]
+    async with empty.engine.begin() as conn:
+        await conn.run_sync(lambda sync: command.upgrade(make_config(sync), before))
+    secrets = {name: make_secret(ADMIN_PREFIX) for name in ("admin", "paris", "rome")}
+    for statement in PEOPLE.split(";"):
+        named = {name: digest_secret(text) for name, text in secrets.items() if name in statement}
+        async with empty.engine.begin() as conn:
+            digests = {name: digest for name, digest in named.items() if f":{name}" in statement}
+            await conn.execute(sa.text(statement), digests)
+
+    await migrate(empty)
+
+    identity = IdentityService(clock)
+    async with empty.read(SYSTEM) as tx:
+        found = {
+            name: await identity.authenticate(tx, secrets[name]) for name in ("admin", "paris")
+        }
+        assert [found[name].name for name in found] == ["admin", "paris"]
+        assert await identity.roles_of(tx, "usr_1", None) == {Role.ADMIN}
+        assert await identity.roles_of(tx, "gwy_2", None) == {Role.GATEWAY}
+        with pytest.raises(PilotageError) as refused:
+            await identity.authenticate(tx, secrets["rome"])
+        paris, rome = await identity.list_gateways(tx)
+    assert refused.value.code == "invalid_credential"
+    assert (identity.is_gateway(paris), paris.rev) == (True, 1)
+    assert (rome.name, rome.rev, rome.created_at_us, rome.disabled_at_us) == ("rome", 2, 5, 7)
+    async with empty.write(SYSTEM) as tx:
+        revoked = await identity.revoke_gateway(tx, "paris")
+        await identity.bootstrap(tx)
+    assert revoked.rev == 2
 
 
 async def test_a_difference_would_be_seen(empty: Database) -> None:

@@ -17,13 +17,10 @@ from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import SpoolPlace
-from pilotage.identity import store as identity_store
-from pilotage.identity.rules import ROLE_VIEWER
-from pilotage.identity.types import ADMIN_PREFIX, Principal
+from pilotage.identity.types import EVERYWHERE, PrincipalKind, Role
 from pilotage.kit.api import Route
 from pilotage.kit.clock import Clock, SystemClock
 from pilotage.kit.config import Settings
-from pilotage.kit.crypto import digest_secret, make_secret
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import SYSTEM, Database
 from pilotage.kit.operations import OPERATION, OperationState
@@ -72,11 +69,16 @@ class Api:
 
     async def make_viewer(self) -> str:
         """Return the credential of a principal that may only read."""
-        credential = make_secret(ADMIN_PREFIX)
-        viewer = Principal(id=self.clock.new_id("usr"), name="viewer", role=ROLE_VIEWER)
+        return await self.make_principal("viewer", Role.VIEWER)
+
+    async def make_principal(self, name: str, *roles: Role, scope: str = EVERYWHERE) -> str:
+        """Return the credential of a new principal with some roles."""
+        principals = self.installation.identity.principals
         async with self.db.write(SYSTEM) as tx:
-            await identity_store.insert_principal(tx, viewer, digest_secret(credential))
-        return credential
+            made = await principals.create(tx, PrincipalKind.USER, name)
+            for role in roles:
+                await principals.grant(tx, made.id, role, scope=scope)
+            return (await principals.issue(tx, made.id)).secret
 
 
 @asynccontextmanager

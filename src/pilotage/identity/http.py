@@ -113,16 +113,21 @@ def _project_routes(service: IdentityService) -> list[Route]:
             return ProjectView.of(await service.create_project(tx, body.name))
 
     async def list_projects(call: ApiCall, limit: int = 50, after: str = "") -> Page[ProjectView]:
-        """List projects by name."""
+        """List the projects in which the caller has a role, by name."""
         async with call.read() as tx:
             return make_page(
-                await service.list_projects(tx, after, limit + 1), limit, ProjectView.of, "name"
+                await service.list_own_projects(tx, call.actor.principal_id, after, limit + 1),
+                limit,
+                ProjectView.of,
+                "name",
             )
 
     async def get_project(call: ApiCall, project_name: str) -> ProjectView:
         """Show a project."""
         async with call.read() as tx:
-            return ProjectView.of(await service.get_project(tx, project_name))
+            return ProjectView.of(
+                await service.find_own_project(tx, call.actor.principal_id, project_name)
+            )
 
     return [
         Route(

@@ -1,20 +1,27 @@
-"""What identity decides: states of keys, permissions of roles, what tenants may be set to."""
+"""What identity decides: states of keys, who may give roles, what tenants may be set to."""
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.regions import check_regions
 from pilotage.core.snapshot import FULL_WEIGHT
-from pilotage.identity.types import ApiKey, KeyState, TenantSettings
+from pilotage.identity.matrix import list_roles
+from pilotage.identity.types import (
+    ApiKey,
+    KeyState,
+    Principal,
+    PrincipalKind,
+    Profile,
+    Role,
+    TenantSettings,
+)
 
-ROLE_ADMIN = "admin"
-ROLE_VIEWER = "viewer"
-ROLE_GATEWAY = "gateway"
-ROLE_REVOKED = "revoked"  # of a gateway that was: its name and its records stay its own
-GATEWAY_SLICE = "remote."  # what a gateway may do: fetch Snapshots, hand in frames, acknowledge
 MOST_FEATURES = 100
+MOST_LETTERS = 200  # of a person's name
 _FEATURE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?")
+_EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,190}")
 
 
 def assess_key(key: ApiKey, now_us: int) -> KeyState:
@@ -26,13 +33,47 @@ def assess_key(key: ApiKey, now_us: int) -> KeyState:
     return KeyState.ACTIVE
 
 
-def is_allowed(role: str, permission: str) -> bool:
-    """Say whether a role holds a permission (``slice.noun.verb``); reading is a verb of its own."""
-    if role == ROLE_ADMIN:
-        return True
-    if role == ROLE_GATEWAY:
-        return permission.startswith(GATEWAY_SLICE)
-    return role == ROLE_VIEWER and permission.endswith(".read")
+def is_allowed(roles: Collection[str], permission: str) -> bool:
+    """Say whether any of some roles holds a permission (``slice.noun.verb``)."""
+    return not list_roles(permission).isdisjoint(roles)
+
+
+def check_grant(principal: Principal, role: Role, by: str, ttl_us: int | None) -> None:
+    """Raise unless ``by`` may give a principal a role for so long.
+
+    Nobody gives themselves a role, whatever else they may do, and gateways have but their own.
+    """
+    if principal.id == by:
+        raise PilotageError(
+            "permission_denied",
+            "Nobody may give a role to themselves.",
+            hint="Ask another administrator, or somebody with the role security.",
+        )
+    if (principal.kind is PrincipalKind.GATEWAY) != (role is Role.GATEWAY):
+        raise PilotageError(
+            "invalid_request",
+            f"A {principal.kind.replace('_', ' ')} cannot have the role {role!s}.",
+            param="role",
+        )
+    if ttl_us is not None and ttl_us <= 0:
+        raise PilotageError(
+            "invalid_request", "A role must last for some time.", param="expires_in"
+        )
+
+
+def check_profile(profile: Profile) -> Profile:
+    """Return what is said of a person; raise ``invalid_request`` for what cannot be."""
+    if len(profile.display_name) > MOST_LETTERS:
+        raise PilotageError(
+            "invalid_request",
+            f"A name has {MOST_LETTERS} letters at most.",
+            param="display_name",
+        )
+    if profile.email and not _EMAIL.fullmatch(profile.email):
+        raise PilotageError(
+            "invalid_request", f"{profile.email[:80]!r} is no e-mail address.", param="email"
+        )
+    return profile
 
 
 def check_tenant(settings: TenantSettings) -> TenantSettings:

@@ -8,20 +8,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.identity import store
-from pilotage.identity.rules import ROLE_ADMIN, ROLE_GATEWAY, ROLE_REVOKED, check_tenant, is_allowed
+from pilotage.identity.matrix import ANYWHERE
+from pilotage.identity.principals import Principals
+from pilotage.identity.rules import check_tenant, is_allowed
 from pilotage.identity.types import (
-    ADMIN_PREFIX,
     API_KEY_PREFIX,
     DEFAULT,
-    GATEWAY_PREFIX,
+    EVERYWHERE,
     ApiKey,
     Principal,
+    PrincipalKind,
     Project,
+    Role,
     Tenant,
     TenantSettings,
 )
 from pilotage.kit.clock import Clock
-from pilotage.kit.crypto import digest_secret, is_secret, make_secret
+from pilotage.kit.crypto import digest_secret, make_secret
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 
@@ -54,6 +57,7 @@ class IdentityService:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.principals = Principals(clock)
 
     # projects
 
@@ -73,10 +77,27 @@ class IdentityService:
         """Return a project by name or id; raise ``not_found``."""
         project = await store.find_project(tx, name_or_id)
         if project is None:
-            raise PilotageError(
-                "not_found", f"There is no project {name_or_id!r}.", param="project"
-            )
+            raise _no_project(name_or_id)
         return project
+
+    async def find_own_project(self, tx: Tx, principal_id: str, name_or_id: str) -> Project:
+        """Return a project in which somebody has a role.
+
+        Raise ``not_found`` for any other, whether or not there is one of that name.
+        """
+        scopes = await self.principals.scopes_of(tx, principal_id)
+        project = await store.find_project(tx, name_or_id)
+        if project is None or not (EVERYWHERE in scopes or project.id in scopes):
+            raise _no_project(name_or_id)
+        return project
+
+    async def list_own_projects(
+        self, tx: Tx, principal_id: str, after: str = "", limit: int = FOREVER_PAGE
+    ) -> Sequence[Project]:
+        """Return the projects in which somebody has a role, in order of their names."""
+        scopes = await self.principals.scopes_of(tx, principal_id)
+        only = None if EVERYWHERE in scopes else list(scopes)
+        return await store.list_projects(tx, after, limit, only)
 
     async def list_projects(
         self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE
@@ -235,56 +256,56 @@ class IdentityService:
 
     async def authenticate(self, tx: Tx, credential: str) -> Principal:
         """Return whose credential it is; raise ``invalid_credential``."""
-        principal = None
-        if is_secret(ADMIN_PREFIX, credential) or is_secret(GATEWAY_PREFIX, credential):
-            principal = await store.find_principal(tx, digest_secret(credential))
-        if principal is None or principal.role == ROLE_REVOKED:
-            hint = "Send 'Authorization: Bearer CREDENTIAL' with the one in credentials.toml."
-            if credential.startswith(API_KEY_PREFIX):
-                hint = (
-                    "An API key is for /v1; the control API takes the administrator's credential."
-                )
-            raise PilotageError(
-                "invalid_credential", "The credential is missing or not valid.", hint=hint
-            )
+        principal, _ = await self.principals.authenticate(tx, credential)
         return principal
 
     async def get_principal(self, tx: Tx, name_or_id: str) -> Principal:
-        """Return a principal by name or id; raise ``not_found``."""
-        principal = await store.find_named(tx, name_or_id)
-        if principal is None:
-            raise PilotageError("not_found", f"There is no principal {name_or_id!r}.")
-        return principal
+        """Return a principal by name or id, a disabled one too; raise ``not_found``."""
+        return await self.principals.get(tx, name_or_id)
 
-    def authorise(self, principal: Principal, permission: str) -> None:
-        """Raise ``permission_denied`` unless the principal's role holds the permission."""
-        if not is_allowed(principal.role, permission):
+    async def roles_of(self, tx: Tx, principal_id: str, project_id: str | None) -> frozenset[str]:
+        """Return the roles somebody has now in a project (None: in the whole installation).
+
+        A role in the whole installation counts in every project; the disabled have none.
+        """
+        scopes = await self.principals.scopes_of(tx, principal_id)
+        here = scopes.get(project_id, frozenset()) if project_id else frozenset()
+        return scopes.get(EVERYWHERE, frozenset()) | here
+
+    async def authorise(
+        self, tx: Tx, principal_id: str, permission: str, project_id: str | None = None
+    ) -> None:
+        """Raise ``permission_denied`` unless somebody holds a permission now.
+
+        ``project_id`` None asks for it in the whole installation.
+        """
+        roles = await self.roles_of(tx, principal_id, project_id)
+        if project_id is None and permission in ANYWHERE:
+            scopes = await self.principals.scopes_of(tx, principal_id)
+            roles = roles.union(*scopes.values())
+        if not is_allowed(roles, permission):
+            held = ", ".join(sorted(roles)) or "no role"
             raise PilotageError(
-                "permission_denied", f"The role {principal.role!r} may not {permission}."
+                "permission_denied",
+                f"{permission} is not allowed with {held}.",
+                hint="Who may do what: docs/reference/permissions.md",
             )
 
     # gateways that run apart
 
     async def create_gateway(self, tx: Tx, name: str) -> NewGateway:
         """Create the principal of a gateway; raise ``already_exists``: names are never reused."""
-        check_name(name)
-        if await store.find_named(tx, name):
-            raise PilotageError(
-                "already_exists",
-                f"There is or was a {name!r} already.",
-                hint="Choose another name: the records of a gateway stay under its own for ever.",
-                param="name",
-            )
-        secret = make_secret(GATEWAY_PREFIX)
-        gateway = Principal(id=self._clock.new_id("gwy"), name=name, role=ROLE_GATEWAY)
-        await store.insert_principal(tx, gateway, digest_secret(secret))
-        await append_revision(tx, "identity.gateway.created", gateway.id, 1, gateway)
-        return NewGateway(gateway, secret)
+        gateway = await self.principals.create(tx, PrincipalKind.GATEWAY, name)
+        await self.principals.grant(tx, gateway.id, Role.GATEWAY)
+        return NewGateway(gateway, (await self.principals.issue(tx, gateway.id)).secret)
 
     async def get_gateway(self, tx: Tx, name_or_id: str) -> Principal:
         """Return the principal of a gateway, a revoked one too; raise ``not_found``."""
-        gateway = await store.find_named(tx, name_or_id)
-        if gateway is None or gateway.role not in (ROLE_GATEWAY, ROLE_REVOKED):
+        try:
+            gateway = await self.principals.get(tx, name_or_id)
+        except PilotageError:
+            gateway = None
+        if gateway is None or gateway.kind is not PrincipalKind.GATEWAY:
             raise PilotageError(
                 "not_found",
                 f"There is no gateway {name_or_id!r}.",
@@ -295,39 +316,33 @@ class IdentityService:
 
     def is_gateway(self, principal: Principal) -> bool:
         """Say whether a principal is a gateway that has not been revoked."""
-        return principal.role == ROLE_GATEWAY
+        return principal.kind is PrincipalKind.GATEWAY and principal.disabled_at_us is None
 
     async def list_gateways(
         self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE
     ) -> Sequence[Principal]:
         """Return gateways in order of their names, revoked ones too."""
-        return await store.list_principals(tx, (ROLE_GATEWAY, ROLE_REVOKED), after, limit)
+        return await self.principals.list(tx, after, limit, kinds=[PrincipalKind.GATEWAY])
 
     async def revoke_gateway(self, tx: Tx, name_or_id: str) -> Principal:
         """Take a gateway's credential away for ever; a second time changes nothing."""
-        gateway = await self.get_gateway(tx, name_or_id)
-        if gateway.role == ROLE_REVOKED:
-            return gateway
-        revoked = replace(gateway, role=ROLE_REVOKED)
-        await store.change_role(tx, gateway, ROLE_REVOKED)
-        await append_revision(tx, "identity.gateway.revoked", gateway.id, 2, revoked, gateway)
-        return revoked
+        return await self.principals.disable(tx, (await self.get_gateway(tx, name_or_id)).id)
 
     # the first start
 
     async def bootstrap(self, tx: Tx) -> Bootstrap:
         """Make administrator, default project and tenant, or fresh credentials for them."""
-        credential = make_secret(ADMIN_PREFIX)
-        if not await store.replace_credential(tx, "admin", digest_secret(credential)):
-            admin = Principal(id=self._clock.new_id("usr"), name="admin", role=ROLE_ADMIN)
-            await store.insert_principal(tx, admin, digest_secret(credential))
-            await append_revision(tx, "identity.principal.created", admin.id, 1, admin)
+        credential = await self.principals.bootstrap(tx)
         project = await store.find_project(tx, DEFAULT) or await self.create_project(tx, DEFAULT)
         scoped = _within(tx, project.id)
         if await store.find_tenant(scoped, DEFAULT) is None:
             await self.create_tenant(scoped, DEFAULT)
         key = await self.create_key(scoped, DEFAULT, "first")
         return Bootstrap(credential, key.secret)
+
+
+def _no_project(name: str) -> PilotageError:
+    return PilotageError("not_found", f"There is no project {name!r}.", param="project")
 
 
 def _within(tx: Tx, project_id: str) -> Tx:

@@ -1,7 +1,6 @@
 """The tables of identity, and all SQL on them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -9,7 +8,6 @@ import sqlalchemy as sa
 from pilotage.identity.types import (
     ApiKey,
     DataClass,
-    Principal,
     Project,
     Tenant,
     TenantSettings,
@@ -57,14 +55,6 @@ API_KEY = sa.Table(
     sa.Column("changed_seq", sa.BigInteger, nullable=False, index=True),
     sa.Column("may_name_users", sa.Boolean, nullable=False, server_default=sa.false()),
 )
-PRINCIPAL = sa.Table(
-    "principal",
-    METADATA,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
-    sa.Column("role", sa.Text, nullable=False),
-    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
-)
 _IN_JSON = ("regions", "features")
 
 
@@ -81,12 +71,14 @@ async def find_project(tx: Tx, name_or_id: str) -> Project | None:
     return Project(**row) if row else None
 
 
-async def list_projects(tx: Tx, after: str, limit: int) -> Sequence[Project]:
-    """Return projects by name."""
-    rows = await tx.all(
-        tx.select(PROJECT).where(PROJECT.c.name > after).order_by(PROJECT.c.name).limit(limit)
-    )
-    return [Project(**row) for row in rows]
+async def list_projects(
+    tx: Tx, after: str, limit: int, only: Sequence[str] | None = None
+) -> Sequence[Project]:
+    """Return projects by name: all, or only those of some ids."""
+    wanted = tx.select(PROJECT).where(PROJECT.c.name > after)
+    if only is not None:
+        wanted = wanted.where(PROJECT.c.id.in_(only))
+    return [Project(**row) for row in await tx.all(wanted.order_by(PROJECT.c.name).limit(limit))]
 
 
 async def insert_tenant(tx: Tx, tenant: Tenant) -> None:
@@ -160,55 +152,6 @@ async def list_changed_keys(tx: Tx, after_seq: int) -> Sequence[ApiKey]:
     ]
 
 
-async def insert_principal(tx: Tx, principal: Principal, digest: bytes) -> None:
-    """Add a principal with the digest of its credential."""
-    await tx.insert(PRINCIPAL, **_values(principal), digest=digest)
-
-
-async def replace_credential(tx: Tx, name: str, digest: bytes) -> bool:
-    """Give a principal another credential; False if there is no such principal."""
-    return (
-        await tx.change(tx.update(PRINCIPAL).where(PRINCIPAL.c.name == name).values(digest=digest))
-        == 1
-    )
-
-
-async def find_named(tx: Tx, name_or_id: str) -> Principal | None:
-    """Return a principal by name or id."""
-    row = await tx.find(
-        _principals(tx).where((PRINCIPAL.c.name == name_or_id) | (PRINCIPAL.c.id == name_or_id))
-    )
-    return Principal(**row) if row else None
-
-
-async def list_principals(
-    tx: Tx, roles: Sequence[str], after: str, limit: int
-) -> Sequence[Principal]:
-    """Return the principals of some roles by name."""
-    wanted = _principals(tx).where(PRINCIPAL.c.role.in_(roles), PRINCIPAL.c.name > after)
-    return [
-        Principal(**row) for row in await tx.all(wanted.order_by(PRINCIPAL.c.name).limit(limit))
-    ]
-
-
-async def change_role(tx: Tx, principal: Principal, role: str) -> bool:
-    """Give a principal another role; False if it has changed meanwhile."""
-    guarded = tx.update(PRINCIPAL).where(
-        PRINCIPAL.c.id == principal.id, PRINCIPAL.c.role == principal.role
-    )
-    return await tx.change(guarded.values(role=role)) == 1
-
-
-async def find_principal(tx: Tx, digest: bytes) -> Principal | None:
-    """Return whose credential has a digest."""
-    row = await tx.find(_principals(tx).where(PRINCIPAL.c.digest == digest))
-    return Principal(**row) if row else None
-
-
-def _principals(tx: Tx) -> sa.Select[Any]:
-    return tx.select(PRINCIPAL, PRINCIPAL.c.id, PRINCIPAL.c.name, PRINCIPAL.c.role)
-
-
 def _tenant(row: Row) -> Tenant:
     return Tenant(
         **dict(row)
@@ -225,5 +168,5 @@ def _key(row: Row) -> ApiKey:
     return ApiKey(**{name: row[name] for name in ApiKey.__dataclass_fields__})
 
 
-def _values(item: Project | Tenant | ApiKey | Principal) -> dict[str, object]:
+def _values(item: Project | Tenant | ApiKey) -> dict[str, object]:
     return {name: getattr(item, name) for name in item.__dataclass_fields__}

@@ -1,4 +1,8 @@
-"""What identity is: projects own objects, tenants pay for calls, keys speak for a tenant."""
+"""What identity is: projects own objects, tenants pay for calls, keys speak for a tenant.
+
+Principals use the control API: people, service accounts and gateways that run apart. What they may
+do is said by their roles, each bound to one project or to the whole installation.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,6 +11,9 @@ DEFAULT = "default"  # the project and the tenant that exist from the first star
 API_KEY_PREFIX = "plt_live_"
 ADMIN_PREFIX = "plt_admin_"
 GATEWAY_PREFIX = "plt_gateway_"
+USER_PREFIX = "plt_user_"
+SERVICE_PREFIX = "plt_service_"
+EVERYWHERE = ""  # the scope of a role that is bound to the whole installation
 
 
 class DataClass(StrEnum):
@@ -89,10 +96,93 @@ class ApiKey:
     may_name_users: bool = False
 
 
+class Role(StrEnum):
+    """What somebody is trusted with; the permissions of each are in ``matrix``."""
+
+    VIEWER = "viewer"
+    ML_ENGINEER = "ml_engineer"
+    ML_OPS = "ml_ops"
+    PREDICTOR = "predictor"
+    APPROVER = "approver"
+    AUDITOR = "auditor"
+    SECURITY = "security"
+    ADMIN = "admin"
+    GATEWAY = "gateway"
+
+
+class PrincipalKind(StrEnum):
+    """Who may use the control API."""
+
+    USER = "user"
+    SERVICE_ACCOUNT = "service_account"
+    GATEWAY = "gateway"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Somebody who may use the control API."""
+    """Somebody who may use the control API, until disabled.
+
+    ``name`` is what people call it and is never reused. ``subject`` is who it is for an issuer of
+    tokens (``ISSUER|SUBJECT``), None for those made here.
+    """
 
     id: str
+    rev: int
+    kind: PrincipalKind
     name: str
-    role: str
+    created_at_us: int
+    disabled_at_us: int | None = None
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What is known of a person; it may be changed and erased, and no revision repeats it."""
+
+    display_name: str = ""
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A role of a principal: in one project (``scope`` is its id) or in the whole installation.
+
+    ``source`` is empty for a role that ``granted_by`` gave, else the issuer whose tokens say it.
+    """
+
+    id: str
+    rev: int
+    principal_id: str
+    role: Role
+    scope: str
+    granted_by: str
+    granted_at_us: int
+    expires_at_us: int | None
+    ended_at_us: int | None
+    source: str = ""
+
+    def is_live(self, now_us: int) -> bool:
+        """Say whether it gives the role now."""
+        is_over = self.expires_at_us is not None and self.expires_at_us <= now_us
+        return self.ended_at_us is None and not is_over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A secret by which a principal is known, kept as its SHA-256."""
+
+    id: str
+    rev: int
+    principal_id: str
+    digest: bytes
+    hint: str
+    created_at_us: int
+    created_by: str
+    expires_at_us: int | None
+    revoked_at_us: int | None
+    last_used_us: int | None = None
+
+    def is_live(self, now_us: int) -> bool:
+        """Say whether it is accepted now."""
+        is_over = self.expires_at_us is not None and self.expires_at_us <= now_us
+        return self.revoked_at_us is None and not is_over

@@ -6,6 +6,7 @@ from pilotage.audit import store as _audit
 from pilotage.endpoints import store as _endpoints
 from pilotage.finops import store as _finops
 from pilotage.governance import store as _governance
+from pilotage.identity import principal_store as _principals
 from pilotage.identity import store as _identity
 from pilotage.kit import idempotency as _idempotency
 from pilotage.kit import operations as _operations
@@ -33,6 +34,7 @@ _STORES = (
     _lineage,
     _operations,
     _outbox,
+    _principals,
     _prompts,
     _publisher,
     _registry,

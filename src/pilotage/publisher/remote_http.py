@@ -69,12 +69,14 @@ def _snapshot_routes(
             path="/gateway/snapshot",
             permission="remote.snapshot.read",
             handler=get_snapshot,
+            is_global=True,
         ),
         RawRoute(
             method="GET",
             path="/gateway/sections/{digest}",
             permission="remote.section.read",
             handler=get_section,
+            is_global=True,
         ),
     ]
 
@@ -102,8 +104,20 @@ def _spool_routes(identity: IdentityService, remotes: RemoteGateways) -> list[Ra
 
     path = "/gateway/spools/{slot}/{epoch}"
     return [
-        RawRoute(method="GET", path=path, permission="remote.spool.read", handler=get_place),
-        RawRoute(method="POST", path=path, permission="remote.spool.append", handler=append),
+        RawRoute(
+            method="GET",
+            path=path,
+            permission="remote.spool.read",
+            handler=get_place,
+            is_global=True,
+        ),
+        RawRoute(
+            method="POST",
+            path=path,
+            permission="remote.spool.append",
+            handler=append,
+            is_global=True,
+        ),
     ]
 
 
@@ -120,7 +134,11 @@ def _report_route(identity: IdentityService, remotes: RemoteGateways) -> RawRout
         return RawReply(status=204)
 
     return RawRoute(
-        method="PUT", path="/gateway/acks/{slot}", permission="remote.ack.put", handler=put_report
+        method="PUT",
+        path="/gateway/acks/{slot}",
+        permission="remote.ack.put",
+        handler=put_report,
+        is_global=True,
     )
 
 
@@ -143,6 +161,7 @@ def _counters_route(identity: IdentityService, seeds: SeedFile) -> RawRoute:
         path="/gateway/counters",
         permission="remote.counter.read",
         handler=get_counters,
+        is_global=True,
     )
 
 

@@ -7,13 +7,21 @@ from hypothesis import strategies as st
 from pilotage.core.errors import PilotageError
 from pilotage.identity.rules import (
     MOST_FEATURES,
-    ROLE_ADMIN,
-    ROLE_VIEWER,
     assess_key,
+    check_grant,
+    check_profile,
     check_tenant,
     is_allowed,
 )
-from pilotage.identity.types import ApiKey, KeyState, TenantSettings
+from pilotage.identity.types import (
+    ApiKey,
+    KeyState,
+    Principal,
+    PrincipalKind,
+    Profile,
+    Role,
+    TenantSettings,
+)
 
 TIMES = st.integers(0, 100)
 
@@ -53,19 +61,71 @@ def test_a_key_lives_until_the_moment_it_expires_at() -> None:
 @pytest.mark.parametrize(
     ("role", "permission", "may"),
     [
-        (ROLE_ADMIN, "identity.keys.read", True),
-        (ROLE_ADMIN, "identity.keys.create", True),
-        (ROLE_VIEWER, "identity.keys.read", True),
-        (ROLE_VIEWER, "identity.keys.create", False),
-        (ROLE_VIEWER, "identity.keys.spread", False),
-        (ROLE_VIEWER, "identity.read.keys", False),
+        (Role.ADMIN, "identity.keys.create", True),
+        (Role.ADMIN, "identity.self.read", True),
+        (Role.VIEWER, "identity.keys.read", True),
+        (Role.VIEWER, "identity.keys.create", False),
+        (Role.VIEWER, "identity.principals.read", False),
+        (Role.VIEWER, "audit.log.read", False),
+        (Role.GATEWAY, "remote.spool.append", True),
+        (Role.GATEWAY, "registry.models.read", False),
+        (Role.ADMIN, "remote.spool.append", False),
+        (Role.ADMIN, "strange.things.do", False),
+        (Role.ADMIN, "identity.keys", False),
         ("", "identity.keys.read", False),
         ("Admin", "identity.keys.read", False),
-        ("stranger", "identity.keys.read", False),
     ],
 )
 def test_roles(role: str, permission: str, *, may: bool) -> None:
-    assert is_allowed(role, permission) is may
+    assert is_allowed({role}, permission) is may
+
+
+def test_without_a_role_nothing_is_allowed_and_any_of_several_will_do() -> None:
+    assert not is_allowed((), "registry.models.read")
+    assert is_allowed((Role.PREDICTOR, Role.VIEWER), "registry.models.read")
+
+
+def make_principal(kind: PrincipalKind) -> Principal:
+    return Principal(id="usr_1", rev=1, kind=kind, name="ada", created_at_us=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "role", "by", "ttl_us", "code"),
+    [
+        (PrincipalKind.USER, Role.VIEWER, "usr_1", None, "permission_denied"),
+        (PrincipalKind.USER, Role.GATEWAY, "usr_2", None, "invalid_request"),
+        (PrincipalKind.GATEWAY, Role.ADMIN, "usr_2", None, "invalid_request"),
+        (PrincipalKind.USER, Role.VIEWER, "usr_2", 0, "invalid_request"),
+    ],
+)
+def test_roles_that_nobody_may_give(
+    kind: PrincipalKind, role: Role, by: str, ttl_us: int | None, code: str
+) -> None:
+    with pytest.raises(PilotageError) as refused:
+        check_grant(make_principal(kind), role, by, ttl_us)
+
+    assert refused.value.code == code
+
+
+def test_roles_that_somebody_else_may_give() -> None:
+    check_grant(make_principal(PrincipalKind.USER), Role.APPROVER, "usr_2", None)
+    check_grant(make_principal(PrincipalKind.SERVICE_ACCOUNT), Role.VIEWER, "usr_2", 1)
+    check_grant(make_principal(PrincipalKind.GATEWAY), Role.GATEWAY, "usr_2", None)
+
+
+def test_what_is_known_of_a_person_must_look_like_it() -> None:
+    known = Profile(display_name="Ada Lovelace", email="ada@example.org")
+
+    assert check_profile(known) is known
+    assert check_profile(Profile()) == Profile()
+    for wrong, param in (
+        (Profile(display_name="a" * 201), "display_name"),
+        (Profile(email="ada"), "email"),
+        (Profile(email="a da@example.org"), "email"),
+    ):
+        with pytest.raises(PilotageError) as refused:
+            check_profile(wrong)
+        assert refused.value.param == param
 
 
 def test_settings_of_a_tenant_name_everything_once() -> None:

@@ -1,0 +1,216 @@
+"""Principals, roles and credentials on both databases."""
+
+from collections.abc import Awaitable
+from dataclasses import replace
+
+import pytest
+
+import stores
+from pilotage.core.errors import PilotageError
+from pilotage.identity.service import IdentityService
+from pilotage.identity.types import EVERYWHERE, Principal, PrincipalKind, Profile, Role
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.kit.outbox import read_revisions
+
+HOUR_US = 3_600_000_000
+ADMIN = Actor(principal_id="usr_admin")
+
+
+@pytest.fixture
+def service(clock: ManualClock) -> IdentityService:
+    return IdentityService(clock)
+
+
+@pytest.fixture
+async def projects(database: Database, clock: ManualClock) -> stores.Projects:
+    return await stores.make_projects(database, clock)
+
+
+@pytest.fixture
+async def ada(database: Database, service: IdentityService) -> Principal:
+    profile = Profile(display_name="Ada Lovelace", email="ada@example.org")
+    async with database.write(ADMIN) as tx:
+        return await service.principals.create(tx, PrincipalKind.USER, "ada", profile)
+
+
+async def refuse(work: Awaitable[object]) -> str:
+    with pytest.raises(PilotageError) as refused:
+        await work
+    return refused.value.code
+
+
+async def test_roles_count_where_they_are_bound(
+    database: Database, service: IdentityService, projects: stores.Projects, ada: Principal
+) -> None:
+    mine, other = projects.mine.project_id, projects.other.project_id
+    assert mine
+    async with database.write(ADMIN) as tx:
+        await service.principals.grant(tx, ada.id, Role.VIEWER)
+        await service.principals.grant(tx, "ada", Role.APPROVER, scope=mine)
+
+    async with database.read(projects.other) as tx:  # whatever the transaction's own project
+        assert await service.roles_of(tx, ada.id, mine) == {"viewer", "approver"}
+        assert await service.roles_of(tx, ada.id, other) == {"viewer"}
+        assert await service.roles_of(tx, ada.id, None) == {"viewer"}
+        assert await service.roles_of(tx, "nobody", mine) == frozenset()
+        await service.authorise(tx, ada.id, "governance.approval.vote", mine)
+        asked = service.authorise(tx, ada.id, "governance.approval.vote", other)
+        assert await refuse(asked) == "permission_denied"
+
+
+async def test_a_role_in_one_project_shows_that_project_and_no_other(
+    database: Database, service: IdentityService, projects: stores.Projects, ada: Principal
+) -> None:
+    mine = projects.mine.project_id or ""
+    async with database.write(ADMIN) as tx:
+        await service.principals.grant(tx, ada.id, Role.VIEWER, scope=mine)
+
+    async with database.read(SYSTEM) as tx:
+        found = await service.list_own_projects(tx, ada.id)
+        assert [project.name for project in found] == ["mine"]
+        assert (await service.find_own_project(tx, ada.id, "mine")).id == mine
+        await service.authorise(tx, ada.id, "identity.projects.read")
+        assert await refuse(service.authorise(tx, ada.id, "identity.projects.create"))
+        texts = set()
+        for name in ("other", "another"):
+            with pytest.raises(PilotageError) as missing:
+                await service.find_own_project(tx, ada.id, name)
+            texts.add((missing.value.code, missing.value.detail.replace(name, "")))
+    assert len(texts) == 1
+
+
+async def test_roles_end_by_time_by_hand_and_with_whom_they_were_given_to(
+    database: Database, service: IdentityService, clock: ManualClock, ada: Principal
+) -> None:
+    async with database.write(ADMIN) as tx:
+        await service.principals.grant(tx, ada.id, Role.AUDITOR, ttl_us=HOUR_US)
+        ops = await service.principals.grant(tx, ada.id, Role.ML_OPS)
+        await service.principals.grant(tx, ada.id, Role.VIEWER)
+    clock.advance(3600)
+    async with database.write(ADMIN) as tx:
+        assert await service.roles_of(tx, ada.id, None) == {"ml_ops", "viewer"}
+        ended = await service.principals.end_binding(tx, ops.id)
+        assert await service.principals.end_binding(tx, ops.id) == ended
+        assert await service.roles_of(tx, ada.id, None) == {"viewer"}
+        await service.principals.disable(tx, ada.id)
+        assert await service.roles_of(tx, ada.id, None) == frozenset()
+        await service.principals.enable(tx, ada.id)
+        again = await service.principals.grant(tx, ada.id, Role.ML_OPS)
+        assert await service.roles_of(tx, ada.id, None) == {"ml_ops", "viewer"}
+        assert await service.principals.grant(tx, ada.id, Role.ML_OPS) == again
+    assert (again.id, again.rev, again.ended_at_us) == (ops.id, 3, None)
+
+
+async def test_nobody_gives_a_role_to_themselves(
+    database: Database, service: IdentityService, ada: Principal
+) -> None:
+    async with database.write(Actor(principal_id=ada.id)) as tx:
+        for role in Role:
+            granted = service.principals.grant(tx, "ada", role)
+            assert await refuse(granted) == "permission_denied"
+    async with database.read(SYSTEM) as tx:
+        assert list(await service.principals.list_bindings(tx)) == []
+
+
+async def test_a_credential_is_rotated_without_a_gap(
+    database: Database, service: IdentityService, clock: ManualClock, ada: Principal
+) -> None:
+    async def is_known(tx: Tx, secret: str) -> bool:
+        try:
+            return await service.authenticate(tx, secret) == ada
+        except PilotageError:
+            return False
+
+    async with database.write(ADMIN) as tx:
+        first = await service.principals.issue(tx, "ada", 48 * HOUR_US)
+        second = await service.principals.rotate(tx, first.credential.id, 24 * HOUR_US)
+        assert [await is_known(tx, made.secret) for made in (first, second)] == [True, True]
+    clock.advance(24 * 3600 - 1)
+    async with database.read(SYSTEM) as tx:
+        assert [await is_known(tx, made.secret) for made in (first, second)] == [True, True]
+    clock.advance(1)
+    async with database.write(ADMIN) as tx:
+        assert [await is_known(tx, made.secret) for made in (first, second)] == [False, True]
+        rotating = service.principals.rotate(tx, first.credential.id, HOUR_US)
+        assert await refuse(rotating) == "conflict"
+    clock.advance(24 * 3600)
+    async with database.read(SYSTEM) as tx:  # the second lived as long as the first was made for
+        assert await is_known(tx, second.secret) is False
+
+
+async def test_a_revoked_credential_and_a_disabled_principal_are_refused(
+    database: Database, service: IdentityService, ada: Principal
+) -> None:
+    async with database.write(ADMIN) as tx:
+        one = await service.principals.issue(tx, "ada")
+        two = await service.principals.issue(tx, "ada")
+        await service.principals.revoke_credential(tx, one.credential.id)
+        assert await refuse(service.authenticate(tx, one.secret)) == "invalid_credential"
+        assert await service.authenticate(tx, two.secret) == ada
+        await service.principals.disable(tx, "ada")
+        assert await refuse(service.authenticate(tx, two.secret)) == "invalid_credential"
+        assert await refuse(service.principals.issue(tx, "ada")) == "conflict"
+
+
+async def test_revisions_name_nobody(
+    database: Database, service: IdentityService, ada: Principal
+) -> None:
+    async with database.write(ADMIN) as tx:
+        made = await service.principals.issue(tx, "ada")
+        await service.principals.grant(tx, "ada", Role.VIEWER)
+        await service.principals.put_profile(tx, "ada", Profile(display_name="Countess"))
+        await service.principals.disable(tx, "ada")
+        assert (await service.principals.get_profile(tx, ada.id)).display_name == "Countess"
+        await service.principals.put_profile(tx, "ada", Profile())
+        assert await service.principals.get_profile(tx, ada.id) == Profile()
+    async with database.read(SYSTEM) as tx:
+        written = await read_revisions(tx, 0, 100)
+
+    assert [item.event for item in written] == [
+        "identity.principal.created",
+        "identity.credential.created",
+        "identity.role.granted",
+        "identity.principal.disabled",
+    ]
+    for item in written:
+        text = f"{item.before}{item.after}".lower()
+        assert not [word for word in ("ada", "countess", made.secret) if word in text]
+
+
+async def test_names_are_never_used_again(
+    database: Database, service: IdentityService, ada: Principal
+) -> None:
+    async with database.write(ADMIN) as tx:
+        await service.principals.disable(tx, "ada")
+        for kind in PrincipalKind:
+            again = service.principals.create(tx, kind, "ada")
+            assert await refuse(again) == "already_exists"
+
+
+async def test_the_owner_of_the_installation_gets_in_again(
+    database: Database, service: IdentityService
+) -> None:
+    async with database.write(SYSTEM) as tx:
+        first = (await service.bootstrap(tx)).admin_credential
+        admin = await service.authenticate(tx, first)
+        await service.principals.disable(tx, admin.id)
+    async with database.write(SYSTEM) as tx:
+        second = (await service.bootstrap(tx)).admin_credential
+        assert (await service.authenticate(tx, second)).id == admin.id
+        assert await refuse(service.authenticate(tx, first)) == "invalid_credential"
+        assert await service.roles_of(tx, admin.id, None) == {Role.ADMIN}
+
+
+async def test_one_of_several_transactions_ends_a_role(
+    database: Database, service: IdentityService, ada: Principal
+) -> None:
+    async with database.write(ADMIN) as tx:
+        given = await service.principals.grant(tx, "ada", Role.VIEWER)
+
+    await stores.race(database, ADMIN, lambda tx: service.principals.end_binding(tx, given.id))
+
+    async with database.read(SYSTEM) as tx:
+        (binding,) = await service.principals.list_bindings(tx, "ada")
+    assert binding == replace(given, rev=2, ended_at_us=binding.ended_at_us)
+    assert binding.scope == EVERYWHERE

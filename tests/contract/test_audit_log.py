@@ -199,6 +199,7 @@ async def test_a_check_of_a_whole_log_finds_nothing(
         "the first 8 entries are those of a checkpoint kept elsewhere",
         "the first 9 entries are those of a checkpoint kept elsewhere",
         "8 revisions in the database are word for word those of the log",
+        "0 calls in sealed blocks are the ones that were sealed",
     ]
     assert (report.is_intact, report.entries) == (True, 9)
     assert any("never appended" in line for line in report.cannot_show)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from pilotage.audit.calls import CallProofs
 from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.service import AuditService
 from pilotage.audit.types import AuditReport, Proof
@@ -34,11 +35,20 @@ class WholeEntryView(AuditEntryView):
     entry: Any
 
 
+class CallPartView(View):
+    """A call's line among those of a sealed block, and its path to the block's root."""
+
+    line: str
+    index: int
+    calls: int
+    path: list[str]
+
+
 class ProofView(View):
     """That an entry is in the log; hashes are hex, ``entry`` is the text that was hashed.
 
     The leaf is SHA-256 of a zero byte and ``entry``; ``path`` leads from it, lowest first, to the
-    root in ``checkpoint``, as RFC 6962 says.
+    root in ``checkpoint``, as RFC 6962 says. For a call, the entry is that of its block.
     """
 
     log: str
@@ -48,6 +58,7 @@ class ProofView(View):
     size: int
     path: list[str]
     checkpoint: str
+    call: CallPartView | None = None
 
 
 class FindingView(View):
@@ -154,17 +165,27 @@ def _proof_routes(service: AuditService, inspection: AuditInspection) -> list[Ro
         )
 
     async def prove(
-        call: ApiCall, position: int | None = None, revision: int | None = None
+        call: ApiCall,
+        position: int | None = None,
+        revision: int | None = None,
+        call_id: str | None = None,
     ) -> ProofView:
-        """Prove that an entry is in the log, by its position or by the revision that it is of."""
-        if (position is None) == (revision is None):
+        """Prove that an entry is in the log: by its position, its revision, or a call in it."""
+        if [position, revision, call_id].count(None) != 2:
             raise PilotageError(
-                "invalid_request", "Name either a position or a revision.", param="position"
+                "invalid_request", "Name one of position, revision and call_id.", param="position"
             )
         if position is not None:
             return show(await service.prove(position))
         async with call.read() as tx:
-            return show(await service.prove_revision(tx, revision or 0))
+            if revision is not None:
+                return show(await service.prove_revision(tx, revision))
+            found = await CallProofs(service).prove(tx, call_id or "")
+        path = [step.hex() for step in found.path]
+        part = CallPartView(
+            line=found.line.decode(), index=found.index, calls=found.calls, path=path
+        )
+        return show(found.block).model_copy(update={"call": part})
 
     async def verify(call: ApiCall) -> AuditReportView:  # noqa: ARG001 - every handler takes it
         """Recompute the whole log, and compare it with everything that should agree with it."""

@@ -1,9 +1,18 @@
 """Checking the log against everything that should agree with it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from pilotage.audit.entries import RevisionEntry, read_entry, write_revision
+from pilotage.audit.calls import read_lines
+from pilotage.audit.entries import (
+    CallsEntry,
+    Entry,
+    RevisionEntry,
+    read_block,
+    read_entry,
+    write_revision,
+)
 from pilotage.audit.open_log import place_record
 from pilotage.audit.service import PAGE, AuditService
 from pilotage.audit.types import AuditReport, Finding
@@ -15,6 +24,7 @@ from pilotage.audit.verification import (
     list_outside,
     verify_files_apart,
 )
+from pilotage.core.errors import PilotageError
 from pilotage.kit.db import SYSTEM, Database
 from pilotage.kit.outbox import Revision, read_revisions
 
@@ -45,10 +55,14 @@ class AuditInspection:
                 findings.append(_good("checkpoints", "no checkpoint was kept elsewhere yet"))
         except Flaw as flaw:
             findings.append(_bad("files", str(flaw)))
-        try:
-            findings.append(_good("revisions", await self._compare_revisions(log.size)))
-        except Flaw as flaw:
-            findings.append(_bad("revisions", str(flaw)))
+        for name, compare in (
+            ("revisions", self._compare_revisions),
+            ("calls", self._check_blocks),
+        ):
+            try:
+                findings.append(_good(name, await compare(log.size)))
+            except Flaw as flaw:
+                findings.append(_bad(name, str(flaw)))
         return AuditReport(
             name=log.name,
             entries=log.size,
@@ -62,7 +76,10 @@ class AuditInspection:
         """Compare every revision with what the log says of it; raise :class:`Flaw`."""
         compared = 0
         revisions = self._list_revisions()
-        async for seq, entry in self._list_revision_entries(size):
+        async for _, entry, said in self._list_entries(size):
+            if not isinstance(said, RevisionEntry):
+                continue
+            seq = said.seq
             revision = await anext(revisions, None)
             if revision is None or revision.seq > seq:
                 raise Flaw(f"revision {seq} is in the log and not in the database")
@@ -71,8 +88,8 @@ class AuditInspection:
             written = write_revision(revision)
             if written.entry != entry:
                 raise Flaw(f"revision {seq} is not in the database what it is in the log")
-            if written.record is not None:
-                self._check_record(entry)
+            if said.record is not None:
+                self._check_record(said.record.sha256)
             compared += 1
         missing = await anext(revisions, None)
         if missing is not None:
@@ -90,24 +107,32 @@ class AuditInspection:
                 return
             last = page[-1].seq
 
-    async def _list_revision_entries(self, size: int) -> AsyncIterator[tuple[int, bytes]]:
-        for first in range(0, size, PAGE):
-            for entry in await self._service.log.read_from(first, min(PAGE, size - first)):
+    async def _check_blocks(self, size: int) -> str:
+        """Recompute every block of calls; raise :class:`Flaw` where a file is not what it was."""
+        calls = 0
+        async for position, _, said in self._list_entries(size):
+            if isinstance(said, CallsEntry):
+                block = read_block(position, said)
                 try:
-                    said = read_entry(entry)
+                    lines = await asyncio.to_thread(read_lines, self._service.log.folder, block)
+                except PilotageError as broken:
+                    raise Flaw(broken.detail.rstrip(".")) from None
+                calls += len(lines)
+        return f"{calls} calls in sealed blocks are the ones that were sealed"
+
+    async def _list_entries(self, size: int) -> AsyncIterator[tuple[int, bytes, Entry]]:
+        for first in range(0, size, PAGE):
+            entries = await self._service.log.read_from(first, min(PAGE, size - first))
+            for position, entry in enumerate(entries, first):
+                try:
+                    yield position, entry, read_entry(entry)
                 except ValueError as wrong:
                     raise Flaw(str(wrong)) from None
-                if isinstance(said, RevisionEntry):
-                    yield said.seq, entry
 
-    def _check_record(self, entry: bytes) -> None:
-        said = read_entry(entry)
-        kept = said.record if isinstance(said, RevisionEntry) else None
-        if kept is None:
-            return
-        path = place_record(self._service.log.folder, kept.sha256)
-        if not path.exists() or hash_file(path) != kept.sha256:
-            raise Flaw(f"the record {kept.sha256} beside the log is missing or altered")
+    def _check_record(self, sha256: str) -> None:
+        path = place_record(self._service.log.folder, sha256)
+        if not path.exists() or hash_file(path) != sha256:
+            raise Flaw(f"the record {sha256} beside the log is missing or altered")
 
 
 def _read_notes(folder: Path) -> list[str]:

@@ -11,6 +11,15 @@ from pilotage.audit.tree import check_inclusion, hash_leaf
 __all__ = ["ProofFile", "Shown", "check_file", "check_inclusion", "check_proof"]
 
 
+class CallPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The call's part of a proof: its line among the calls of a sealed block."""
+
+    line: str
+    index: int
+    calls: int
+    path: Sequence[str]
+
+
 class ProofFile(msgspec.Struct, frozen=True, kw_only=True):
     """A proof as the API shows it: hashes and key in hex."""
 
@@ -21,10 +30,11 @@ class ProofFile(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     path: Sequence[str]
     checkpoint: str
+    call: CallPart | None = None
 
 
 class Shown(NamedTuple):
-    """What a proof shows; ``problem`` says why it shows nothing."""
+    """What a proof shows: an entry, or a call in it. ``problem`` says why it shows nothing."""
 
     problem: str
     log: str = ""
@@ -56,4 +66,17 @@ def check_proof(proof: ProofFile, public_key: bytes) -> Shown:
     leaf = hash_leaf(proof.entry.encode())
     if not check_inclusion(leaf, proof.index, proof.size, path, checkpoint.root):
         return Shown("the entry is not in the tree that the checkpoint signs")
-    return Shown("", proof.log, proof.index, proof.size, msgspec.json.decode(proof.entry))
+    entry = msgspec.json.decode(proof.entry)
+    if proof.call is not None:
+        if not _is_call_in_block(proof.call, entry):
+            return Shown("the call is not in the block that the entry speaks of")
+        entry = msgspec.json.decode(proof.call.line)
+    return Shown("", proof.log, proof.index, proof.size, entry)
+
+
+def _is_call_in_block(call: CallPart, entry: Any) -> bool:  # noqa: ANN401 - it is JSON
+    if not isinstance(entry, dict) or entry.get("kind") != "calls" or entry["calls"] != call.calls:
+        return False
+    path = [bytes.fromhex(step) for step in call.path]
+    leaf, root = hash_leaf(call.line.encode()), bytes.fromhex(entry["root"])
+    return check_inclusion(leaf, call.index, call.calls, path, root)

@@ -72,8 +72,23 @@ class CallProof:
 
     line: bytes
     index: int
+    calls: int
     path: Sequence[bytes]
     block: Proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A legal hold: as long as one is in force, nothing of the log and no tenant is erased."""
+
+    id: str
+    rev: int
+    name: str
+    reason: str
+    created_at_us: int
+    created_by: str
+    released_at_us: int | None
+    released_by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,9 +97,14 @@ async def verify_files_apart(
     )
 
 
-def list_outside(folder: Path) -> list[str]:
-    """Return the checkpoints that were put into a folder, oldest first."""
-    return [path.read_text() for path in sorted(folder.glob("*")) if path.is_file()]
+def list_outside(folder: Path, most: int = 1_000) -> list[str]:
+    """Return the checkpoints that were put into a folder, oldest first.
+
+    Of more than ``most`` the newest, and others at even distances.
+    """
+    paths = [path for path in sorted(folder.glob("[!.]*")) if path.is_file()]
+    every = -(-len(paths) // most) or 1
+    return [path.read_text() for path in paths[::-1][::every]][::-1]
 
 
 def _read_checkpoint(folder: Path, name: str, public_key: bytes) -> Checkpoint:

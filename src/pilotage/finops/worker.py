@@ -5,6 +5,7 @@ whole batch or none of it. A frame that cannot be read is counted and passed ove
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,10 @@ class _Found:
 
 
 class LedgerReader:
-    """Follows every spool below a folder."""
+    """Follows every spool below a folder, and drops what is old and read.
+
+    ``read_elsewhere`` says how far another consumer has come in a spool.
+    """
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class LedgerReader:
         service: FinopsService,
         clock: Clock,
         retention_us: int,
+        read_elsewhere: Callable[[Path], int] | None = None,
         batch: int = BATCH,
     ) -> None:
         self.counts = LedgerCounts()
@@ -79,6 +84,7 @@ class LedgerReader:
         self._service = service
         self._clock = clock
         self._retention_us = retention_us
+        self._read_elsewhere = read_elsewhere
         self._batch = batch
         self._followers: dict[Path, _Follower] = {}
         self._failing: set[Path] = set()
@@ -182,9 +188,10 @@ class LedgerReader:
         if follower.dropped_at_s and now_s - follower.dropped_at_s < _DROP_EVERY_S:
             return
         follower.dropped_at_s = now_s
-        drop_segments(
-            follower.folder, follower.place.seq, self._clock.now_us() - self._retention_us
-        )
+        read = follower.place.seq
+        if self._read_elsewhere is not None:
+            read = min(read, self._read_elsewhere(follower.folder))
+        drop_segments(follower.folder, read, self._clock.now_us() - self._retention_us)
         async with self._db.write(SYSTEM) as tx:
             await self._service.drop_past_counters(tx)
 

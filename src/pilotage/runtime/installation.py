@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilotage.audit.calls import CallSealer, make_call_sealer_worker
+from pilotage.audit.checkpoints import CheckpointPublisher, make_checkpoint_worker
 from pilotage.audit.http import audit_routes
 from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.open_log import OpenLog, open_log
@@ -179,7 +181,8 @@ class _Parts:
         artifacts = ArtifactFiles(db, self.registry.artifacts, blobs, folder.gs)
         files = ModelFiles(db, self.registry, artifacts, self.operations, folder.path / "cache")
         garbage = GarbageCollector(db, self.registry.artifacts, blobs, clock)
-        inspection = AuditInspection(db, self.audit, list_outside(settings, folder))
+        outside = list_outside(settings, folder)
+        inspection = AuditInspection(db, self.audit, outside)
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
             *evidence_routes(self.registry),
@@ -198,12 +201,15 @@ class _Parts:
         self.raw_routes: list[RawRoute] = remote_routes(
             self.identity, self.publisher, self.remotes, self.seeds, folder.snapshots
         )
+        self.sealer = CallSealer(db, self.audit, folder.spool, clock)
+        self.checkpoints = CheckpointPublisher(log, outside, clock)
         self.ledger = LedgerReader(
             db,
             folder.spool,
             service=self.finops,
             clock=clock,
             retention_us=round(duration_s(settings.spool.retention) * 1e6),
+            read_elsewhere=self.sealer.sealed_until,
         )
         self.workers = self._make_workers(settings, blobs, fleet)
 
@@ -223,7 +229,9 @@ class _Parts:
         await self.publisher.publish()
         while await self.audit.append_next():
             pass
-        await self.audit.log.publish()
+        await self.sealer.seal_all()
+        await self.checkpoints.step()
+        self.sealer.close()
         self.ledger.close()
         self.remotes.close()
 
@@ -241,6 +249,8 @@ class _Parts:
             make_audit_worker(self.audit, bells[1]),
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
+            make_call_sealer_worker(self.sealer),
+            make_checkpoint_worker(self.checkpoints, duration_s(settings.audit.checkpoint_every)),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
         ]
 

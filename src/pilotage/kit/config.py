@@ -10,13 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import yaml
 
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.errors import PilotageError
+from pilotage.kit.setting_rules import (
+    find_counters_flaw,
+    find_database_flaw,
+    find_reference_flaw,
+)
 
 CONFIG_FILE = "pilotage.yaml"
 ENV_PREFIX = "PILOTAGE_"
@@ -459,15 +463,29 @@ def _check_names(tree: dict[str, Any], source: str) -> None:
 
 
 def _check_values(settings: Settings, origin: dict[str, str]) -> None:
-    for name in ("url", "password"):
-        problem, hint = _find_flaw(name, getattr(settings.database, name))
+    for name, (problem, hint) in _judge(settings):
         if problem:
-            full = f"database.{name}"
-            raise PilotageError("invalid_config", f"{origin[full]}: {full} {problem}.", hint=hint)
-    for name, problem, hint in _find_counter_flaws(settings):
-        raise PilotageError("invalid_config", f"{origin[name]}: {name} {problem}.", hint=hint)
+            raise PilotageError("invalid_config", f"{origin[name]}: {name} {problem}.", hint=hint)
     if settings.egress.allow:
         _check_egress(settings.egress.allow, origin["egress.allow"])
+
+
+def _judge(settings: Settings) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Say what is wrong with settings, without showing them, and how to mend it."""
+    database, counters = settings.database, settings.counters
+    yield "database.url", find_database_flaw(database.url)
+    yield "database.password", find_reference_flaw(database.password)
+    yield "counters.password", find_reference_flaw(counters.password)
+    if counters.url != "memory":
+        yield "counters.url", find_counters_flaw(counters.url)
+    elif settings.gateway.processes > 1:
+        yield (
+            "gateway.processes",
+            (
+                "is more than one, and limits are counted in the memory of each",
+                "Set counters.url to valkey://HOST:PORT/DB, or gateway.processes to 1.",
+            ),
+        )
 
 
 def _check_egress(allow: str, origin: str) -> None:
@@ -479,63 +497,6 @@ def _check_egress(allow: str, origin: str) -> None:
         raise PilotageError(
             "invalid_config", f"{origin}: {wrong.detail}", hint=wrong.hint
         ) from None
-
-
-def _find_counter_flaws(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Say what is wrong with where limits are counted, without showing it, and how to mend it."""
-    url, password = settings.counters.url, settings.counters.password
-    if password and not password.startswith(("env:", "file:")):
-        yield "counters.password", "must be a reference", "Write env:NAME or file:PATH."
-    if url == "memory":
-        if settings.gateway.processes > 1:
-            yield (
-                "gateway.processes",
-                "is more than one, and limits are counted in the memory of each",
-                "Set counters.url to valkey://HOST:PORT/DB, or gateway.processes to 1.",
-            )
-        return
-    try:
-        parts = urlsplit(url)
-        has_more = parts.query or (parts.username or parts.password)
-        is_server = parts.scheme in ("valkey", "valkeys") and parts.hostname and parts.port != 0
-        is_address = bool(is_server) and (parts.path.strip("/") or "0").isdecimal()
-    except ValueError:
-        has_more, is_address = "", False
-    if has_more:
-        yield (
-            "counters.url",
-            "holds more than host, port and database",
-            "Set counters.password to env:NAME or file:PATH.",
-        )
-    elif not is_address:
-        yield (
-            "counters.url",
-            "must be 'memory' or valkey://HOST:PORT/DB",
-            "For example valkey://127.0.0.1:6379/0, or valkeys:// with TLS.",
-        )
-
-
-def _find_flaw(name: str, value: str) -> tuple[str, str]:
-    """Say what is wrong with a database setting, without showing it, and how to mend it."""
-    if name == "password":
-        is_fine = not value or value.startswith(("env:", "file:"))
-        return ("", "") if is_fine else ("must be a reference", "Write env:NAME or file:PATH.")
-    if value == "sqlite":
-        return "", ""
-    try:
-        parts = urlsplit(value)
-        has_password = parts.password is not None or "password" in parse_qs(parts.query)
-        is_address = parts.scheme == "postgresql" and parts.port != 0
-    except ValueError:
-        has_password = is_address = False
-    if has_password:
-        return "holds a password", "Take it out and set database.password to env:NAME or file:PATH."
-    if is_address:
-        return "", ""
-    return (
-        "must be 'sqlite' or postgresql://USER@HOST:PORT/NAME",
-        "For example postgresql://pilotage@127.0.0.1:5432/pilotage.",
-    )
 
 
 def _explain(wrong: msgspec.ValidationError, origin: dict[str, str], source: str) -> PilotageError:

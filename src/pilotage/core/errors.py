@@ -67,6 +67,7 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("conflict", 409, "The object is in a state that does not allow this"),
         ErrorSpec("deployment_serves_traffic", 409, "The deployment still serves traffic"),
         ErrorSpec("approval_required", 409, "Somebody else must approve this first"),
+        ErrorSpec("gate_failed", 409, "A gate does not let the version pass"),
         ErrorSpec("frozen", 409, "A freeze is on: nothing may change now"),
         ErrorSpec("precondition_failed", 412, "The object has changed since it was read"),
         ErrorSpec("precondition_required", 428, "The request must say which revision it changes"),
@@ -78,8 +79,12 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("not_ready", 503, "The server is not ready", _API, is_retryable=True),
         ErrorSpec("spool_full", 503, "Calls cannot be recorded", _API, is_retryable=True),
         ErrorSpec("unavailable", 503, "A service this needs is away", _API, is_retryable=True),
+        ErrorSpec("on_hold", 409, "A legal hold is in force"),
         ErrorSpec("audit_broken", 503, "The audit log is not what it was", _API),
         ErrorSpec("audit_unavailable", 503, "Changes cannot be audited", _API, is_retryable=True),
+        ErrorSpec(
+            "clock_set_back", 503, "The clock is behind the last change", _API, is_retryable=True
+        ),
         ErrorSpec("schema_too_new", 503, "The database is newer than this program", _API),
         # what went wrong upstream
         ErrorSpec("upstream_overloaded", 503, "The model is overloaded", _API, is_retryable=True),

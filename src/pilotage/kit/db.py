@@ -48,13 +48,20 @@ SYSTEM = Actor(principal_id="system", reason="housekeeping")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tx:
-    """One transaction; ``written`` collects the revisions it appends."""
+    """One transaction; ``written`` collects the revisions it appends.
+
+    ``now_us`` is when it began, ``read_clock`` tells the time now. ``stamps`` holds the time of its
+    revisions once it has one, ``decisions`` the records that were made of its changes.
+    """
 
     conn: AsyncConnection
     actor: Actor
     now_us: int
     dialect: str
+    read_clock: Callable[[], int] | None = None
     written: list[int] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
 
     @property
     def project_id(self) -> str:
@@ -163,7 +170,13 @@ class Database:
         await self._writer.dispose()
 
     def _tx(self, conn: AsyncConnection, actor: Actor) -> Tx:
-        return Tx(conn=conn, actor=actor, now_us=self._clock.now_us(), dialect=self.dialect)
+        return Tx(
+            conn=conn,
+            actor=actor,
+            now_us=self._clock.now_us(),
+            dialect=self.dialect,
+            read_clock=self._clock.now_us,
+        )
 
 
 def _is_race(error: sa.exc.DBAPIError) -> bool:

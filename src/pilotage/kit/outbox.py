@@ -2,9 +2,12 @@
 
 Every change of an object appends the whole new state of it in the transaction of the change, under
 one global sequence. Whoever must act on changes (publisher, audit log, webhooks) follows that
-sequence with a cursor of its own; "what was true at T" is the last revision at or before T.
+sequence with a cursor of its own; "what was true at T" is the last revision at or before T. So time
+never runs backwards along the sequence: a clock that is a little behind is lifted to the last
+change, one that was set back further changes nothing.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +15,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import rfc3339
 from pilotage.kit.db import METADATA, Row, Tx
 
 REVISION = sa.Table(
@@ -41,6 +46,9 @@ CURSOR = sa.Table(
     sa.Column("consumer", sa.Text, primary_key=True),
     sa.Column("seq", sa.BigInteger, nullable=False),
 )
+MOST_BEHIND_US = 2_000_000  # clocks of servers that share a database differ, and are corrected
+LONGEST_LEAP_US = 24 * 3_600_000_000
+_LOG = logging.getLogger("pilotage.outbox")
 _ONE_ORDER = 7_310_583  # the Postgres advisory lock that makes commit order the order of seq
 
 
@@ -70,13 +78,14 @@ async def append_revision(
 ) -> int:
     """Record a change (``after`` and ``before`` are anything msgspec encodes).
 
-    Return its sequence number.
+    Return its sequence number. All changes of a transaction have one time, which is not before that
+    of the change before it; raise ``clock_set_back`` where only an untrue time would do that.
     """
-    if tx.dialect == "postgresql":
-        await tx.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_ORDER})
+    if not tx.stamps:
+        tx.stamps.append(await _find_time(tx))
     result = await tx.conn.execute(
         sa.insert(REVISION).values(
-            at_us=tx.now_us,
+            at_us=tx.stamps[0],
             project_id=tx.actor.project_id,
             event=event,
             object_id=object_id,
@@ -123,6 +132,28 @@ async def advance_cursor(tx: Tx, consumer: str, old_seq: int, new_seq: int) -> b
         return True
     guarded = tx.update(CURSOR).where(CURSOR.c.consumer == consumer, CURSOR.c.seq == old_seq)
     return await tx.change(guarded.values(seq=new_seq)) == 1
+
+
+async def _find_time(tx: Tx) -> int:
+    """Return the time of a transaction's changes, which are the next in order from here on."""
+    if tx.dialect == "postgresql":
+        await tx.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_ORDER})
+    newest = sa.select(REVISION.c.at_us).order_by(REVISION.c.seq.desc()).limit(1)
+    found = await tx.conn.scalar(newest)
+    if found is None:
+        return tx.now_us
+    last_us = int(found)
+    now_us = tx.read_clock() if tx.read_clock else tx.now_us  # it may have waited for its turn
+    if now_us < last_us - MOST_BEHIND_US:
+        raise PilotageError(
+            "clock_set_back",
+            f"It is {rfc3339(now_us)} by this machine's clock, but the last change was made at "
+            f"{rfc3339(last_us)}.",
+            hint="Set the clock right: nothing is changed in an order that would not be true.",
+        )
+    if tx.now_us > last_us + LONGEST_LEAP_US:
+        _LOG.info("the last change was made at %s, a day ago or more", rfc3339(last_us))
+    return max(tx.now_us, last_us)
 
 
 def _revision(row: Row | Mapping[str, Any]) -> Revision:

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from api_cases import (
+    GET_QUERIES,
     JSON_TYPE,
     LIST_QUERIES,
     LISTS,
@@ -447,7 +448,7 @@ async def test_nothing_is_found_from_another_project(world: World) -> None:
 async def show_mine(world: World) -> list[Json]:
     """Return every object of the default project that has an address."""
     shown = [
-        await world.api.show(world.fill(route))
+        await world.api.show(world.fill(route), **GET_QUERIES.get(route.path, {}))
         for route in world.api.routes
         if route.method == "GET" and parameters_of(route)
     ]

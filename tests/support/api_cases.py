@@ -44,7 +44,7 @@ class World(NamedTuple):
         """Send a request that the route's handler would see, were it admitted."""
         path = more.pop("path", None) or self.fill(route)
         headers = {"if-match": "*"} | more.pop("headers", {})
-        params = {"project": project} | more.pop("params", {})
+        params = {"project": project} | GET_QUERIES.get(route.path, {}) | more.pop("params", {})
         return await self.api.http.request(
             route.method, path, headers=headers, params=params, **more
         )
@@ -113,6 +113,19 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/models"): Ask({"name": "asked", "description": "a"}, {"name": "asked"}),
         ("POST", "/models:pull"): Ask({"name": "tiny"}, {"name": "nothing"}),
         ("POST", "/models/{model}/versions"): Ask(version, version | {"license": "MIT"}),
+        ("PUT", "/models/{model}/versions/{version}"): Ask(
+            {"description": "asked", "tags": ["eu"]}, {"custom_metadata": {"team": "fraud"}}
+        ),
+        ("POST", "/models/{model}/versions/{version}:deprecate"): Ask(
+            {"reason": "asked"}, {"reason": "else", "replacement": "tiny@3.0.0"}
+        ),
+        ("POST", "/models/{model}/versions/{version}/evidence"): Ask(
+            {"items": [{"kind": "scan.format", "passed": True}]},
+            {"items": [{"kind": "metric.cost", "subject": "cost", "samples": [1, "2.5"]}]},
+        ),
+        ("PUT", "/models/{model}/versions/{version}/card"): Ask(
+            {"intended_use": "asked"}, {"limits": "else"}
+        ),
         ("POST", "/endpoints"): Ask(
             {"name": "asked/a:b", "max_output_tokens": 9}, {"name": "asked/a:b"}
         ),
@@ -182,6 +195,18 @@ async def make_label(world: World, number: int) -> object:
     )
 
 
+async def make_patch(world: World, number: int) -> object:
+    """Make one more version, of other numbers than those of :func:`make_version`."""
+    body = {"version": f"0.99.{number}", "artifact_sha256": world.names["sha256"]}
+    return await world.api.make("/models/tiny/versions", body)
+
+
+async def make_evidence(world: World, number: int) -> object:
+    """Add one more piece of evidence to the furnished version."""
+    items = [{"kind": "eval.accuracy", "subject": f"page-{number}", "value": "0.9"}]
+    return await world.api.make("/models/tiny/versions/1.0.0/evidence", {"items": items})
+
+
 async def make_operation(world: World, _: int) -> object:
     """Write one more operation that has ended."""
     return await put_operation(world.api, OperationState.SUCCEEDED)
@@ -202,6 +227,8 @@ LISTS: dict[str, MakeItem] = {
     "/artifacts/{tree}/files": make_nothing,  # those of the furnished tree
     "/models": posts("/models", name="page-*"),
     "/models/{model}/versions": make_version,
+    "/versions": make_patch,
+    "/models/{model}/versions/{version}/evidence": make_evidence,
     "/packages": make_nothing,
     "/endpoints": posts("/endpoints", name="Page-*"),
     "/upstreams": posts("/upstreams", name="page-*", provider="openai", base_url="http://a"),
@@ -212,6 +239,10 @@ LISTS: dict[str, MakeItem] = {
     "/traffic": make_nothing,
     "/audit/entries": make_nothing,  # whatever else happened
     "/operations": make_operation,
+}
+GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without
+    "/models/{model}:compare": {"a": "1.0.0", "b": "1.0.0"},
+    "/lineage": {"of": "deployment:dep_1"},
 }
 LIST_QUERIES: dict[str, dict[str, str]] = {"/usage": {"by": "day"}, "/traffic": {"after": "0"}}
 

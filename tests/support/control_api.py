@@ -135,6 +135,9 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     await api.http.put(
         "/prompts/greeting/labels/production", json={"version": "1.1.0"}, headers={"if-match": "*"}
     )
+    await api.http.put(
+        "/models/tiny/versions/1.0.0/card", json={"limits": "few"}, headers={"if-match": "*"}
+    )
     upstream = await api.make(
         "/upstreams",
         {"name": "openai", "provider": "openai", "base_url": "https://api.openai.com/v1"},

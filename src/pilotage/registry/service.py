@@ -232,6 +232,10 @@ class RegistryService:
             )
         return found
 
+    async def list_by_ids(self, tx: Tx, ids: Sequence[str]) -> Sequence[NamedVersion]:
+        """Return the living versions among some ids, oldest first."""
+        return await store.list_by_ids(tx, ids)
+
     async def list_versions(
         self, tx: Tx, model: str, after: str = "", limit: int = FOREVER_PAGE
     ) -> Sequence[NamedVersion]:

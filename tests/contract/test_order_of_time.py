@@ -58,7 +58,7 @@ async def test_a_clock_that_was_set_back_changes_nothing(
         assert await get_last_seq(tx) == before
     clock.advance(MOST_BEHIND_US / 1e6)
     async with database.write(projects.mine) as tx:
-        await identity.create_tenant(tx, "in time")
+        await identity.create_tenant(tx, "in-time")
 
 
 async def test_whoever_waited_for_long_is_not_taken_for_a_clock_set_back(

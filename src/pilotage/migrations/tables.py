@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from pilotage.audit import hold_store as _holds
 from pilotage.audit import store as _audit
 from pilotage.endpoints import store as _endpoints
 from pilotage.finops import store as _finops
@@ -29,6 +30,7 @@ _STORES = (
     _evidence,
     _finops,
     _governance,
+    _holds,
     _identity,
     _idempotency,
     _lineage,

@@ -1,5 +1,8 @@
 """Principals with kinds, roles bound to scopes, and several credentials each."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,9 +14,15 @@ KINDS = {"gateway": "gateway", REVOKED: "gateway"}
 
 
 def upgrade() -> None:
-    """Move the one role and the one credential of each principal to tables of their own."""
-    _make_tables()
+    """Move the one role and the one credential of each principal to tables of their own.
+
+    The tables come last: SQLite makes a changed table anew, which none may refer to then.
+    """
+    old = op.get_bind().execute(sa.text("SELECT id, role, digest FROM principal")).all()
     with op.batch_alter_table("principal") as table:
+        table.drop_constraint(op.f("uq_principal_digest"), type_="unique")
+        table.drop_column("digest")
+        table.drop_column("role")
         table.add_column(sa.Column("rev", sa.Integer(), nullable=False, server_default="1"))
         table.add_column(sa.Column("kind", sa.Text(), nullable=False, server_default="user"))
         table.add_column(
@@ -21,15 +30,13 @@ def upgrade() -> None:
         )
         table.add_column(sa.Column("disabled_at_us", sa.BigInteger(), nullable=True))
         table.add_column(sa.Column("subject", sa.Text(), nullable=True))
-    _move()
+        table.create_unique_constraint(op.f("uq_principal_subject"), ["subject"])
     with op.batch_alter_table("principal") as table:
-        table.drop_constraint(op.f("uq_principal_digest"), type_="unique")
-        table.drop_column("digest")
-        table.drop_column("role")
         table.alter_column("rev", existing_type=sa.Integer(), server_default=None)
         table.alter_column("kind", existing_type=sa.Text(), server_default=None)
         table.alter_column("created_at_us", existing_type=sa.BigInteger(), server_default=None)
-        table.create_unique_constraint(op.f("uq_principal_subject"), ["subject"])
+    _make_tables()
+    _move(old)
 
 
 def _make_tables() -> None:
@@ -76,9 +83,8 @@ def _make_tables() -> None:
     op.create_index(op.f("ix_credential_principal_id"), "credential", ["principal_id"])
 
 
-def _move() -> None:
+def _move(old: Sequence[sa.Row[Any]]) -> None:
     connection = op.get_bind()
-    old = connection.execute(sa.text("SELECT id, name, role, digest FROM principal")).all()
     for principal in old:
         made = _find_moment(connection, principal.id, "created")
         is_gone = principal.role == REVOKED

@@ -57,15 +57,18 @@ class ReleaseMaker:
             await self._identity.authorise(
                 tx, release.requested_by, how.permission, release.project_id
             )
-            decision_id = await how.run(tx, release)
+            await how.run(tx, release)
+            made = await self._governance.decisions.list_recorded(tx)
             planned = {
                 "release_id": release.id,
                 "requested_by": release.requested_by,
                 "requested_at_us": release.requested_at_us,
                 "planned_for_us": release.at_us,
             }
-            await self._governance.add_fact(tx, decision_id, FactKind.SCHEDULE, planned)
-            await calendar.end(tx, release, ReleaseState.DONE, decision_id=decision_id)
+            for decision in made:
+                await self._governance.add_fact(tx, decision.id, FactKind.SCHEDULE, planned)
+            last = made[-1].id if made else ""
+            await calendar.end(tx, release, ReleaseState.DONE, decision_id=last)
 
     async def _end(self, release: ScheduledRelease, state: ReleaseState, outcome: str) -> None:
         calendar = self._governance.calendar

@@ -115,13 +115,15 @@ class RawReply:
 class RawRoute:
     """An operation between programs: bytes in and out, none of the conventions for people.
 
-    The authorisation decision is the same: ``permission``, without default.
+    The authorisation decision is the same: ``permission``, without default, in the project of
+    ``?project=`` unless the route ``is_global``.
     """
 
     method: Method
     path: str
     permission: str
     handler: Callable[[RawCall], Awaitable[RawReply]]
+    is_global: bool = False
 
     def __post_init__(self) -> None:
         if not _PERMISSION.fullmatch(self.permission):

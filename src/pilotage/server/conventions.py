@@ -23,7 +23,6 @@ from starlette.responses import FileResponse
 
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
-from pilotage.identity.types import Principal
 from pilotage.kit.api import Body, RawReply, RevisedView, Route
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 from pilotage.kit.idempotency import KeptReply, check_same, claim_key, keep_reply, release_key
@@ -54,16 +53,10 @@ class AuthorisedCall:
     """
 
     def __init__(
-        self,
-        edge: Edge,
-        request: Request,
-        principal: Principal,
-        actor: Actor,
-        expected_rev: int | None,
+        self, edge: Edge, request: Request, actor: Actor, expected_rev: int | None
     ) -> None:
         self._edge = edge
         self._request = request
-        self._principal = principal
         self.actor = actor
         self.expected_rev = expected_rev
         self.last_seq = 0
@@ -92,7 +85,10 @@ class AuthorisedCall:
 
     async def require(self, permission: str) -> None:
         """Raise ``permission_denied`` unless the caller also holds this permission."""
-        self._edge.identity.authorise(self._principal, permission)
+        async with self._edge.db.read(self.actor) as tx:
+            await self._edge.identity.authorise(
+                tx, self.actor.principal_id, permission, self.actor.project_id
+            )
 
     @property
     def body_sha256(self) -> str:
@@ -133,23 +129,26 @@ def make_endpoint(edge: Edge, route: Route) -> Callable[..., Awaitable[Response]
 
 
 async def _authorise(edge: Edge, route: Route, request: Request) -> AuthorisedCall:
-    async with edge.db.read(SYSTEM) as tx:
-        principal = await admit(edge, tx, request, route.permission)
-        project = request.query_params.get("project", "default")
-        _check_text(project, "project")
-        project_id = None if route.is_global else (await edge.identity.get_project(tx, project)).id
-    actor = Actor(principal_id=principal.id, project_id=project_id, reason=_read_reason(request))
-    return AuthorisedCall(edge, request, principal, actor, _read_if_match(route, request))
+    actor = await admit(edge, request, route.permission, is_global=route.is_global)
+    return AuthorisedCall(edge, request, actor, _read_if_match(route, request))
 
 
-async def admit(edge: Edge, tx: Tx, request: Request, permission: str) -> Principal:
-    """Return whose credential a request bears; raise unless it holds the permission."""
+async def admit(edge: Edge, request: Request, permission: str, *, is_global: bool) -> Actor:
+    """Return who asks and in which project; raise unless they hold the permission there.
+
+    A project in which they have no role is ``not_found``, like one that does not exist.
+    """
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-    principal = await edge.identity.authenticate(
-        tx, credential.strip() if scheme.lower() == "bearer" else ""
-    )
-    edge.identity.authorise(principal, permission)
-    return principal
+    secret = credential.strip() if scheme.lower() == "bearer" else ""
+    name = request.query_params.get("project", "default")
+    async with edge.db.read(SYSTEM) as tx:
+        principal = await edge.identity.authenticate(tx, secret)
+        _check_text(name, "project")
+        project_id = None
+        if not is_global:
+            project_id = (await edge.identity.find_own_project(tx, principal.id, name)).id
+        await edge.identity.authorise(tx, principal.id, permission, project_id)
+    return Actor(principal_id=principal.id, project_id=project_id, reason=_read_reason(request))
 
 
 def _read_reason(request: Request) -> str:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import Request, Response
 
 from pilotage.kit.api import RawRoute
-from pilotage.kit.db import SYSTEM, Actor, Tx
+from pilotage.kit.db import Actor, Tx
 from pilotage.server.conventions import Edge, admit, make_raw_response
 
 
@@ -44,9 +44,8 @@ def make_raw_endpoint(edge: Edge, route: RawRoute) -> Callable[[Request], Awaita
     """Return the endpoint of a raw route."""
 
     async def endpoint(request: Request) -> Response:
-        async with edge.db.read(SYSTEM) as tx:
-            principal = await admit(edge, tx, request, route.permission)
-        call = AuthorisedRawCall(edge, request, Actor(principal_id=principal.id))
+        actor = await admit(edge, request, route.permission, is_global=route.is_global)
+        call = AuthorisedRawCall(edge, request, actor)
         return make_raw_response(await route.handler(call))
 
     return endpoint

@@ -11,10 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pilotage.audit.http import audit_routes
+from pilotage.audit.holds import HoldService
 from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.notes import open_checkpoint
 from pilotage.audit.open_log import open_log
 from pilotage.audit.proofs import check_file
+from pilotage.audit.retention import Pruner
 from pilotage.audit.service import AuditService
 from pilotage.core.frames import Ended, Outcome
 from pilotage.core.usage import Usage
@@ -104,7 +106,7 @@ async def control(
         """Nobody waits here."""
 
     async with Background() as background, open_log(tmp_path / "audit", SIGNER) as log:
-        audit = AuditService(database, log)
+        audit, holds = AuditService(database, log), HoldService(clock)
         operations = Operations(database, clock, background)
         kept = FileBlobs(blobs)
         artifacts = ArtifactFiles(
@@ -118,7 +120,12 @@ async def control(
             *registry_routes(registry, files, is_deployed),
             *artifact_routes(registry.artifacts, artifacts, operations, garbage),
             *finops_routes(FinopsService(clock), identity),
-            *audit_routes(audit, AuditInspection(database, audit, [])),
+            *audit_routes(
+                audit,
+                AuditInspection(database, audit, []),
+                Pruner(database, audit, holds, 7 * 86_400_000_000),
+                holds,
+            ),
             *operation_routes(operations),
         ]
         app = make_app(

@@ -10,13 +10,14 @@ from urllib.parse import quote
 
 import httpx
 
-from control_api import Api, Json, put_operation
+from control_api import Api, Json, plan_split, put_decision, put_operation
 from pilotage.core.errors import CATALOGUE
 from pilotage.kit.api import Body, Route
 from pilotage.kit.db import SYSTEM
 from pilotage.kit.operations import OperationState
 from pilotage.kit.outbox import get_last_seq
 
+FREEZE = {"reason": "asked", "starts_at": "2099-02-01", "ends_at": "2099-02-02"}
 JSON_TYPE = {"content-type": "application/json"}
 
 
@@ -81,6 +82,12 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
     limit = {"measure": "usd", "amount": "10", "per": "month", "tenant": "acme"}
     version = {"version": "2.0.0", "artifact_sha256": sha256}
     upstream = {"provider": "anthropic", "base_url": "https://api.anthropic.com/v1"}
+    approval = {
+        "action": "registry.version.promote:production",
+        "subject": "tiny@1.0.0",
+        "reason": "asked",
+    }
+    release = plan_split(world.api)
     routing = {
         "policy": "cheapest",
         "rules": [{"deployments": ["1.0.0"], "tenants": ["acme"], "max_input": 9}],
@@ -146,8 +153,26 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
             limit | {"name": "asked"}, limit | {"name": "asked", "amount": "11"}
         ),
         ("PUT", "/limits/{limit_name}"): Ask(limit, limit | {"amount": "11"}),
+        ("POST", "/approvals"): Ask(approval, approval | {"needed": 2}),
+        ("POST", "/approvals/{approval}/votes"): Ask(
+            {"verdict": "withdraw", "reason": "asked"}, {"verdict": "withdraw", "reason": "else"}
+        ),
+        ("POST", "/calendar/freezes"): Ask(
+            FREEZE | {"name": "asked"}, FREEZE | {"name": "asked", "names": ["chat"]}
+        ),
+        ("POST", "/calendar/freezes/{freeze}/overrides"): Ask(
+            {"subject": "chat", "reason": "asked"}, {"subject": "chat", "reason": "else"}
+        ),
+        ("POST", "/calendar/releases"): Ask(release, release | {"reason": "else"}),
+        ("POST", "/calendar/releases/{release}:cancel"): Ask(None),
+        ("POST", "/decisions/{decision}/notes"): Ask({"text": "asked"}, {"text": "else"}),
         ("POST", "/audit:verify"): Ask(None),
         ("POST", "/audit:checkpoint"): Ask(None),
+        ("POST", "/audit:prune"): Ask(None),
+        ("POST", "/audit/holds"): Ask(
+            {"name": "case-1", "reason": "a letter"}, {"name": "case-2", "reason": "a letter"}
+        ),
+        ("POST", "/audit/holds/{hold}:release"): Ask(None),
         ("POST", "/gateways"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/gateways/{gateway}:revoke"): Ask(None),
         ("POST", "/operations/{operation}:cancel"): Ask(None),
@@ -207,6 +232,16 @@ async def make_evidence(world: World, number: int) -> object:
     return await world.api.make("/models/tiny/versions/1.0.0/evidence", {"items": items})
 
 
+async def make_release(world: World, _: int) -> object:
+    """Plan one more release."""
+    return await world.api.make("/calendar/releases", plan_split(world.api))
+
+
+async def make_decision(world: World, _: int) -> object:
+    """Record one more decision."""
+    return await put_decision(world.api)
+
+
 async def make_operation(world: World, _: int) -> object:
     """Write one more operation that has ended."""
     return await put_operation(world.api, OperationState.SUCCEEDED)
@@ -237,7 +272,19 @@ LISTS: dict[str, MakeItem] = {
     "/gateways": posts("/gateways", name="page-*"),
     "/usage": make_nothing,  # the calls of the ledger, furnished
     "/traffic": make_nothing,
+    "/approvals": posts(
+        "/approvals",
+        action="registry.version.promote:staging",
+        subject="tiny@1.0.0",
+        reason="page-*",
+    ),
+    "/calendar/freezes": posts("/calendar/freezes", name="page-*", **FREEZE),
+    "/calendar/releases": make_release,
+    "/decisions": make_decision,
+    "/deployment-log": make_decision,
+    "/intervention-log": make_decision,
     "/audit/entries": make_nothing,  # whatever else happened
+    "/audit/holds": posts("/audit/holds", name="page-*", reason="a letter"),
     "/operations": make_operation,
 }
 GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without

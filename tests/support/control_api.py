@@ -17,12 +17,14 @@ from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import SpoolPlace
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import DecisionKind
 from pilotage.identity.types import EVERYWHERE, PrincipalKind, Role
 from pilotage.kit.api import Route
-from pilotage.kit.clock import Clock, SystemClock
+from pilotage.kit.clock import Clock, SystemClock, rfc3339
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
-from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.operations import OPERATION, OperationState
 from pilotage.migrations.run import migrate
 from pilotage.runtime.credentials import Credentials, read_credentials
@@ -151,7 +153,8 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         {"name": "monthly", "measure": "usd", "amount": "500", "per": "month", "tenant": "acme"},
     )
     (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
-    return {
+    governed = await furnish_governance(api)
+    return governed | {
         "project_name": project["name"],
         "tenant": tenant["name"],
         "key": key["id"],
@@ -169,11 +172,56 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "limit_name": "monthly",
         "gateway": gateway["name"],
         "position": "0",
+        "hold": (await api.make("/audit/holds", {"name": "case", "reason": "a letter"}))["name"],
         "tenant_id": tenant["id"],
         "model_id": model["id"],
         "endpoint_id": endpoint["id"],
         "upstream_id": upstream["id"],
     }
+
+
+async def furnish_governance(api: Api) -> dict[str, str]:
+    """Make a request for approval, a freeze, a planned release and a decision."""
+    asked = {"action": "registry.version.promote:staging", "subject": "tiny@1.0.0"}
+    approval = await api.make("/approvals", asked | {"reason": "furnished"})
+    span = {"starts_at": "2099-01-01", "ends_at": "2099-01-02", "override_role": "admin"}
+    await api.make("/calendar/freezes", span | {"name": "far-away", "reason": "furnished"})
+    release = await api.make("/calendar/releases", plan_split(api))
+    return {
+        "approval": approval["id"],
+        "freeze": "far-away",
+        "release": release["id"],
+        "decision": await put_decision(api),
+    }
+
+
+def plan_split(api: Api) -> Json:
+    """Return a release to plan for a month from now."""
+    return {
+        "action": "endpoints.traffic.split",
+        "subject": "chat",
+        "at": f"{rfc3339(api.clock.now_us() + 30 * 86_400_000_000)[:10]}T06:00:00Z",
+        "reason": "furnished",
+        "arguments": {"split": {"tiny@1.0.0": 100}},
+    }
+
+
+async def put_decision(api: Api) -> str:
+    """Record a forced change of the endpoint's traffic; return the decision's id."""
+    project = await api.show("/projects/default")
+    endpoint = await api.show("/endpoints/chat")
+    actor = Actor(principal_id="usr_gone", project_id=project["id"], reason="furnished")
+    async with api.db.write(actor) as tx:
+        made = await GovernanceService(api.clock, api.installation.identity).record_change(
+            tx,
+            kind=DecisionKind.SPLIT,
+            subject_id=endpoint["id"],
+            subject="chat",
+            before={},
+            after={"split": {"tiny@1.0.0": "100"}},
+            is_forced=True,
+        )
+    return made.id
 
 
 async def put_calls(api: Api, count: int) -> None:

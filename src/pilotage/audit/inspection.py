@@ -14,6 +14,7 @@ from pilotage.audit.entries import (
     write_revision,
 )
 from pilotage.audit.open_log import place_record
+from pilotage.audit.retention import count_pruned
 from pilotage.audit.service import PAGE, AuditService
 from pilotage.audit.types import AuditReport, Finding
 from pilotage.audit.verification import (
@@ -36,6 +37,7 @@ class AuditInspection:
         self._db = db
         self._service = service
         self._outside = outside
+        self._pruned = 0  # entries whose texts are gone by policy
 
     async def verify(self) -> AuditReport:
         """Check files, checkpoints kept elsewhere, and revisions; each finding is a line."""
@@ -45,12 +47,17 @@ class AuditInspection:
         await log.publish()
         findings: list[Finding] = []
         checked = Checked()
+        async with self._db.read(SYSTEM) as tx:
+            self._pruned = await count_pruned(tx, log)
         try:
             notes = [note for folder in self._outside for note in _read_notes(folder)]
             checked = await verify_files_apart(
-                log.folder, log.name, log.public_key, pruned=0, outside=notes
+                log.folder, log.name, log.public_key, pruned=self._pruned, outside=notes
             )
             findings += [_good("files", line) for line in checked.good]
+            if self._pruned:
+                line = f"the first {self._pruned} entries have only their hashes, by policy"
+                findings.append(_good("files", line))
             if not notes:
                 findings.append(_good("checkpoints", "no checkpoint was kept elsewhere yet"))
         except Flaw as flaw:
@@ -75,11 +82,13 @@ class AuditInspection:
     async def _compare_revisions(self, size: int) -> str:
         """Compare every revision with what the log says of it; raise :class:`Flaw`."""
         compared = 0
-        revisions = self._list_revisions()
+        revisions: AsyncIterator[Revision] | None = None
         async for _, entry, said in self._list_entries(size):
             if not isinstance(said, RevisionEntry):
                 continue
             seq = said.seq
+            if revisions is None:
+                revisions = self._list_revisions(seq - 1 if self._pruned else 0)
             revision = await anext(revisions, None)
             if revision is None or revision.seq > seq:
                 raise Flaw(f"revision {seq} is in the log and not in the database")
@@ -91,13 +100,12 @@ class AuditInspection:
             if said.record is not None:
                 self._check_record(said.record.sha256)
             compared += 1
-        missing = await anext(revisions, None)
+        missing = await anext(revisions or self._list_revisions(0), None)
         if missing is not None:
             raise Flaw(f"revision {missing.seq} is not in the log")
         return f"{compared} revisions in the database are word for word those of the log"
 
-    async def _list_revisions(self) -> AsyncIterator[Revision]:
-        last = 0
+    async def _list_revisions(self, last: int) -> AsyncIterator[Revision]:
         while True:
             async with self._db.read(SYSTEM) as tx:
                 page = await read_revisions(tx, last, PAGE)
@@ -121,7 +129,7 @@ class AuditInspection:
         return f"{calls} calls in sealed blocks are the ones that were sealed"
 
     async def _list_entries(self, size: int) -> AsyncIterator[tuple[int, bytes, Entry]]:
-        for first in range(0, size, PAGE):
+        for first in range(self._pruned, size, PAGE):
             entries = await self._service.log.read_from(first, min(PAGE, size - first))
             for position, entry in enumerate(entries, first):
                 try:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from pilotage.audit.types import Block, Indexed
 from pilotage.kit.db import METADATA, Tx
+from pilotage.kit.outbox import REVISION
 
 AUDIT_INDEX = sa.Table(
     "audit_index",
@@ -131,6 +132,33 @@ async def list_blocks(
     )
     rows = await tx.all(statement.order_by(AUDIT_BLOCK.c.position).limit(limit))
     return [Block(**row) for row in rows]
+
+
+async def find_first_since(tx: Tx, at_us: int) -> int:
+    """Return the position of the first entry at or after a time; behind the last if none is."""
+    first = sa.func.min(AUDIT_INDEX.c.position).label("first")
+    row = await tx.find(tx.select(AUDIT_INDEX, first).where(AUDIT_INDEX.c.at_us >= at_us))
+    return await count_indexed(tx) if row is None or row["first"] is None else int(row["first"])
+
+
+async def drop_index(tx: Tx, upto: int) -> None:
+    """Forget the entries below a position."""
+    for table in (AUDIT_INDEX, AUDIT_BLOCK):
+        await tx.change(tx.delete(table).where(table.c.position < upto))
+
+
+async def find_pruning(tx: Tx, log_name: str) -> str | None:
+    """Return what the newest pruning of a log says, as JSON."""
+    statement = tx.select(REVISION).where(REVISION.c.object_id == log_name)
+    row = await tx.find(statement.order_by(REVISION.c.rev.desc()).limit(1))
+    return str(row["after"]) if row else None
+
+
+async def count_prunings(tx: Tx, log_name: str) -> int:
+    """Return how often a log was pruned."""
+    last = sa.func.max(REVISION.c.rev).label("last")
+    row = await tx.find(tx.select(REVISION, last).where(REVISION.c.object_id == log_name))
+    return int(row["last"] or 0) if row else 0
 
 
 async def find_former(tx: Tx) -> tuple[int, str] | None:

@@ -8,13 +8,17 @@ import typer
 import pilotage
 from pilotage.cli import (
     apply,
+    approvals,
     audit,
+    calendar,
     chat,
     config,
+    decisions,
     doctor,
     endpoints,
     gateway,
     gateways,
+    holds,
     init,
     keys,
     limits,
@@ -29,6 +33,7 @@ from pilotage.cli import (
     up,
     upstreams,
     usage,
+    verify,
 )
 from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import show_json
@@ -69,7 +74,12 @@ def make_app() -> typer.Typer:
         tenants.GROUP,
         projects.GROUP,
         operations.GROUP,
+        approvals.GROUP,
+        calendar.GROUP,
+        decisions.GROUP,
         audit.GROUP,
+        holds.GROUP,
+        verify.GROUP,
         config.GROUP,
     ):
         app.add_typer(group)

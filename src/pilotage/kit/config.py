@@ -203,6 +203,9 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = ""
     checkpoint_every: Annotated[Duration, _doc("how often a checkpoint is put there")] = "10m"
+    keep: Annotated[
+        Duration, _doc("how long entries keep their texts; their hashes stay for ever")
+    ] = "2557d"
     on_failure: Annotated[
         Literal["closed", "open"],
         _doc(

@@ -10,8 +10,10 @@ from pathlib import Path
 from pilotage.audit.calls import CallSealer, make_call_sealer_worker
 from pilotage.audit.checkpoints import CheckpointPublisher, make_checkpoint_worker
 from pilotage.audit.http import audit_routes
+from pilotage.audit.holds import HoldService
 from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.open_log import OpenLog, open_log
+from pilotage.audit.retention import Pruner, make_pruner_worker
 from pilotage.audit.service import AuditService
 from pilotage.audit.worker import make_audit_worker
 from pilotage.endpoints.http import endpoint_routes
@@ -22,6 +24,8 @@ from pilotage.finops.http import finops_routes
 from pilotage.finops.limits import LimitService
 from pilotage.finops.limits_http import limit_routes
 from pilotage.finops.service import FinopsService
+from pilotage.finops.users import Users
+from pilotage.finops.users_http import user_routes
 from pilotage.finops.worker import LedgerReader, make_ledger_worker
 from pilotage.governance.service import GovernanceService
 from pilotage.identity.http import identity_routes
@@ -60,7 +64,8 @@ from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
 from pilotage.registry.versions_http import version_routes
 from pilotage.runtime.credentials import write_credentials
-from pilotage.runtime.vault import open_vault
+from pilotage.runtime.governing import Governing
+from pilotage.runtime.vault import label_plain_users, open_vault
 
 VISIBLE_WITHIN_S = 2.0
 
@@ -120,6 +125,7 @@ async def open_installation(
         parts = _Parts(settings, folder, clock, fleet, db, background, log, vault)
         await _make_credentials(parts, folder)
         await parts.operations.recover()
+        await label_plain_users(db, parts.users)
         await parts.publisher.publish()
         for worker in parts.workers:
             background.start(worker.run(), worker.name)
@@ -158,10 +164,15 @@ class _Parts:
         self.audit = AuditService(db, log)
         self.governance = GovernanceService(clock, self.identity)
         self.finops = FinopsService(clock)
+        self.users = Users(vault)
         self.operations = Operations(db, clock, background)
         self.registry = RegistryService(clock, self.governance)
         prompts = PromptService(clock)
         self.endpoints = EndpointService(clock, self.identity, self.registry, fleet)
+        self.governing = Governing(
+            db, self.governance, self.identity, self.audit, open_audit_signer(folder)
+        )
+        self.governing.register(self.registry, self.endpoints)
         self.publisher = PublisherService(
             db=db,
             clock=clock,
@@ -183,6 +194,9 @@ class _Parts:
         garbage = GarbageCollector(db, self.registry.artifacts, blobs, clock)
         outside = list_outside(settings, folder)
         inspection = AuditInspection(db, self.audit, outside)
+        self.holds = HoldService(clock)
+        keep_us = round(duration_s(settings.audit.keep) * 1e6)
+        self.pruner = Pruner(db, self.audit, self.holds, keep_us)
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
             *evidence_routes(self.registry),
@@ -192,21 +206,27 @@ class _Parts:
             *prompt_routes(prompts),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
+            *user_routes(self.users, self.identity),
             *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),
             *publisher_routes(self.publisher),
             *gateway_routes(self.identity, self.remotes, signer.public),
-            *audit_routes(self.audit, inspection),
+            *self.governing.list_routes(),
+            *audit_routes(self.audit, inspection, self.pruner, self.holds),
             *operation_routes(self.operations),
         ]
-        self.raw_routes: list[RawRoute] = remote_routes(
-            self.identity, self.publisher, self.remotes, self.seeds, folder.snapshots
-        )
+        self.raw_routes: list[RawRoute] = [
+            *remote_routes(
+                self.identity, self.publisher, self.remotes, self.seeds, folder.snapshots
+            ),
+            *self.governing.list_raw_routes(),
+        ]
         self.sealer = CallSealer(db, self.audit, folder.spool, clock)
         self.checkpoints = CheckpointPublisher(log, outside, clock)
         self.ledger = LedgerReader(
             db,
             folder.spool,
             service=self.finops,
+            users=self.users,
             clock=clock,
             retention_us=round(duration_s(settings.spool.retention) * 1e6),
             read_elsewhere=self.sealer.sealed_until,
@@ -250,7 +270,9 @@ class _Parts:
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
             make_call_sealer_worker(self.sealer),
+            make_pruner_worker(self.pruner),
             make_checkpoint_worker(self.checkpoints, duration_s(settings.audit.checkpoint_every)),
+            self.governing.make_worker(),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
         ]
 

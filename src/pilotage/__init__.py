@@ -3,14 +3,35 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["HybridLLMClient", "HybridLLMConfig", "__version__"]
+__all__ = [
+    "DeploymentStage",
+    "HybridLLMClient",
+    "HybridLLMConfig",
+    "ModelMetadata",
+    "ModelRegistry",
+    "ModelSource",
+    "RegisteredModel",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from pilotage.sdk.hybrid_llm_client import HybridLLMClient, HybridLLMConfig
+    from pilotage.sdk.model_metadata import (
+        DeploymentStage,
+        ModelMetadata,
+        ModelSource,
+        RegisteredModel,
+    )
+    from pilotage.sdk.model_registry import ModelRegistry
 
 _HOMES = {
+    "DeploymentStage": "pilotage.sdk.model_metadata",
     "HybridLLMClient": "pilotage.sdk.hybrid_llm_client",
     "HybridLLMConfig": "pilotage.sdk.hybrid_llm_client",
+    "ModelMetadata": "pilotage.sdk.model_metadata",
+    "ModelRegistry": "pilotage.sdk.model_registry",
+    "ModelSource": "pilotage.sdk.model_metadata",
+    "RegisteredModel": "pilotage.sdk.model_metadata",
 }
 
 

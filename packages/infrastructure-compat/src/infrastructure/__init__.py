@@ -1,0 +1,1 @@
+"""Names of an earlier program, for what Pilotage does now."""

@@ -10,9 +10,12 @@ from pilotage.core.frames import Begun, Ended, Outcome, encode_frame
 from pilotage.core.usage import Usage
 from pilotage.finops.service import NO_DRAWS, FinopsService, Recorded
 from pilotage.finops.types import LedgerEntry, SpoolPlace
+from pilotage.finops.users import Users
 from pilotage.finops.worker import LedgerReader, make_ledger_worker
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.secrets import Vault
 from pilotage.kit.spool import SpoolWriter, open_spool
 from pilotage.kit.spool_reader import list_firsts
 from pilotage.kit.worker import Wakeup
@@ -110,8 +113,15 @@ async def reader(
 def make_reader(
     database: Database, root: Path, clock: ManualClock, service: FinopsService
 ) -> LedgerReader:
+    users = Users(Vault(open_root_keys(root.parent / "root.key")))
     return LedgerReader(
-        database, root, service=service, clock=clock, retention_us=WEEK_US, batch=BATCH
+        database,
+        root,
+        service=service,
+        users=users,
+        clock=clock,
+        retention_us=WEEK_US,
+        batch=BATCH,
     )
 
 

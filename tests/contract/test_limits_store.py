@@ -13,11 +13,14 @@ from pilotage.endpoints.service import EndpointService
 from pilotage.finops.limits import LimitService
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import Action, CounterTotal, LimitSpec, Measure, Per, StoreLoss
+from pilotage.finops.users import Users
 from pilotage.finops.worker import LedgerReader
 from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import ManualClock, parse_rfc3339
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import read_revisions
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.secrets import Vault
 from pilotage.kit.spool import SpoolWriter, open_spool
 from pilotage.kit.spool_reader import read_epoch
 from pilotage.registry.service import RegistryService
@@ -272,7 +275,13 @@ async def test_counters_are_summed_up_as_the_ledger_is_written(
 ) -> None:
     def open_reader() -> LedgerReader:
         return LedgerReader(
-            database, tmp_path, service=finops, clock=clock, retention_us=7 * DAY_US, batch=3
+            database,
+            tmp_path,
+            service=finops,
+            users=Users(Vault(open_root_keys(tmp_path / "root.key"))),
+            clock=clock,
+            retention_us=7 * DAY_US,
+            batch=3,
         )
 
     clock.advance((NOON - clock.now_us()) / 1e6)

@@ -13,6 +13,7 @@ from pilotage.core.frames import Ended, decode_frame
 from pilotage.finops.rules import list_draws, make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import LedgerEntry, SpoolPlace
+from pilotage.finops.users import Users
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database
 from pilotage.kit.spool_reader import (
@@ -73,6 +74,7 @@ class LedgerReader:
         spool_root: Path,
         *,
         service: FinopsService,
+        users: Users,
         clock: Clock,
         retention_us: int,
         read_elsewhere: Callable[[Path], int] | None = None,
@@ -82,6 +84,7 @@ class LedgerReader:
         self._db = db
         self._root = spool_root
         self._service = service
+        self._users = users
         self._clock = clock
         self._retention_us = retention_us
         self._read_elsewhere = read_elsewhere
@@ -166,7 +169,8 @@ class LedgerReader:
     async def _record(self, follower: _Follower, seq: int, found: _Found) -> None:
         place = follower.place
         async with self._db.write(SYSTEM) as tx:
-            recorded = await self._service.record(tx, place, seq, found.charges, found.draws)
+            charges = await self._users.label(tx, found.charges)
+            recorded = await self._service.record(tx, place, seq, charges, found.draws)
         follower.place = SpoolPlace(gateway=place.gateway, epoch=place.epoch, seq=seq)
         self.counts.written += recorded.written
         self.counts.repeated += recorded.repeated

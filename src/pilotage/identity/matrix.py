@@ -74,6 +74,7 @@ MATRIX = (
     Rule("endpoints.endpoint.read", PEOPLE, "a caller may see what it can call"),
     Rule("endpoints.*.read", READERS),
     Rule("endpoints.*.*", OPERATORS),
+    Rule("finops.users.reveal", WATCHERS, "who the end users are is personal data"),
     Rule("finops.*.read", READERS),
     Rule("finops.*.*", OPERATORS),
     Rule("publisher.*.read", READERS),

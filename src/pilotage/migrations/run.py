@@ -22,7 +22,7 @@ from pilotage.kit.db import Database
 from pilotage.kit.files import write_private
 
 # Every schema there was; the last is this program's.
-VERSIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+VERSIONS = tuple(f"{number:04}" for number in range(1, 13))
 HEAD = VERSIONS[-1]
 
 

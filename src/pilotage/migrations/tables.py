@@ -6,6 +6,7 @@ from pilotage.audit import hold_store as _holds
 from pilotage.audit import store as _audit
 from pilotage.endpoints import store as _endpoints
 from pilotage.finops import store as _finops
+from pilotage.finops import user_store as _users
 from pilotage.governance import store as _governance
 from pilotage.identity import principal_store as _principals
 from pilotage.identity import store as _identity
@@ -41,6 +42,7 @@ _STORES = (
     _publisher,
     _registry,
     _secrets,
+    _users,
 )
 
 

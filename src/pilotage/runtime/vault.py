@@ -1,8 +1,10 @@
 """The vault of an installation: its root keys, found or made, and checked against its database."""
 
+import logging
 from pathlib import Path
 
 from pilotage.core.errors import PilotageError
+from pilotage.finops.users import Users
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import SYSTEM, Database
@@ -10,6 +12,7 @@ from pilotage.kit.root_keys import open_root_keys
 from pilotage.kit.secrets import Vault, has_data_keys
 
 _FILE = "file:"
+_LOG = logging.getLogger("pilotage.secrets")
 
 
 def find_root_keys(settings: Settings, folder: DataFolder) -> Path:
@@ -45,6 +48,19 @@ async def open_vault(db: Database, settings: Settings, folder: DataFolder) -> Va
     while await rewrap(db, vault):
         pass
     return vault
+
+
+async def label_plain_users(db: Database, users: Users) -> None:
+    """Put tokens where earlier versions wrote users' names; each step stands by itself."""
+    done = 0
+    while True:
+        async with db.write(SYSTEM) as tx:
+            labelled = await users.label_next_plain(tx)
+        if not labelled:
+            break
+        done += labelled
+    if done:
+        _LOG.info("the users of %d ledger entries have tokens now, their names are sealed", done)
 
 
 async def rewrap(db: Database, vault: Vault) -> int:

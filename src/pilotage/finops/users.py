@@ -1,0 +1,149 @@
+"""End users in the ledger: a token in each entry, and their names apart, sealed for their tenant.
+
+A token is a fingerprint with the tenant's own key, so it says who is the same and not who. With
+the tenant's key its users' names are gone, wherever in the database they were.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pilotage.core.errors import PilotageError
+from pilotage.finops import user_store
+from pilotage.finops.types import LedgerEntry
+from pilotage.finops.user_store import SealedName
+from pilotage.kit.db import Tx
+from pilotage.kit.secrets import OwnerKeys, Vault
+
+PAGE = 1_000
+_USER = "user"  # what fingerprints of users are for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """An end user of a tenant: the token in the ledger and the name it stands for."""
+
+    tenant_id: str
+    token: str
+    name: str
+
+
+class Users:
+    """Gives end users tokens and knows their names. Never commits."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    async def label(self, tx: Tx, charges: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+        """Return charges with tokens for users, whose names are kept.
+
+        The users of a tenant that was erased become nobody.
+        """
+        named = {(item.tenant_id, item.project_id, item.user) for item in charges if item.user}
+        tokens = await self._keep(tx, named)
+        return [
+            replace(item, user=tokens[item.tenant_id, item.user]) if item.user else item
+            for item in charges
+        ]
+
+    async def list_users(
+        self,
+        tx: Tx,
+        tenant_id: str | None = None,
+        tokens: Collection[str] = (),
+        after: str = "",
+        limit: int = PAGE,
+    ) -> list[User]:
+        """Return users by token; ``tokens`` only those. Users of erased tenants are none."""
+        sealed = await user_store.list_names(tx, tenant_id, tokens, after, limit)
+        keys = await self._vault.find_keys(tx, {item.tenant_id for item in sealed})
+        return [
+            User(tenant_id=item.tenant_id, token=item.token, name=_open(keys[item.tenant_id], item))
+            for item in sealed
+            if item.tenant_id in keys
+        ]
+
+    async def count_users(self, tx: Tx, tenant_id: str) -> int:
+        """Return how many users of a tenant have a name."""
+        return await user_store.count_names(tx, tenant_id)
+
+    async def forget(self, tx: Tx, tenant_id: str) -> int:
+        """Remove the names of a tenant's users; return how many."""
+        return await user_store.delete_names(tx, tenant_id)
+
+    async def label_next_plain(self, tx: Tx, limit: int = PAGE) -> int:
+        """Put tokens into the next older entries that name users in plain words; return how many.
+
+        Entries were written like that before there were tokens. 0 means that there are no more.
+        """
+        end = await user_store.find_plain_end(tx)
+        if end is None:
+            return 0
+        entries = await user_store.list_plain(tx, end, limit)
+        named = {(item.tenant_id, item.project_id, item.user) for item in entries}
+        tokens = await self._keep(tx, named)
+        same: dict[str, list[int]] = defaultdict(list)
+        for item in entries:
+            same[tokens[item.tenant_id, item.user]].append(item.seq)
+        for token, seqs in same.items():
+            await user_store.replace_users(tx, seqs, token)
+        rest = entries[-1].seq - 1 if len(entries) == limit else None
+        if not await user_store.move_plain_end(tx, end, rest):
+            raise PilotageError("conflict", "The ledger's users are labelled by another process.")
+        return len(entries)
+
+    async def reseal_next(self, tx: Tx, tenant_id: str, limit: int = PAGE) -> int:
+        """Seal the next names with the tenant's newest key; return how many, 0 when all are."""
+        keys = await self._vault.get_keys(tx, tenant_id)
+        stale = await user_store.list_stale(tx, tenant_id, keys.newest, limit)
+        for item in stale:
+            new = _seal(keys, item.project_id, item.token, _open(keys, item))
+            if not await user_store.replace_name(tx, item, new):
+                raise PilotageError("conflict", "A user's name was sealed anew meanwhile.")
+        return len(stale)
+
+    async def _keep(
+        self, tx: Tx, named: Iterable[tuple[str, str, str]]
+    ) -> dict[tuple[str, str], str]:
+        """Keep the names of (tenant, project, user); return the tokens of (tenant, user)."""
+        by_tenant: dict[str, dict[str, str]] = defaultdict(dict)
+        for tenant_id, project_id, user in sorted(named):
+            by_tenant[tenant_id][user] = project_id
+        tokens: dict[tuple[str, str], str] = {}
+        for tenant_id, users in by_tenant.items():
+            keys = await self._find_keys(tx, tenant_id)
+            found = {user: keys.fingerprint(user, _USER) if keys else "" for user in users}
+            tokens |= {(tenant_id, user): token for user, token in found.items()}
+            if keys is not None:
+                known = await user_store.list_known(tx, tenant_id, list(found.values()))
+                fresh = {user: token for user, token in found.items() if token not in known}
+                await user_store.insert_names(
+                    tx, [_seal(keys, users[user], token, user) for user, token in fresh.items()]
+                )
+        return tokens
+
+    async def _find_keys(self, tx: Tx, tenant_id: str) -> OwnerKeys | None:
+        try:
+            return await self._vault.get_keys(tx, tenant_id)
+        except PilotageError as refused:
+            if refused.code != "erased":
+                raise
+            return None
+
+
+def _seal(keys: OwnerKeys, project_id: str, token: str, name: str) -> SealedName:
+    return SealedName(
+        tenant_id=keys.owner_id,
+        token=token,
+        project_id=project_id,
+        name=keys.seal(name.encode("utf-8", "surrogatepass"), _purpose(token)),
+        key_number=keys.newest,
+    )
+
+
+def _open(keys: OwnerKeys, sealed: SealedName) -> str:
+    return keys.open(sealed.name, _purpose(sealed.token)).decode("utf-8", "surrogatepass")
+
+
+def _purpose(token: str) -> str:
+    return f"user_label/{token}"

@@ -1,6 +1,7 @@
 """``pilotage models``: what there is to deploy, and how it comes in."""
 
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pilotage.cli import cards, comparison, evidence, lineage
+from pilotage.cli import versions as version_commands
 from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import (
     Json,
@@ -33,6 +36,17 @@ from pilotage.sdk.control import ControlClient
 from pilotage.sdk.first_model import DEFAULT_MODEL
 
 GROUP = make_group("models", "Models, their versions, and the files these are made of.")
+for _function in (
+    version_commands.register,
+    version_commands.search,
+    version_commands.change,
+    version_commands.deprecate,
+    comparison.compare,
+    lineage.lineage,
+    cards.card,
+):
+    command(GROUP)(_function)
+GROUP.add_typer(evidence.GROUP)
 PART_BYTES = 1 << 20
 EMPTY = (
     "There are no models. Fetch a small one: pilotage models pull, "
@@ -84,7 +98,8 @@ def show_model(ref: Ref, *, project: Project = "default", as_json: Json = False)
             versions = await collect(control, at("models", name, "versions"))
             return model | {"versions": versions}
         found = await control.get(at("models", name, "versions", version))
-        artifact = await control.get(at("artifacts", found["artifact_sha256"]))
+        sha256 = found["artifact_sha256"]
+        artifact = await control.get(at("artifacts", sha256)) if sha256 else None
         return found | {"artifact": artifact}
 
     shown = run(work, project)
@@ -155,6 +170,9 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Add a model file: it is uploaded, inspected, and becomes a version of a model.
+
+    The number is MAJOR.MINOR.PATCH: major for another input or output, minor for a tuned or
+    re-trained model, patch for another prompt or configuration.
 
     [bold]Examples[/bold]: pilotage models add my.gguf
     |    pilotage models add my.gguf --name chat --version 2.0.0
@@ -305,21 +323,37 @@ def _show_versions(found: list[dict[str, Any]]) -> None:
 
 
 def _show_version(found: dict[str, Any]) -> None:
-    info = found["artifact"]["info"]
     show_fields(
         {
             "version": found["ref"],
             "id": found["id"],
+            "display name": found["display_name"],
             "description": found["description"],
+            "stage": found["stage"],
+            "deprecated": found["deprecation_reason"] or "no",
             "source": found["source"],
+            "base model": found["base_model"],
             "licence": found["license"],
-            "architecture": info["architecture"],
-            "parameters": f"{info['parameters']:,}",
-            "quantisation": info["quantization"],
+            "tags": " ".join(found["tags"]),
+            "metadata": json.dumps(found["custom_metadata"]) if found["custom_metadata"] else "",
             "context": found["context_tokens"] or "not stated",
-            "chat template": "yes" if info["has_chat_template"] else "no",
-            "size": show_bytes(found["artifact"]["size_bytes"]),
-            "sha256": found["artifact_sha256"],
+            **(_describe_file(found) if found["artifact"] else _describe_place(found)),
             "created": f"{show_time(found['created_at'])} UTC by {found['created_by']}",
         }
     )
+
+
+def _describe_file(found: dict[str, Any]) -> dict[str, object]:
+    info = found["artifact"]["info"]
+    return {
+        "architecture": info.get("architecture"),
+        "parameters": f"{info['parameters']:,}" if info.get("parameters") else None,
+        "quantisation": info.get("quantization"),
+        "chat template": "yes" if info.get("has_chat_template") else "no",
+        "size": show_bytes(found["artifact"]["size_bytes"]),
+        "sha256": found["artifact_sha256"],
+    }
+
+
+def _describe_place(found: dict[str, Any]) -> dict[str, object]:
+    return {"kept at": found["artifact_uri"], "served by": found["serving_container_uri"]}

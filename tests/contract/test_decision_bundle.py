@@ -46,18 +46,18 @@ class Made(NamedTuple):
 async def made(database: Database, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Made]:
     world = await make_world(database, clock)
     await world.approved(needed=1, evidence=("sha256:ab",))
-    async with database.write(world.act("usr_ops", "ready: ü")) as tx:
+    async with database.write(world.act("ops", "ready: ü")) as tx:
         await world.require(tx)
         await append_revision(tx, "endpoints.endpoint.split", "end_1", 1, {"split": {"dep_2": 1}})
         decision_id = await world.record(tx, evidence=("sha256:ab",), after={"x": "y" * 70_000})
         facts = world.service.add_fact
         await facts(tx, decision_id, "version", VERSION | {"artifact_sha256": "cd" * 32})
         await facts(tx, decision_id, "rollback", ROLLBACK)
-    async with database.write(world.act("usr_approves")) as tx:
+    async with database.write(world.act("approves")) as tx:
         await facts(tx, decision_id, "note", {"text": "looks well"})
     async with open_log(tmp_path / "audit", SIGNER) as log:
         bundles = Bundles(database, world.service.decisions, AuditService(database, log), SIGNER)
-        file = await bundles.make(world.act("usr_asks"), decision_id)
+        file = await bundles.make(world.act("asks"), decision_id)
         yield Made(world, bundles, decision_id, file)
 
 
@@ -90,7 +90,7 @@ async def test_a_bundle_proves_itself_without_a_server(made: Made) -> None:
     said = {check.name: check.said for check in checks}
     assert said["form"] == f"a bundle of decision {made.decision_id}"
     assert said["signature"].endswith("the key given")
-    assert said["record"] == "split of chat by usr_ops, as logged"
+    assert said["record"] == f"split of chat by {made.world.people['ops']}, as logged"
     assert said["facts"].startswith("4 facts")
     assert said["change"].startswith("2 revisions")
     assert said["approvals"] == "1 used, given by others than who asked"
@@ -267,7 +267,7 @@ async def test_another_key_than_the_one_that_is_trusted_is_named(made: Made) -> 
 
 CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["decision"].update(reason="another"), "record"),
-    (lambda p: p["decision"].update(by="usr_x"), "record"),
+    (lambda p: p["decision"].update(by="somebody"), "record"),
     (lambda p: p["decision"].update(before={"split": {}}), "record"),
     (lambda p: p["decision"].update(revisions=[]), "record"),
     (lambda p: p["decision"].update(seq=p["facts"][0]["seq"]), "record"),
@@ -275,7 +275,7 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["facts"].pop(1), "facts"),
     (lambda p: p["facts"][1].update(kind="note"), "facts"),
     (lambda p: p["facts"][2]["content"].update(to="elsewhere"), "facts"),
-    (lambda p: p["facts"][2].update(by="usr_x"), "facts"),
+    (lambda p: p["facts"][2].update(by="somebody"), "facts"),
     (lambda p: p["facts"][2].update(seq=p["facts"][1]["seq"]), "facts"),
     (lambda p: p["entries"].pop(0), "approvals"),
     (lambda p: p["entries"].pop(), "facts"),
@@ -290,7 +290,7 @@ CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["log"].update(name="pilotage.audit/other"), "audit log"),
     (lambda p: p["approvals"].pop(), "approvals"),
     (lambda p: p["approvals"][0].update(needed=0), "approvals"),
-    (lambda p: p["approvals"][0]["votes"][0].update(by="usr_also"), "approvals"),
+    (lambda p: p["approvals"][0]["votes"][0].update(by="also"), "approvals"),
     (lambda p: p["artifacts"].pop(), "artifacts"),
     (lambda p: p["artifacts"][0].update(sha256="00"), "artifacts"),
 ]
@@ -326,7 +326,7 @@ def test_a_file_that_is_no_bundle_says_so(file: bytes, said: str) -> None:
 
 
 async def test_who_may_not_see_a_decision_gets_no_bundle(made: Made) -> None:
-    elsewhere = Actor(principal_id="usr_asks", project_id="prj_other")
+    elsewhere = Actor(principal_id=made.world.people["asks"], project_id="prj_other")
 
     with pytest.raises(PilotageError) as missing:
         await made.bundles.make(elsewhere, made.decision_id)

@@ -29,14 +29,17 @@ async def world(database: Database, clock: ManualClock) -> World:
 
 async def test_what_somebody_else_approved_may_be_done_once(world: World) -> None:
     asked = await world.ask(evidence=("sha256:ab",))
-    approved = await world.vote("usr_approves", asked, Verdict.APPROVE)
+    approved = await world.vote("approves", asked, Verdict.APPROVE)
 
     used = await world.use()
 
     assert (asked.state, approved.state, used.state) == ("pending", "approved", "used")
     assert used.id == asked.id
-    assert (approved.votes[0].by, approved.votes[0].reason) == ("usr_approves", "looked at it")
-    async with world.db.read(world.act("usr_asks")) as tx:
+    assert (approved.votes[0].by, approved.votes[0].reason) == (
+        world.people["approves"],
+        "looked at it",
+    )
+    async with world.db.read(world.act("asks")) as tx:
         assert await world.service.approvals.get(tx, asked.id) == used
     again = await world.refuse()
     assert again.code == "approval_required"
@@ -46,10 +49,11 @@ async def test_what_somebody_else_approved_may_be_done_once(world: World) -> Non
 @pytest.mark.parametrize(
     ("who", "why"),
     [
-        ("usr_asks", "Whoever asks"),
-        ("usr_author", "Whoever made"),
-        ("usr_admin", "role 'approver'"),
-        ("usr_nobody", "role 'approver'"),
+        ("asks", "Whoever asks"),
+        ("author", "Whoever made"),
+        ("admin", "of the role 'approver'"),
+        ("nobody", "of the role 'approver'"),
+        ("robot", "needs a person"),
     ],
 )
 async def test_who_may_not_approve(world: World, who: str, why: str) -> None:
@@ -84,8 +88,8 @@ async def test_an_approval_expires(world: World) -> None:
 @pytest.mark.parametrize(
     ("who", "verdict", "state"),
     [
-        ("usr_asks", Verdict.WITHDRAW, "withdrawn"),
-        ("usr_approves", Verdict.REVOKE, "revoked"),
+        ("asks", Verdict.WITHDRAW, "withdrawn"),
+        ("approves", Verdict.REVOKE, "revoked"),
     ],
 )
 async def test_an_approval_can_be_taken_back(
@@ -102,7 +106,7 @@ async def test_two_eyes_more_if_that_is_asked_for(world: World) -> None:
     assert once.state is ApprovalState.PENDING
     assert "waits for 1 of 2" in (await world.refuse()).detail
 
-    twice = await world.vote("usr_also", once, Verdict.APPROVE)
+    twice = await world.vote("also", once, Verdict.APPROVE)
 
     assert twice.state is ApprovalState.APPROVED
     assert (await world.use(needed=2)).id == once.id
@@ -135,7 +139,7 @@ async def test_what_nobody_registered_cannot_be_asked(world: World) -> None:
 async def test_an_approval_is_used_by_one_of_several(world: World) -> None:
     await world.approved()
 
-    won, lost = await stores.race(world.db, world.act("usr_asks"), world.require)
+    won, lost = await stores.race(world.db, world.act("asks"), world.require)
 
     assert len(won) == 1
     assert {getattr(error, "code", "") for error in lost} <= {"approval_required", "conflict"}
@@ -144,7 +148,7 @@ async def test_an_approval_is_used_by_one_of_several(world: World) -> None:
 
 async def test_approving_and_withdrawing_at_once_has_one_outcome(world: World) -> None:
     asked = await world.ask()
-    turns = iter([("usr_approves", Verdict.APPROVE), ("usr_asks", Verdict.WITHDRAW)] * 2)
+    turns = iter([("approves", Verdict.APPROVE), ("asks", Verdict.WITHDRAW)] * 2)
 
     async def say(tx: Tx) -> Approval:
         who, verdict = next(turns)
@@ -157,9 +161,9 @@ async def test_approving_and_withdrawing_at_once_has_one_outcome(world: World) -
         )
         return await world.service.approvals.vote(mine, asked.id, verdict, "at once")
 
-    won, lost = await stores.race(world.db, world.act("usr_asks"), say)
+    won, lost = await stores.race(world.db, world.act("asks"), say)
 
-    async with world.db.read(world.act("usr_asks")) as tx:
+    async with world.db.read(world.act("asks")) as tx:
         stands = await world.service.approvals.get(tx, asked.id)
     assert stands == won[-1] or stands in won
     assert stands.state in {ApprovalState.APPROVED, ApprovalState.WITHDRAWN}
@@ -169,7 +173,7 @@ async def test_approving_and_withdrawing_at_once_has_one_outcome(world: World) -
 
 async def test_another_project_sees_no_approval(world: World) -> None:
     asked = await world.approved()
-    elsewhere = Actor(principal_id="usr_asks", project_id="prj_other")
+    elsewhere = Actor(principal_id=world.people["asks"], project_id="prj_other")
 
     async with world.db.read(elsewhere) as tx:
         assert list(await world.service.approvals.list(tx)) == []
@@ -189,7 +193,7 @@ async def check(world: World, who: str, subject: str) -> None:
         await world.service.check_calendar(tx, "endpoints.endpoint.split", subject)
 
 
-async def is_frozen(world: World, subject: str, who: str = "usr_asks") -> bool:
+async def is_frozen(world: World, subject: str, who: str = "asks") -> bool:
     try:
         await check(world, who, subject)
     except PilotageError as refused:
@@ -201,7 +205,7 @@ async def test_nothing_changes_during_a_freeze(world: World) -> None:
     await world.freeze()
 
     with pytest.raises(PilotageError) as refused:
-        await check(world, "usr_asks", "chat")
+        await check(world, "asks", "chat")
 
     assert "'year-end' lasts until 2023-11-15T22:13:20.000000Z (year end)" in refused.value.detail
     world.clock.advance(86_400)
@@ -228,7 +232,7 @@ async def test_a_weekly_freeze_comes_again(world: World) -> None:
 
 async def test_a_lifted_freeze_holds_nothing_and_frees_its_name(world: World) -> None:
     await world.freeze()
-    async with world.db.write(world.act("usr_ops")) as tx:
+    async with world.db.write(world.act("ops")) as tx:
         await world.service.calendar.lift(tx, "year-end")
 
     assert not await is_frozen(world, "chat")
@@ -239,32 +243,32 @@ async def test_a_lifted_freeze_holds_nothing_and_frees_its_name(world: World) ->
 async def test_an_override_lets_one_person_change_one_thing_once(world: World) -> None:
     await world.freeze(override_role="ml_ops")
     with pytest.raises(PilotageError) as refused:
-        async with world.db.write(world.act("usr_asks")) as tx:
+        async with world.db.write(world.act("asks")) as tx:
             await world.service.calendar.override(tx, "year-end", "chat", "outage")
     assert refused.value.code == "permission_denied"
 
-    async with world.db.write(world.act("usr_ops")) as tx:
+    async with world.db.write(world.act("ops")) as tx:
         await world.service.calendar.override(tx, "year-end", "chat", "outage 17")
 
-    assert await is_frozen(world, "chat", "usr_asks")
-    assert await is_frozen(world, "other", "usr_ops")
-    assert not await is_frozen(world, "chat", "usr_ops")
-    assert await is_frozen(world, "chat", "usr_ops")
+    assert await is_frozen(world, "chat", "asks")
+    assert await is_frozen(world, "other", "ops")
+    assert not await is_frozen(world, "chat", "ops")
+    assert await is_frozen(world, "chat", "ops")
 
 
 # decision records
 
 
 async def test_a_record_says_who_changed_what_and_why(world: World) -> None:
-    async with world.db.write(world.act("usr_asks", "faster")) as tx:
+    async with world.db.write(world.act("asks", "faster")) as tx:
         made = await world.record(tx, evidence=("sha256:ab",))
 
-    async with world.db.read(world.act("usr_asks")) as tx:
+    async with world.db.read(world.act("asks")) as tx:
         decision = await world.service.get_decision(tx, made)
         assert list(await world.service.list_decisions(tx)) == [decision]
         (revision,) = await read_revisions(tx, 0, 10)
     assert (decision.by, decision.reason, decision.at_us) == (
-        "usr_asks",
+        world.people["asks"],
         "faster",
         world.clock.now_us(),
     )
@@ -274,21 +278,21 @@ async def test_a_record_says_who_changed_what_and_why(world: World) -> None:
 
 
 async def test_facts_are_appended_in_order_and_counted(world: World) -> None:
-    async with world.db.write(world.act("usr_asks")) as tx:
+    async with world.db.write(world.act("asks")) as tx:
         made = await world.record(tx)
         await world.service.add_fact(tx, made, "note", {"text": "one"})
-    async with world.db.write(world.act("usr_ops")) as tx:
+    async with world.db.write(world.act("ops")) as tx:
         await world.service.add_fact(
             tx, made, "cost", {"what": "rollout", "cost_nano": 5} | {"is_estimated": True}
         )
 
-    async with world.db.read(world.act("usr_asks")) as tx:
+    async with world.db.read(world.act("asks")) as tx:
         decision = await world.service.get_decision(tx, made)
         facts = await world.service.decisions.list_facts(tx, made)
     assert decision.rev == 3
     assert [(fact.number, fact.kind, fact.by) for fact in facts] == [
-        (1, "note", "usr_asks"),
-        (2, "cost", "usr_ops"),
+        (1, "note", world.people["asks"]),
+        (2, "cost", world.people["ops"]),
     ]
     assert facts[1].content == {
         "what": "rollout",
@@ -299,12 +303,12 @@ async def test_facts_are_appended_in_order_and_counted(world: World) -> None:
 
 
 async def test_facts_added_at_once_are_all_there(world: World) -> None:
-    async with world.db.write(world.act("usr_asks")) as tx:
+    async with world.db.write(world.act("asks")) as tx:
         made = await world.record(tx)
 
     won, lost = await stores.race(
         world.db,
-        world.act("usr_ops"),
+        world.act("ops"),
         lambda tx: world.service.add_fact(tx, made, "note", {"text": "at once"}),
     )
 
@@ -324,7 +328,7 @@ async def test_facts_added_at_once_are_all_there(world: World) -> None:
 async def test_a_fact_has_the_form_of_its_kind(
     world: World, kind: str, content: dict[str, Any], said: str
 ) -> None:
-    async with world.db.write(world.act("usr_asks")) as tx:
+    async with world.db.write(world.act("asks")) as tx:
         made = await world.record(tx)
         with pytest.raises(PilotageError) as refused:
             await world.service.add_fact(tx, made, kind, content)
@@ -336,20 +340,20 @@ async def test_a_fact_has_the_form_of_its_kind(
 async def test_the_approval_and_the_override_that_were_used_are_facts(world: World) -> None:
     asked = await world.approved()
     await world.freeze(override_role="ml_ops")
-    async with world.db.write(world.act("usr_ops")) as tx:
+    async with world.db.write(world.act("ops")) as tx:
         taken = await world.service.calendar.override(tx, "year-end", "chat", "outage 17")
-    async with world.db.write(world.act("usr_ops")) as tx:
+    async with world.db.write(world.act("ops")) as tx:
         await world.service.check_calendar(tx, "endpoints.endpoint.split", "chat")
         await world.require(tx)
         made = await world.record(tx)
 
-    async with world.db.read(world.act("usr_asks")) as tx:
+    async with world.db.read(world.act("asks")) as tx:
         facts = await world.service.decisions.list_facts(tx, made)
         used = await world.service.approvals.get(tx, asked.id)
         ((decision, fact),) = await world.service.decisions.list_interventions(tx)
     assert [item.kind for item in facts] == ["approval", "intervention"]
     assert facts[0].content["approval_id"] == asked.id
-    assert [vote["by"] for vote in facts[0].content["votes"]] == ["usr_approves"]
+    assert [vote["by"] for vote in facts[0].content["votes"]] == [world.people["approves"]]
     assert used.decision_id == decision.id == made
     assert (fact.content["what"], fact.content["reason"]) == ("freeze_override", "outage 17")
     assert fact.content["detail"] == taken.freeze_id
@@ -362,11 +366,11 @@ async def test_the_approval_and_the_override_that_were_used_are_facts(world: Wor
 async def test_what_a_person_overruled_is_in_the_log(
     world: World, more: dict[str, Any], what: str
 ) -> None:
-    async with world.db.write(world.act("usr_ops", "it burns")) as tx:
+    async with world.db.write(world.act("ops", "it burns")) as tx:
         await world.record(tx)
         made = await world.record(tx, **more)
 
-    async with world.db.read(world.act("usr_asks")) as tx:
+    async with world.db.read(world.act("asks")) as tx:
         ((decision, fact),) = await world.service.decisions.list_interventions(tx)
     assert decision.id == made
     assert (fact.content["what"], fact.content["reason"]) == (what, "it burns")
@@ -374,16 +378,16 @@ async def test_what_a_person_overruled_is_in_the_log(
 
 async def test_decisions_are_listed_in_order_and_narrowed(world: World) -> None:
     made = []
-    for number, who in enumerate(("usr_asks", "usr_ops", "usr_asks")):
+    for number, who in enumerate(("asks", "ops", "asks")):
         async with world.db.write(world.act(who)) as tx:
             made.append(await world.record(tx, subject=f"chat-{number}"))
     listed = world.service.decisions.list
 
-    async with world.db.read(world.act("usr_asks")) as tx:
+    async with world.db.read(world.act("asks")) as tx:
         every = await listed(tx)
         assert [item.id for item in every] == made
         assert [item.id for item in await listed(tx, every[0].seq, 1)] == made[1:2]
-        assert [item.id for item in await listed(tx, by="usr_ops")] == made[1:2]
+        assert [item.id for item in await listed(tx, by=world.people["ops"])] == made[1:2]
         assert [item.id for item in await listed(tx, subject="chat-2")] == made[2:]
         assert [item.id for item in await listed(tx, limit=2, is_newest=True)] == made[1:]
         assert list(await listed(tx, kinds=(DecisionKind.ROUTE,))) == []

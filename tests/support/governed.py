@@ -16,24 +16,23 @@ from pilotage.governance.types import (
     Verdict,
 )
 from pilotage.identity.service import IdentityService
+from pilotage.identity.types import PrincipalKind, Role
 from pilotage.kit.clock import ManualClock
-from pilotage.kit.db import Actor, Database, Tx
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 
 PROMOTE = "registry.version.promote:production"
+PEOPLE = {
+    "asks": (PrincipalKind.USER, (Role.ML_ENGINEER, Role.APPROVER)),
+    "author": (PrincipalKind.USER, (Role.APPROVER,)),
+    "approves": (PrincipalKind.USER, (Role.APPROVER,)),
+    "also": (PrincipalKind.USER, (Role.APPROVER,)),
+    "admin": (PrincipalKind.USER, (Role.ADMIN,)),
+    "ops": (PrincipalKind.USER, (Role.ML_OPS,)),
+    "nobody": (PrincipalKind.USER, ()),
+    "robot": (PrincipalKind.SERVICE_ACCOUNT, (Role.APPROVER,)),
+}
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
-
-
-class Roles(IdentityService):
-    """Identity with the roles that a test says people hold."""
-
-    def __init__(self, clock: ManualClock, held: dict[str, frozenset[str]]) -> None:
-        super().__init__(clock)
-        self.held = held
-
-    async def roles_of(self, tx: Tx, principal_id: str, project_id: str | None) -> frozenset[str]:
-        """Return what the test says."""
-        return self.held.get(principal_id, frozenset())
 
 
 class World(NamedTuple):
@@ -42,14 +41,16 @@ class World(NamedTuple):
     db: Database
     clock: ManualClock
     service: GovernanceService
+    identity: IdentityService
     project_id: str
+    people: dict[str, str]
     state: dict[str, Any]
 
     def act(self, who: str, reason: str = "a test") -> Actor:
         """Return somebody in the project."""
-        return Actor(principal_id=who, project_id=self.project_id, reason=reason)
+        return Actor(principal_id=self.people[who], project_id=self.project_id, reason=reason)
 
-    async def ask(self, who: str = "usr_asks", **more: Any) -> Approval:  # noqa: ANN401
+    async def ask(self, who: str = "asks", **more: Any) -> Approval:  # noqa: ANN401
         """Ask for approval of the promotion."""
         asked: dict[str, Any] = {"action": PROMOTE, "subject": "ver_1", "reason": "June"} | more
         ask = ApprovalAsk(**asked)
@@ -63,7 +64,7 @@ class World(NamedTuple):
 
     async def approved(self, **more: Any) -> Approval:  # noqa: ANN401
         """Ask, and have somebody else approve."""
-        return await self.vote("usr_approves", await self.ask(**more), Verdict.APPROVE)
+        return await self.vote("approves", await self.ask(**more), Verdict.APPROVE)
 
     async def require(self, tx: Tx, **more: Any) -> Approval:  # noqa: ANN401
         """Use the approval within a transaction."""
@@ -72,14 +73,14 @@ class World(NamedTuple):
 
     async def use(self, **more: Any) -> Approval:  # noqa: ANN401
         """Use the approval."""
-        async with self.db.write(self.act("usr_asks")) as tx:
+        async with self.db.write(self.act("asks")) as tx:
             return await self.require(tx, **more)
 
     async def freeze(self, **more: Any) -> None:  # noqa: ANN401
         """Set a freeze that begins now and lasts a day."""
         now_us = self.clock.now_us()
         named: dict[str, Any] = {"starts_at_us": now_us, "ends_at_us": now_us + DAY_US} | more
-        async with self.db.write(self.act("usr_ops")) as tx:
+        async with self.db.write(self.act("ops")) as tx:
             spec = FreezeSpec(**{"reason": "year end"} | named)
             await self.service.calendar.freeze(tx, "year-end", spec)
 
@@ -103,23 +104,22 @@ class World(NamedTuple):
 
 async def make_world(database: Database, clock: ManualClock) -> World:
     """Make the project, its people and the version."""
-    approver = frozenset({"approver"})
-    held = {
-        "usr_approves": approver,
-        "usr_also": approver,
-        "usr_asks": frozenset({"ml_engineer", "approver"}),
-        "usr_author": approver,
-        "usr_admin": frozenset({"admin"}),
-        "usr_ops": frozenset({"ml_ops"}),
-    }
-    service = GovernanceService(clock, Roles(clock, held))
+    identity = IdentityService(clock)
+    service = GovernanceService(clock, identity)
+    project_id = str((await stores.make_projects(database, clock)).mine.project_id)
+    people = {}
+    async with database.write(SYSTEM) as tx:
+        for name, (kind, roles) in PEOPLE.items():
+            person = await identity.principals.create(tx, kind, name)
+            people[name] = person.id
+            for role in roles:
+                await identity.principals.grant(tx, person.id, role, scope=project_id)
     state = {"stage": "staging"}
 
     async def describe(tx: Tx, name_or_id: str) -> Subject:
         return Subject(
-            id="ver_1", name="tiny@1.0.0", state=dict(state), authors=frozenset({"usr_author"})
+            id="ver_1", name="tiny@1.0.0", state=dict(state), authors=frozenset({people["author"]})
         )
 
     service.approvals.register("registry.version.promote", describe)
-    projects = await stores.make_projects(database, clock)
-    return World(database, clock, service, str(projects.mine.project_id), state)
+    return World(database, clock, service, identity, project_id, people, state)

@@ -16,6 +16,7 @@ from pilotage.governance.types import (
     Vote,
 )
 from pilotage.identity.service import IdentityService
+from pilotage.identity.types import PrincipalKind
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
@@ -103,7 +104,7 @@ class Approvals:
         """
         approval = await self.get(tx, approval_id)
         by = tx.actor.principal_id
-        roles = await self._identity.roles_of(tx, by, approval.project_id)
+        roles = await self._find_roles(tx, by, approval.project_id)
         vote = Vote(
             by=by,
             role="" if verdict is Verdict.WITHDRAW else approval.role,
@@ -146,6 +147,13 @@ class Approvals:
             f"{subject} needs an approval: {flaw}.",
             hint=f'Ask: pilotage approvals request {action} {subject}{more} --reason "..."',
         )
+
+    async def _find_roles(self, tx: Tx, principal_id: str, project_id: str) -> frozenset[str]:
+        """Return the roles of a person; programs have none here, for anybody may hold their key."""
+        principal = await self._identity.get_principal(tx, principal_id)
+        if principal.kind is not PrincipalKind.USER:
+            return frozenset()
+        return await self._identity.roles_of(tx, principal_id, project_id)
 
     async def _use(self, tx: Tx, approval: Approval) -> Approval:
         used = use(approval, tx.now_us, 0)

@@ -129,6 +129,10 @@ class Decisions:
             is_newest=is_newest,
         )
 
+    async def list_recorded(self, tx: Tx) -> Sequence[Decision]:
+        """Return the decisions that this transaction has recorded so far, in order."""
+        return await store.list_decisions_of(tx, tx.written)
+
     async def list_facts(self, tx: Tx, decision_id: str) -> Sequence[Fact]:
         """Return the facts of a decision in order."""
         return await store.list_facts(tx, decision_id)

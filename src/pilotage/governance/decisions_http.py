@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pilotage.core.errors import PilotageError
+from pilotage.governance.bundling import Bundles
 from pilotage.governance.calendar_http import read_time
 from pilotage.governance.decisions import Decisions
 from pilotage.governance.page import write_html, write_markdown
@@ -164,8 +165,10 @@ def decision_routes(service: Decisions, identity: IdentityService) -> list[Route
     ]
 
 
-def decision_raw_routes(service: Decisions, identity: IdentityService) -> list[RawRoute]:
-    """List the routes of the page of a decision."""
+def decision_raw_routes(
+    service: Decisions, identity: IdentityService, bundles: Bundles
+) -> list[RawRoute]:
+    """List the routes of what people and machines keep of a decision: its page, its bundle."""
 
     async def page(call: RawCall) -> RawReply:
         """Return the page of a decision: HTML, or Markdown with ``?format=markdown``."""
@@ -177,7 +180,15 @@ def decision_raw_routes(service: Decisions, identity: IdentityService) -> list[R
             )
         return RawReply(body=write_html(known).encode(), media_type="text/html; charset=utf-8")
 
-    return [RawRoute(method="GET", path=f"{ONE}/page", permission=READ, handler=page)]
+    async def bundle(call: RawCall) -> RawReply:
+        """Return the signed bundle of a decision."""
+        made = await bundles.make(call.actor, call.path["decision"])
+        return RawReply(body=made, media_type="application/json")
+
+    return [
+        RawRoute(method="GET", path=f"{ONE}/page", permission=READ, handler=page),
+        RawRoute(method="GET", path=f"{ONE}/bundle", permission=READ, handler=bundle),
+    ]
 
 
 async def find_known(

@@ -30,6 +30,6 @@ class ScheduledAction(Protocol):
         """
         ...
 
-    async def run(self, tx: Tx, release: ScheduledRelease) -> str:
-        """Make the change, with every check of the door people use; return its decision's id."""
+    async def run(self, tx: Tx, release: ScheduledRelease) -> None:
+        """Make the change, with every check of the door people use."""
         ...

@@ -158,7 +158,9 @@ def _check_voter(approval: Approval, vote: Vote, roles: frozenset[str]) -> None:
     if vote.by in approval.authors:
         raise _denied(f"Whoever made {approval.subject} cannot approve it.")
     if approval.role not in roles:
-        raise _denied(f"This needs the role {approval.role!r}; no other role implies it.")
+        raise _denied(
+            f"This needs a person of the role {approval.role!r}; no other role implies it."
+        )
     if any(item.by == vote.by for item in approval.votes):
         raise PilotageError("conflict", f"You have approved {approval.id} already.")
 

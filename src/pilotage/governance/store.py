@@ -338,6 +338,12 @@ async def list_decisions(  # noqa: PLR0913 - every part narrows the list
     return [_decision(row) for row in (reversed(rows) if is_newest else rows)]
 
 
+async def list_decisions_of(tx: Tx, seqs: Sequence[int]) -> Sequence[Decision]:
+    """Return the decisions that some revisions recorded, in order."""
+    theirs = tx.select(DECISION).where(DECISION.c.seq.in_(seqs))
+    return [_decision(row) for row in await tx.all(theirs.order_by(DECISION.c.seq))]
+
+
 async def count_up(tx: Tx, decision_id: str) -> int | None:
     """Add one to a decision's ``rev`` and return it; None if there is no such decision.
 

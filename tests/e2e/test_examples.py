@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
@@ -16,7 +17,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOBODY = "http://127.0.0.1:9/v1"
-PROGRAMS = ("anthropic_sdk.py", "hybrid_client.py", "openai_sdk.py")
+PROGRAMS = (
+    "anthropic_sdk.py",
+    "hybrid_client.py",
+    "model_registry.py",
+    "openai_sdk.py",
+    "prompts_openai_sdk.py",
+)
 SEEN_BY_A_STREAM_AND_A_CALL = 2
 
 
@@ -34,6 +41,12 @@ async def system(
             await control.post("/endpoints", {"name": "distant"})
             deployment = {"model": "big", "upstream": "away"}
             await control.finish(await control.post("/endpoints/distant/deployments", deployment))
+            await control.post("/prompts", {"name": "greeting"})
+            greeting = {"version": "1.0.0", "text": "Greet {{ name }}."}
+            await control.post("/prompts/greeting/versions", greeting)
+        place = folder / "data" / "gs" / "my-bucket" / "models" / "routing"
+        place.mkdir(parents=True)
+        shutil.copy(tiny_gguf, place)
         yield found
 
 
@@ -100,6 +113,36 @@ async def test_the_hybrid_client_goes_on_to_who_answers(system: System) -> None:
     assert out.startswith("answer: ")
     assert "fallbacks: 1" in out
     assert "calls_by_endpoint: {'chat': 1}" in out
+
+
+async def test_versions_are_registered_and_compared(system: System) -> None:
+    code, out, err = await run_example(
+        system, "model_registry.py", "gs://my-bucket/models/routing", "my-project"
+    )
+
+    assert (code, err) == (0, "")
+    assert out.splitlines()[2:] == [
+        "recommendation: version_b is 5% more accurate and 25% faster",
+        "listed: 1.1.0 development",
+        "listed: 1.0.0 development",
+    ]
+
+
+async def test_a_prompt_is_named_on_two_wires(system: System) -> None:
+    code, out, err = await run_example(system, "prompts_openai_sdk.py", "chat")
+    lines = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
+
+    assert (code, err) == (0, "")
+    assert lines["prompt"] == "greeting@1.0.0"
+    assert "in a chat" in lines
+    async with system.control() as control:
+        await poll(
+            lambda: control.get("/usage", by="prompt"),
+            lambda usage: (
+                ("greeting@1.0.0", SEEN_BY_A_STREAM_AND_A_CALL)
+                in [(item["groups"]["prompt"], item["calls"]) for item in usage["items"]]
+            ),
+        )
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

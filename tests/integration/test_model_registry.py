@@ -92,6 +92,16 @@ async def test_an_absent_artifact_leaves_nothing_behind(registry: ModelRegistry)
     assert await registry.list_models() == []
 
 
+async def test_an_artifact_has_an_address(registry: ModelRegistry) -> None:
+    refused = await refuse(
+        registry.upload_model(describe(artifact_uri="model.gguf")), "invalid_request"
+    )
+
+    assert refused.param == "artifact_uri"
+    hosted = describe(artifact_uri="https://models.example/chat")
+    assert (await registry.upload_model(hosted)).artifact_sha256 is None
+
+
 async def test_a_version_begins_in_development(registry: ModelRegistry) -> None:
     staged = describe(deployment_stage="production")
 

@@ -91,6 +91,13 @@ class ModelRegistry:
             )
         control = await self._held.open()
         body = _make_version(metadata)
+        if metadata.artifact_uri and "://" not in metadata.artifact_uri:
+            raise PilotageError(
+                "invalid_request",
+                f"{metadata.artifact_uri!r} is no address of an artifact.",
+                hint="Write gs://BUCKET/PATH: it is gs/BUCKET/PATH in the data folder.",
+                param="artifact_uri",
+            )
         if metadata.artifact_uri.startswith(_IN_BUCKETS):
             started = await control.post("/artifacts:import", {"uri": metadata.artifact_uri})
             body["artifact_sha256"] = (await control.finish(started))["sha256"]

@@ -207,7 +207,7 @@ async def test_routing_is_kept_with_its_history(
     assert shown.routing.rules[0].tenants == ["acme"]
     assert shown.routing.shadow is not None
     assert shown.routing.shadow.arm == spare.id
-    last = (await read_all(database, mine))[-1]
+    last = [item for item in await read_all(database, mine) if item.object_id == shown.id][-1]
     assert (last.event, last.rev) == ("endpoints.endpoint.routed", shown.rev)
     assert decode(last.after, type=dict)["regions"] == ["us"]
     before = decode(last.before or "", type=dict)

@@ -90,6 +90,11 @@ def list_named(routing: Routing) -> list[str]:
     return list(dict.fromkeys([*in_rules, *routing.fallbacks, *shadow]))
 
 
+def is_routed(endpoint: Endpoint, deployment: Deployment) -> bool:
+    """Say whether the routing of an endpoint names a deployment."""
+    return deployment.id in list_named(endpoint.routing)
+
+
 def drop_deployment(routing: Routing, deployment: Deployment) -> Routing:
     """Return a routing that no longer names a deployment.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pilotage.core.addresses import CHECKS, check_secret_kind
@@ -39,6 +39,25 @@ def compile_split(
             "invalid_request", f"The shares sum to {shown:g} %.", hint="They must sum to 100."
         )
     return {deployment_id: points for deployment_id, points in split.items() if points}
+
+
+def read_shares(text: str) -> dict[str, Decimal]:
+    """Read ``tiny@1.0.0=90,tiny@1.1.0=10``; raise ``invalid_request`` for anything else."""
+    shares: dict[str, Decimal] = {}
+    for word in text.split(","):
+        name, _, percent = word.strip().rpartition("=")
+        try:
+            shares[name] = Decimal(percent)
+        except InvalidOperation:
+            name = ""
+        if not name or not shares[name].is_finite():
+            raise PilotageError(
+                "invalid_request",
+                f"{word[:80]!r} is no share.",
+                hint="Write ENDPOINT MODEL@VERSION=PERCENT,MODEL@VERSION=PERCENT.",
+                param="subject",
+            )
+    return shares
 
 
 def to_points(percent: Decimal, param: str | None = None) -> int:

@@ -18,9 +18,10 @@ from pilotage.endpoints.routing import (
     check_within,
     compile_routing,
     drop_deployment,
-    list_named,
+    is_routed,
 )
 from pilotage.endpoints.rules import compile_split, is_named, is_settled
+from pilotage.endpoints.traffic import Traffic
 from pilotage.endpoints.types import (
     PLAIN_ROUTING,
     Deployment,
@@ -29,6 +30,8 @@ from pilotage.endpoints.types import (
     locate,
 )
 from pilotage.endpoints.upstreams import UpstreamService
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import DecisionKind
 from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
@@ -40,7 +43,10 @@ EVERYTHING = 1_000_000
 
 
 class EndpointService:
-    """Endpoints, their deployments, and how traffic finds one; ``upstreams`` beside them."""
+    """Endpoints, their deployments, and how traffic finds one; ``upstreams`` beside them.
+
+    Each change of ``traffic`` is checked and recorded there.
+    """
 
     def __init__(
         self,
@@ -48,9 +54,13 @@ class EndpointService:
         identity: IdentityService,
         registry: RegistryService,
         fleet: Fleet,
+        *,
+        governance: GovernanceService | None = None,
         default_engine: str = "llamacpp",
     ) -> None:
-        self.upstreams = UpstreamService(clock)
+        governance = governance or GovernanceService(clock, identity)
+        self.upstreams = UpstreamService(clock, governance)
+        self.traffic = Traffic(clock, governance, registry)
         self._clock = clock
         self._identity = identity
         self._registry = registry
@@ -137,7 +147,8 @@ class EndpointService:
     async def deploy(self, tx: Tx, endpoint_name: str, model: str) -> Deployment:
         """Put a model version (``MODEL@VERSION``, or ``MODEL`` for its newest) on an endpoint.
 
-        The first deployment of an endpoint gets all its traffic, a later one none until a split.
+        The first deployment of an endpoint gets all its traffic, a later one none until a split;
+        where others must agree to changes of traffic, the first gets none either.
         """
         endpoint = await self.get_endpoint(tx, endpoint_name)
         version = await self._registry.get_version(tx, model)
@@ -203,14 +214,19 @@ class EndpointService:
     async def _add_deployment(
         self, tx: Tx, endpoint: Endpoint, deployment: Deployment
     ) -> Deployment:
+        before = await self.traffic.begin(tx, "endpoints.traffic.deploy", endpoint)
         await store.insert_deployment(tx, deployment)
         await append_revision(tx, "endpoints.deployment.created", deployment.id, 1, deployment)
         if deployment.version_id:
             version = Node(NodeKind.VERSION, deployment.version_id)
             placed = Node(NodeKind.DEPLOYMENT, deployment.id)
             await self._registry.add_edge(tx, version, placed, "deployed_as", deployment.project_id)
-        if not endpoint.split:
-            await self._set_split(tx, endpoint, {deployment.id: FULL_WEIGHT})
+        if not endpoint.split and await self.traffic.may_begin(tx):
+            split = {deployment.id: FULL_WEIGHT}
+            there = await store.list_deployments(tx, endpoint.id)
+            await self.traffic.check_split(tx, endpoint, split, there)
+            await self._set_split(tx, endpoint, split)
+        await self.traffic.record(tx, DecisionKind.DEPLOY, before)
         return deployment
 
     async def split(
@@ -234,7 +250,11 @@ class EndpointService:
             )
         locations = await self.find_locations(tx, deployments)
         check_within(endpoint.regions, split, deployments, locations)
-        return await self._set_split(tx, endpoint, split)
+        before = await self.traffic.begin(tx, "endpoints.traffic.split", endpoint)
+        await self.traffic.check_split(tx, endpoint, split, deployments)
+        changed = await self._set_split(tx, endpoint, split)
+        await self.traffic.record(tx, DecisionKind.SPLIT, before)
+        return changed
 
     async def route(
         self, tx: Tx, endpoint_name: str, spec: RoutingSpec, expected_rev: int | None = None
@@ -255,7 +275,14 @@ class EndpointService:
         ]
         spec = replace(spec, rules=rules)
         routing, regions = compile_routing(spec, endpoint, deployments, locations)
-        return await self._set_routing(tx, endpoint, routing, regions)
+        if (routing, regions) == (endpoint.routing, endpoint.regions):
+            return endpoint
+        before = await self.traffic.begin(tx, "endpoints.traffic.route", endpoint)
+        after = replace(endpoint, routing=routing, regions=regions)
+        await self.traffic.check_route(tx, endpoint, after, deployments)
+        changed = await self._set_routing(tx, endpoint, routing, regions)
+        await self.traffic.record(tx, DecisionKind.ROUTE, before)
+        return changed
 
     async def find_locations(self, tx: Tx, deployments: Sequence[Deployment]) -> Mapping[str, str]:
         """Return where deployments answer, by id; "" where nobody said it."""
@@ -271,33 +298,11 @@ class EndpointService:
         """
         endpoint = await self.get_endpoint(tx, endpoint_name)
         deployment = await self._get_deployment(tx, endpoint, deployment_name)
-        if not is_settled(endpoint, deployment):
-            if not is_forced:
-                raise PilotageError(
-                    "deployment_serves_traffic",
-                    f"{deployment.model} takes traffic of {endpoint.name!r}.",
-                    hint=f"Move it first: pilotage endpoints split {endpoint.name} OTHER=100",
-                )
-            endpoint = await self._set_split(tx, endpoint, {})
-        if deployment.id in list_named(endpoint.routing):
-            if not is_forced:
-                raise PilotageError(
-                    "conflict",
-                    f"The routing of {endpoint.name!r} names {deployment.model}.",
-                    hint="Change it first: pilotage endpoints route, or use force.",
-                )
-            routing = drop_deployment(endpoint.routing, deployment)
-            await self._set_routing(tx, endpoint, routing, endpoint.regions)
-        if not await store.mark_deployment_deleted(tx, deployment):
-            raise PilotageError("precondition_failed", f"{deployment.model} has changed meanwhile.")
-        await append_revision(
-            tx,
-            "endpoints.deployment.deleted",
-            deployment.id,
-            deployment.rev + 1,
-            {"id": deployment.id},
-            deployment,
-        )
+        is_needed = not is_settled(endpoint, deployment) or is_routed(endpoint, deployment)
+        before = await self.traffic.begin(tx, "endpoints.traffic.undeploy", endpoint)
+        await self._undeploy(tx, endpoint, deployment, is_forced=is_forced)
+        kind = DecisionKind.UNDEPLOY
+        await self.traffic.record(tx, kind, before, is_forced=is_forced and is_needed)
 
     async def delete_endpoint(self, tx: Tx, name_or_id: str, *, is_forced: bool = False) -> None:
         """Delete an endpoint; refused while it has deployments, unless forced."""
@@ -309,10 +314,11 @@ class EndpointService:
                 f"{endpoint.name!r} has {len(deployments)} deployments.",
                 hint="Undeploy them, or use force.",
             )
-        await self._set_routing(tx, endpoint, PLAIN_ROUTING, endpoint.regions)
+        before = await self.traffic.begin(tx, "endpoints.traffic.delete", endpoint)
+        endpoint = await self._set_routing(tx, endpoint, PLAIN_ROUTING, endpoint.regions)
         for deployment in deployments:
-            await self.undeploy(tx, endpoint.id, deployment.id, is_forced=True)
-        endpoint = await self.get_endpoint(tx, endpoint.id)
+            await self._undeploy(tx, endpoint, deployment, is_forced=True)
+            endpoint = await self.get_endpoint(tx, endpoint.id)
         if not await store.change_endpoint(
             tx, endpoint, name=f"{endpoint.name}~{endpoint.id}", deleted_at_us=tx.now_us
         ):
@@ -325,6 +331,8 @@ class EndpointService:
             {"id": endpoint.id},
             endpoint,
         )
+        kind, is_cut = DecisionKind.DELETE, bool(before.serving)
+        await self.traffic.record(tx, kind, before, is_forced=is_cut)
 
     async def is_deployed(self, tx: Tx, version_id: str) -> bool:
         """Say whether a model version is deployed anywhere."""
@@ -344,6 +352,37 @@ class EndpointService:
             if is_named(deployment, name):
                 return deployment
         raise PilotageError("not_found", f"{endpoint.name!r} has no deployment {name!r}.")
+
+    async def _undeploy(
+        self, tx: Tx, endpoint: Endpoint, deployment: Deployment, *, is_forced: bool
+    ) -> None:
+        if not is_settled(endpoint, deployment):
+            if not is_forced:
+                raise PilotageError(
+                    "deployment_serves_traffic",
+                    f"{deployment.model} takes traffic of {endpoint.name!r}.",
+                    hint=f"Move it first: pilotage endpoints split {endpoint.name} OTHER=100",
+                )
+            endpoint = await self._set_split(tx, endpoint, {})
+        if is_routed(endpoint, deployment):
+            if not is_forced:
+                raise PilotageError(
+                    "conflict",
+                    f"The routing of {endpoint.name!r} names {deployment.model}.",
+                    hint="Change it first: pilotage endpoints route, or use force.",
+                )
+            routing = drop_deployment(endpoint.routing, deployment)
+            await self._set_routing(tx, endpoint, routing, endpoint.regions)
+        if not await store.mark_deployment_deleted(tx, deployment):
+            raise PilotageError("precondition_failed", f"{deployment.model} has changed meanwhile.")
+        await append_revision(
+            tx,
+            "endpoints.deployment.deleted",
+            deployment.id,
+            deployment.rev + 1,
+            {"id": deployment.id},
+            deployment,
+        )
 
     async def _set_split(self, tx: Tx, endpoint: Endpoint, split: dict[str, int]) -> Endpoint:
         if not await store.change_endpoint(tx, endpoint, split=split):

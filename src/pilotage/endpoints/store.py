@@ -6,8 +6,16 @@ import msgspec
 import sqlalchemy as sa
 
 from pilotage.core.snapshot import Routing
-from pilotage.endpoints.types import Deployment, Endpoint, Provider, Upstream, UpstreamSpec
+from pilotage.endpoints.types import (
+    Deployment,
+    Endpoint,
+    Provider,
+    ReleasePolicy,
+    Upstream,
+    UpstreamSpec,
+)
 from pilotage.kit.db import METADATA, Row, Tx
+from pilotage.registry.types import Stage
 
 ENDPOINT = sa.Table(
     "endpoint",
@@ -60,6 +68,17 @@ UPSTREAM = sa.Table(
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("deleted_at_us", sa.BigInteger),
     sa.UniqueConstraint("project_id", "name"),
+)
+RELEASE_POLICY = sa.Table(
+    "release_policy",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("rev", sa.Integer, nullable=False),
+    sa.Column("project_id", sa.Text, sa.ForeignKey("project.id"), nullable=False, unique=True),
+    sa.Column("serve_from_stage", sa.Text, nullable=False),
+    sa.Column("approvals", sa.Integer, nullable=False),
+    sa.Column("changed_at_us", sa.BigInteger, nullable=False),
+    sa.Column("changed_by", sa.Text, nullable=False),
 )
 _SETTINGS = tuple(UpstreamSpec.__dataclass_fields__)
 _IN_JSON = ("split", "routing", "regions")
@@ -124,6 +143,34 @@ async def has_deployment(tx: Tx, version_id: str) -> bool:
         DEPLOYMENT.c.version_id == version_id, DEPLOYMENT.c.deleted_at_us.is_(None)
     )
     return await tx.find(living.limit(1)) is not None
+
+
+async def list_deployments_of_version(tx: Tx, version_id: str) -> Sequence[Deployment]:
+    """Return the living deployments of a version, oldest first."""
+    living = tx.select(DEPLOYMENT).where(
+        DEPLOYMENT.c.version_id == version_id, DEPLOYMENT.c.deleted_at_us.is_(None)
+    )
+    return [Deployment(**row) for row in await tx.all(living.order_by(DEPLOYMENT.c.id))]
+
+
+async def find_policy(tx: Tx) -> ReleasePolicy | None:
+    """Return what the project has said of its releases."""
+    row = await tx.find(tx.select(RELEASE_POLICY))
+    if row is None:
+        return None
+    return ReleasePolicy(**dict(row) | {"serve_from_stage": Stage(row["serve_from_stage"])})
+
+
+async def put_policy(tx: Tx, before: ReleasePolicy, after: ReleasePolicy) -> bool:
+    """Write a release policy; False if it has changed meanwhile."""
+    values = {name: getattr(after, name) for name in ReleasePolicy.__dataclass_fields__}
+    if before.rev == 0:
+        await tx.insert(RELEASE_POLICY, **values)
+        return True
+    guarded = tx.update(RELEASE_POLICY).where(
+        RELEASE_POLICY.c.id == before.id, RELEASE_POLICY.c.rev == before.rev
+    )
+    return await tx.change(guarded.values(**values)) == 1
 
 
 async def insert_upstream(tx: Tx, upstream: Upstream) -> None:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pilotage.core.regions import LOCAL
 from pilotage.core.snapshot import Routing
+from pilotage.registry.types import Stage
 
 POLICIES = ("weighted", "cheapest", "fastest")
 MOST_RETRIES = 5
@@ -104,6 +105,23 @@ class Deployment:
     deleted_at_us: int | None
     upstream_id: str = ""
     upstream_model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePolicy:
+    """What a change of traffic needs in a project; revision 0 is what holds before anybody says.
+
+    Versions from ``serve_from_stage`` on may serve, archived ones never; ``approvals`` is how many
+    must have agreed to a change of weights or routing.
+    """
+
+    id: str
+    rev: int
+    project_id: str
+    serve_from_stage: Stage = Stage.DEVELOPMENT
+    approvals: int = 0
+    changed_at_us: int = 0
+    changed_by: str = ""
 
 
 def locate(deployment: Deployment, upstreams: Mapping[str, Upstream]) -> str:

@@ -8,6 +8,8 @@ from pilotage.core.names import check_name
 from pilotage.endpoints import store
 from pilotage.endpoints.rules import check_upstream
 from pilotage.endpoints.types import Upstream, UpstreamSpec
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import DecisionKind
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
@@ -16,10 +18,11 @@ EVERYTHING = 1_000_000
 
 
 class UpstreamService:
-    """Upstreams of projects."""
+    """Upstreams of projects; a change of one that has deployments is a change of traffic."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, governance: GovernanceService) -> None:
         self._clock = clock
+        self._governance = governance
 
     async def create_upstream(self, tx: Tx, name: str, spec: UpstreamSpec) -> Upstream:
         """Create an upstream in the transaction's project.
@@ -72,11 +75,21 @@ class UpstreamService:
         after, before = _values(check_upstream(spec)), _values(upstream)
         if after == before:
             return upstream
+        await self._governance.check_calendar(tx, "endpoints.upstream.change", upstream.name)
         if not await store.replace_upstream(tx, upstream, UpstreamSpec(**after)):
             raise _changed(upstream)
         await append_revision(
             tx, "endpoints.upstream.changed", upstream.id, upstream.rev + 1, after, before
         )
+        if await store.list_deployments_of(tx, upstream.id):
+            await self._governance.record_change(
+                tx,
+                kind=DecisionKind.UPSTREAM,
+                subject_id=upstream.id,
+                subject=upstream.name,
+                before=before,
+                after=after,
+            )
         return await self.get_upstream(tx, upstream.id)
 
     async def delete_upstream(self, tx: Tx, name_or_id: str) -> None:

@@ -38,6 +38,7 @@ REVISION = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text, nullable=False),
     sa.UniqueConstraint("object_id", "rev"),
+    sa.Index("ix_revision_past", "project_id", "event", "at_us", "object_id", "seq"),
     sqlite_autoincrement=True,
 )
 CURSOR = sa.Table(
@@ -100,6 +101,15 @@ async def append_revision(
     seq = int(key[0]) if key else 0
     tx.written.append(seq)
     return seq
+
+
+async def hold_revisions(tx: Tx) -> None:
+    """Let nobody else append a revision before this writing transaction ends.
+
+    On SQLite there is one writer at a time anyway.
+    """
+    if tx.dialect == "postgresql":
+        await tx.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_ORDER})
 
 
 async def read_revisions(tx: Tx, after_seq: int, limit: int) -> Sequence[Revision]:

@@ -18,6 +18,7 @@ from pilotage.kit.db import METADATA
 from pilotage.publisher import store as _publisher
 from pilotage.registry import card_store as _cards
 from pilotage.registry import evidence_store as _evidence
+from pilotage.registry import gate_store as _gates
 from pilotage.registry import lineage_store as _lineage
 from pilotage.registry import store as _registry
 from pilotage.registry.artifacts import store as _artifacts
@@ -30,6 +31,7 @@ _STORES = (
     _endpoints,
     _evidence,
     _finops,
+    _gates,
     _governance,
     _holds,
     _identity,

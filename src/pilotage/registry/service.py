@@ -232,6 +232,13 @@ class RegistryService:
             )
         return found
 
+    async def hold_versions(
+        self, tx: Tx, ids: Sequence[str], *, to_change: bool = False
+    ) -> Sequence[NamedVersion]:
+        """Return living versions as they stay until this transaction ends."""
+        await store.hold_versions(tx, ids, to_change=to_change)
+        return await store.list_by_ids(tx, ids)
+
     async def list_by_ids(self, tx: Tx, ids: Sequence[str]) -> Sequence[NamedVersion]:
         """Return the living versions among some ids, oldest first."""
         return await store.list_by_ids(tx, ids)

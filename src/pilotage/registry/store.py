@@ -192,6 +192,15 @@ async def list_by_ids(tx: Tx, ids: Sequence[str]) -> Sequence[NamedVersion]:
     return [named_version(row) for row in rows]
 
 
+async def hold_versions(tx: Tx, ids: Sequence[str], *, to_change: bool) -> None:
+    """Let nobody else change some versions before this transaction ends, wait for who does.
+
+    SQLite has one writer at a time anyhow.
+    """
+    rows = tx.select(MODEL_VERSION, MODEL_VERSION.c.id).where(MODEL_VERSION.c.id.in_(ids))
+    await tx.all(rows.order_by(MODEL_VERSION.c.id).with_for_update(read=not to_change))
+
+
 async def list_versions(
     tx: Tx, model_id: str, after_key: str, limit: int
 ) -> Sequence[NamedVersion]:

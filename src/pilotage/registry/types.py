@@ -15,6 +15,11 @@ class Stage(StrEnum):
     PRODUCTION = "production"
     ARCHIVED = "archived"
 
+    def reaches(self, lowest: "Stage") -> bool:
+        """Say whether a version in this stage is as far as another; an archived one is nowhere."""
+        way = list(Stage)[:-1]
+        return self in way and way.index(self) >= way.index(lowest)
+
 
 class ModelSource(StrEnum):
     """Where a version comes from."""

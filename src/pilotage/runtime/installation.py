@@ -168,7 +168,9 @@ class _Parts:
         self.operations = Operations(db, clock, background)
         self.registry = RegistryService(clock, self.governance)
         prompts = PromptService(clock)
-        self.endpoints = EndpointService(clock, self.identity, self.registry, fleet)
+        self.endpoints = EndpointService(
+            clock, self.identity, self.registry, fleet, governance=self.governance
+        )
         self.governing = Governing(
             db, self.governance, self.identity, self.audit, open_audit_signer(folder)
         )

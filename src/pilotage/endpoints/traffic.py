@@ -1,0 +1,187 @@
+"""What every change of traffic passes: the calendar, the release policy, approvals, its record.
+
+A change goes: ``begin`` (what is there, and may it change now), ``check_split`` or ``check_route``
+(may these versions serve, has somebody agreed), the change, ``record``. Never commits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pilotage.core.errors import PilotageError
+from pilotage.endpoints import store
+from pilotage.endpoints.picture import (
+    Picture,
+    draw,
+    find_way,
+    find_way_back,
+    list_serving,
+    list_versions,
+    name_shares,
+)
+from pilotage.endpoints.policies import ReleasePolicies
+from pilotage.endpoints.rules import compile_split, read_shares
+from pilotage.endpoints.types import Deployment, Endpoint, ReleasePolicy
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import Decision, DecisionKind, Subject
+from pilotage.kit.clock import Clock
+from pilotage.kit.db import Tx
+from pilotage.registry.service import RegistryService
+from pilotage.registry.types import Stage
+
+SPLIT = "endpoints.traffic.split"
+ROUTE = "endpoints.traffic.route"
+MOST_EVIDENCE = 100
+
+
+class Traffic:
+    """Guards the traffic of endpoints and records what became of it."""
+
+    def __init__(
+        self, clock: Clock, governance: GovernanceService, registry: RegistryService
+    ) -> None:
+        self.policies = ReleasePolicies(clock)
+        self._governance = governance
+        self._registry = registry
+        governance.approvals.register(SPLIT, self._describe_split)
+        governance.approvals.register(ROUTE, self._describe_route)
+
+    async def begin(self, tx: Tx, action: str, endpoint: Endpoint) -> Picture:
+        """Return what the traffic looks like; raise ``frozen`` if it may not change now."""
+        await self._governance.check_calendar(tx, action, endpoint.name)
+        return await self._draw(tx, endpoint)
+
+    async def check_split(
+        self,
+        tx: Tx,
+        endpoint: Endpoint,
+        split: Mapping[str, int],
+        deployments: Sequence[Deployment],
+    ) -> None:
+        """Raise unless every arm of a split may serve, and as many as must have agreed to it."""
+        after = replace(endpoint, split=dict(split))
+        policy = await self.policies.get(tx)
+        await self._check_stages(tx, policy, after, deployments)
+        if policy.approvals:
+            change = name_shares(endpoint.name, draw(after, deployments).moving)
+            await self._governance.require_approval(
+                tx, action=SPLIT, subject_id=change, subject=f'"{change}"', needed=policy.approvals
+            )
+
+    async def may_begin(self, tx: Tx) -> bool:
+        """Say whether a first deployment gets the traffic at once: not where this is agreed to."""
+        return not (await self.policies.get(tx)).approvals
+
+    async def check_route(
+        self, tx: Tx, before: Endpoint, after: Endpoint, deployments: Sequence[Deployment]
+    ) -> None:
+        """Raise unless every deployment that routing names may serve, and it is agreed to."""
+        policy = await self.policies.get(tx)
+        await self._check_stages(tx, policy, after, deployments)
+        if policy.approvals:
+            await self._governance.require_approval(
+                tx,
+                action=ROUTE,
+                subject_id=before.id,
+                subject=before.name,
+                needed=policy.approvals,
+            )
+
+    async def record(
+        self, tx: Tx, kind: DecisionKind, before: Picture, *, is_forced: bool = False
+    ) -> Decision:
+        """Record what a change has made of the traffic; ``DELETE`` leaves none."""
+        after = None
+        if kind is not DecisionKind.DELETE:
+            endpoint = await store.find_endpoint(tx, before.endpoint_id)
+            after = await self._draw(tx, endpoint) if endpoint else None
+        moved = list(list_versions(before, after))
+        decision = await self._governance.record_change(
+            tx,
+            kind=kind,
+            subject_id=before.endpoint_id,
+            subject=before.name,
+            before=before.to_json(),
+            after=after.to_json() if after else None,
+            evidence=await self._list_evidence(tx, moved),
+            is_forced=is_forced,
+        )
+        for side, deployment in moved:
+            if deployment.version_id:
+                said = {
+                    "side": side,
+                    "version_id": deployment.version_id,
+                    "version": deployment.model,
+                    "artifact_sha256": deployment.artifact_sha256,
+                }
+                await self._governance.add_fact(tx, decision.id, "version", said)
+        plan = {"way": find_way(before, after)}
+        await self._governance.add_fact(tx, decision.id, "plan", plan)
+        back, command = find_way_back(before, after)
+        if command:
+            way = {"to": back, "command": command}
+            await self._governance.add_fact(tx, decision.id, "rollback", way)
+        return decision
+
+    async def find_obstacle(self, tx: Tx, version_id: str, stage: Stage) -> str:
+        """Say why a version cannot go to a stage: it serves traffic that this may not serve."""
+        if stage.reaches((await self.policies.get(tx)).serve_from_stage):
+            return ""
+        for deployment in await store.list_deployments_of_version(tx, version_id):
+            endpoint = await store.find_endpoint(tx, deployment.endpoint_id)
+            if endpoint is not None and deployment.id in list_serving(endpoint):
+                return f"it serves traffic of {endpoint.name}"
+        return ""
+
+    async def _check_stages(
+        self,
+        tx: Tx,
+        policy: ReleasePolicy,
+        endpoint: Endpoint,
+        deployments: Sequence[Deployment],
+    ) -> None:
+        serving = set(list_serving(endpoint))
+        ids = [item.version_id for item in deployments if item.id in serving and item.version_id]
+        lowest = policy.serve_from_stage
+        for version in await self._registry.hold_versions(tx, ids):
+            if Stage(version.stage).reaches(lowest):
+                continue
+            what = f"versions from {lowest} on" if lowest != Stage.DEVELOPMENT else "no archived"
+            raise PilotageError(
+                "conflict",
+                f"{version.ref} is in {version.stage}: here {what} may serve traffic.",
+                hint=f'Promote it first: pilotage models promote {version.ref} --reason "..."',
+            )
+
+    async def _list_evidence(self, tx: Tx, moved: Sequence[tuple[str, Deployment]]) -> list[str]:
+        found: list[str] = []
+        for side, deployment in moved:
+            if side == "after" and deployment.version_id:
+                known = await self._registry.list_evidence(tx, deployment.version_id)
+                found += [item.id for item in known]
+        return found[:MOST_EVIDENCE]
+
+    async def _draw(self, tx: Tx, endpoint: Endpoint) -> Picture:
+        return draw(endpoint, await store.list_deployments(tx, endpoint.id))
+
+    async def _describe_split(self, tx: Tx, text: str) -> Subject:
+        """Read ``ENDPOINT MODEL@VERSION=PERCENT,...``: who agrees sees what will be."""
+        name, _, shares = text.strip('"').partition(" ")
+        endpoint = await _get_endpoint(tx, name)
+        there = await store.list_deployments(tx, endpoint.id)
+        split = compile_split(read_shares(shares), there)
+        change = name_shares(name, draw(replace(endpoint, split=split), there).moving)
+        now = draw(endpoint, there)
+        state = {"endpoint": endpoint.id, "shares": now.moving, "routing": now.routing}
+        return Subject(id=change, name=change, state=state)
+
+    async def _describe_route(self, tx: Tx, name: str) -> Subject:
+        endpoint = await _get_endpoint(tx, name)
+        state = {"now": (await self._draw(tx, endpoint)).to_json()}
+        return Subject(id=endpoint.id, name=endpoint.name, state=state)
+
+
+async def _get_endpoint(tx: Tx, name_or_id: str) -> Endpoint:
+    endpoint = await store.find_endpoint(tx, name_or_id)
+    if endpoint is None or endpoint.deleted_at_us is not None:
+        raise PilotageError("not_found", f"There is no endpoint {name_or_id!r}.", param="subject")
+    return endpoint

@@ -10,7 +10,14 @@ from urllib.parse import quote
 
 import httpx
 
-from control_api import Api, Json, plan_split, put_decision, put_operation
+from control_api import (
+    Api,
+    Json,
+    plan_split,
+    put_dataset_version,
+    put_decision,
+    put_operation,
+)
 from pilotage.core.errors import CATALOGUE
 from pilotage.kit.api import Body, Route
 from pilotage.kit.db import SYSTEM
@@ -105,7 +112,7 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
             {"variables": {"name": "Ada"}}, {"variables": {"name": "Eve"}}
         ),
         ("PUT", "/prompts/{prompt}/labels/{label}"): Ask(
-            {"version": "1.0.0"}, {"version": "1.1.0"}
+            {"version": "1.1.0"}, {"version": "1.0.0"}
         ),
         ("POST", "/projects"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/tenants"): Ask({"name": "asked"}, {"name": "else"}),
@@ -116,6 +123,18 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/artifacts:import"): Ask({"uri": "gs://asked/a.gguf"}, {"uri": "gs://asked/b"}),
         ("POST", "/blobs"): Ask(gguf, gguf + b"\x00"),
         ("POST", "/blobs:missing"): Ask({"sha256": [sha256]}, {"sha256": []}),
+        ("POST", "/datasets"): Ask({"name": "asked"}, {"name": "else"}),
+        ("PUT", "/datasets/{dataset}"): Ask({"owner": "asked"}, {"owner": "else"}),
+        ("POST", "/datasets/{dataset}/versions"): Ask(
+            {"version": "2.0.0", "format": "jsonl", "files": {"train": {"a.jsonl": sha256}}},
+            {"version": "2.0.0", "format": "csv", "files": {"train": {"a.csv": sha256}}},
+        ),
+        ("PUT", "/datasets/{dataset}/versions/{dataset_version}"): Ask(
+            {"keep_until": "2030-01-01", "hold_reason": "asked"}, {"hold_reason": "else"}
+        ),
+        ("PUT", "/datasets/{dataset}/releases/{dataset_release}"): Ask(
+            {"version": "1.1.0"}, {"version": "1.0.0"}
+        ),
         ("POST", "/blobs:collect"): Ask({"dry_run": True}, {"dry_run": False}),
         ("POST", "/models"): Ask({"name": "asked", "description": "a"}, {"name": "asked"}),
         ("POST", "/models:pull"): Ask({"name": "tiny"}, {"name": "nothing"}),
@@ -242,6 +261,17 @@ async def make_decision(world: World, _: int) -> object:
     return await put_decision(world.api)
 
 
+async def make_dataset_version(world: World, number: int) -> object:
+    """Make one more version of the furnished dataset."""
+    return await put_dataset_version(world.api, f"0.{number}.0", [f"page {number}"])
+
+
+async def make_dataset_release(world: World, number: int) -> object:
+    """Make one more release of the furnished dataset."""
+    path = f"/datasets/questions/releases/page-{number}"
+    return await world.api.http.put(path, json={"version": "1.0.0"}, headers={"if-match": "*"})
+
+
 async def make_operation(world: World, _: int) -> object:
     """Write one more operation that has ended."""
     return await put_operation(world.api, OperationState.SUCCEEDED)
@@ -260,6 +290,10 @@ LISTS: dict[str, MakeItem] = {
     "/tenants": posts("/tenants", name="page-*"),
     "/keys": posts("/keys", tenant="acme", name="page-*"),
     "/artifacts/{tree}/files": make_nothing,  # those of the furnished tree
+    "/datasets": posts("/datasets", name="page-*"),
+    "/datasets/{dataset}/versions": make_dataset_version,
+    "/datasets/{dataset}/versions/{dataset_version}/files": make_nothing,  # furnished
+    "/datasets/{dataset}/releases": make_dataset_release,
     "/models": posts("/models", name="page-*"),
     "/models/{model}/versions": make_version,
     "/versions": make_patch,

@@ -30,6 +30,7 @@ from pilotage.migrations.run import migrate
 from pilotage.runtime.credentials import Credentials, read_credentials
 from pilotage.runtime.installation import Installation, open_database, open_installation
 from pilotage.server.app import PREFIX, make_app
+from system import poll
 
 Json = dict[str, Any]
 
@@ -112,6 +113,21 @@ async def open_api(path: Path, database_url: str = "sqlite") -> AsyncIterator[Ap
             )
 
 
+async def put_dataset_version(api: Api, version: str, texts: list[str]) -> Json:
+    """Make a version of the dataset ``questions``, a record and a file of each text."""
+    files = {}
+    for number, text in enumerate(texts):
+        line = msgspec.json.encode({"text": text}) + b"\n"
+        files[f"{number}.jsonl"] = (await api.make("/blobs", content=line))["sha256"]
+    body = {"version": version, "format": "jsonl", "files": {"train": files}}
+    started = await api.make("/datasets/questions/versions", body)
+    ended = await poll(
+        lambda: api.show(f"/operations/{started['id']}"), lambda seen: seen["state"] != "running"
+    )
+    assert ended["state"] == "succeeded", ended
+    return ended
+
+
 async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     """Make one object of every kind in the default project; return the parameters that name it.
 
@@ -123,6 +139,13 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     notes = [await api.make("/blobs", content=f"note {number}".encode()) for number in range(5)]
     files = {f"notes/{note['sha256'][:8]}.txt": note["sha256"] for note in notes}
     tree = await api.make("/artifacts:tree", {"files": files | {"tiny.gguf": artifact["sha256"]}})
+    dataset = await api.make("/datasets", {"name": "questions"})
+    for version in ("1.0.0", "1.1.0"):
+        texts = [f"question {number} of {version}" for number in range(6)]
+        await put_dataset_version(api, version, texts)
+    golden = await api.http.put(
+        "/datasets/questions/releases/golden", json={"version": "1.0.0"}, headers={"if-match": "*"}
+    )
     project = await api.make("/projects", {"name": "furnished"})
     tenant = await api.make("/tenants", {"name": "acme"})
     key = await api.make("/keys", {"tenant": "acme", "name": "ci"})
@@ -165,6 +188,9 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         "other": "1.1.0",
         "sha256": artifact["sha256"],
         "tree": tree["sha256"],
+        "dataset": dataset["name"],
+        "dataset_version": "1.0.0",
+        "dataset_release": golden.json()["name"],
         "upstream": upstream["name"],
         "endpoint": endpoint["name"],
         "deployment": deployment["id"],

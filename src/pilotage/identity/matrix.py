@@ -69,6 +69,9 @@ MATRIX = (
     Rule("registry.*.read", READERS),
     Rule("registry.prompts.render", READERS),
     Rule("registry.prompts.tag", OPERATORS, "moving a label changes what calls say"),
+    Rule("registry.pickles.allow", GUARDIANS, "loading one runs what it says"),
+    Rule("registry.blobs.collect", OPERATORS),
+    Rule("registry.datasets.retain", (*OPERATORS, SECURITY), "a hold is a matter of law"),
     Rule("registry.*.*", MAKERS),
     # traffic
     Rule("endpoints.endpoint.read", PEOPLE, "a caller may see what it can call"),

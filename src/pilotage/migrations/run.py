@@ -22,7 +22,7 @@ from pilotage.kit.db import Database
 from pilotage.kit.files import write_private
 
 # Every schema there was; the last is this program's.
-VERSIONS = tuple(f"{number:04}" for number in range(1, 14))
+VERSIONS = tuple(f"{number:04}" for number in range(1, 15))
 HEAD = VERSIONS[-1]
 
 

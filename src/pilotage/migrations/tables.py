@@ -22,12 +22,14 @@ from pilotage.registry import gate_store as _gates
 from pilotage.registry import lineage_store as _lineage
 from pilotage.registry import store as _registry
 from pilotage.registry.artifacts import store as _artifacts
+from pilotage.registry.datasets import store as _datasets
 from pilotage.registry.prompts import store as _prompts
 
 _STORES = (
     _artifacts,
     _audit,
     _cards,
+    _datasets,
     _endpoints,
     _evidence,
     _finops,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pilotage.audit.calls import CallSealer, make_call_sealer_worker
 from pilotage.audit.checkpoints import CheckpointPublisher, make_checkpoint_worker
-from pilotage.audit.http import audit_routes
 from pilotage.audit.holds import HoldService
+from pilotage.audit.http import audit_routes
 from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.open_log import OpenLog, open_log
 from pilotage.audit.retention import Pruner, make_pruner_worker
@@ -56,6 +56,10 @@ from pilotage.publisher.worker import make_publisher
 from pilotage.registry.artifacts.files import ArtifactFiles
 from pilotage.registry.artifacts.garbage import GarbageCollector
 from pilotage.registry.artifacts.http import artifact_routes
+from pilotage.registry.datasets.files import DatasetFiles
+from pilotage.registry.datasets.http import dataset_routes
+from pilotage.registry.datasets.service import DatasetService
+from pilotage.registry.datasets.worker import make_retention_worker
 from pilotage.registry.evidence_http import evidence_routes
 from pilotage.registry.http import registry_routes
 from pilotage.registry.prompts.http import prompt_routes
@@ -194,6 +198,8 @@ class _Parts:
         artifacts = ArtifactFiles(db, self.registry.artifacts, blobs, folder.gs)
         files = ModelFiles(db, self.registry, artifacts, self.operations, folder.path / "cache")
         garbage = GarbageCollector(db, self.registry.artifacts, blobs, clock)
+        self.datasets = DatasetService(clock, self.registry.lineage)
+        data = DatasetFiles(db, clock, self.datasets, self.registry.artifacts, artifacts)
         outside = list_outside(settings, folder)
         inspection = AuditInspection(db, self.audit, outside)
         self.holds = HoldService(clock)
@@ -205,6 +211,7 @@ class _Parts:
             *version_routes(self.registry),
             *registry_routes(self.registry, files, self.endpoints.is_deployed),
             *artifact_routes(self.registry.artifacts, artifacts, self.operations, garbage),
+            *dataset_routes(self.datasets, data, self.operations),
             *prompt_routes(prompts),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
@@ -275,6 +282,7 @@ class _Parts:
             make_pruner_worker(self.pruner),
             make_checkpoint_worker(self.checkpoints, duration_s(settings.audit.checkpoint_every)),
             self.governing.make_worker(),
+            make_retention_worker(self.db, self.datasets),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
         ]
 

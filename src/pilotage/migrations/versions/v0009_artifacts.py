@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["artifact_sha256", "project_id"],
             ["artifact.sha256", "artifact.project_id"],
-            name=op.f("fk_artifact_file_artifact_sha256"),
+            name=op.f("fk_artifact_file_artifact_sha256_project_id"),
         ),
         sa.PrimaryKeyConstraint(
             "project_id", "artifact_sha256", "path", name=op.f("pk_artifact_file")

@@ -101,9 +101,7 @@ class ArtifactFiles:
         """
         hashes = {check_sha256(sha256) for sha256 in files.values()}
         async with self._db.read(actor) as tx:
-            missing = await self._service.list_missing(tx, hashes)
-        if missing:
-            raise _not_uploaded(missing)
+            await self._service.check_owned(tx, hashes)
         async with self.holding() as hold:
             entries = [
                 TreeEntry(path, sha256, hold.take(sha256).size) for path, sha256 in files.items()
@@ -213,17 +211,6 @@ def _check_expected(blob: BlobRef, sha256: str | None) -> None:
         raise PilotageError(
             "invalid_artifact", f"The file has the SHA-256 {blob.sha256}, not {sha256}."
         )
-
-
-def _not_uploaded(missing: Sequence[str]) -> PilotageError:
-    first, *more = missing
-    others = f" and {len(more)} more" if more else ""
-    return PilotageError(
-        "not_found",
-        f"There is no blob {first}{others} of this project.",
-        hint="Upload it first: POST /api/v1/blobs. What nothing refers to is kept for a day.",
-        param="files",
-    )
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

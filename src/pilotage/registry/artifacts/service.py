@@ -124,6 +124,19 @@ class ArtifactService:
         """Return which blobs the project has not uploaded, in order."""
         return sorted(set(hashes) - await store.find_owned(tx, hashes))
 
+    async def check_owned(self, tx: Tx, hashes: Collection[str]) -> None:
+        """Raise ``not_found`` for blobs that the project has not uploaded."""
+        missing = await self.list_missing(tx, hashes)
+        if missing:
+            first, *more = missing
+            others = f" and {len(more)} more" if more else ""
+            raise PilotageError(
+                "not_found",
+                f"There is no blob {first}{others} of this project.",
+                hint="Upload it first: POST /api/v1/blobs. Unused ones are kept for a day.",
+                param="files",
+            )
+
     async def find_needed(self, tx: Tx, hashes: Collection[str], since_us: int = 0) -> set[str]:
         """Return which blobs any project refers to, or has uploaded since then."""
         everywhere = replace(tx, actor=replace(tx.actor, project_id=None))

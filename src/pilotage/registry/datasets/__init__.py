@@ -1,0 +1,1 @@
+"""Datasets: immutable versions by the hash of what is in them, checked when they come in."""

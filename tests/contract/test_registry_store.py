@@ -74,6 +74,22 @@ async def test_a_name_alone_means_the_highest_release(
         assert (await service.get_version(tx, "tiny")).version == "1.10.0"
 
 
+async def test_models_are_listed_by_name_or_by_age(
+    database: Database, service: RegistryService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        made = [await service.create_model(tx, name) for name in ("zeta", "alpha", "mid")]
+
+    async with database.read(projects.mine) as tx:
+        by_name = [item.name for item in await service.list_models(tx, "alpha", 2)]
+        newest = await service.list_models(tx, limit=2, is_newest_first=True)
+        older = await service.list_models(tx, newest[-1].id, is_newest_first=True)
+    assert by_name == ["mid", "tiny"]
+    assert [item.name for item in newest] == ["mid", "alpha"]
+    assert [item.name for item in older] == ["zeta", "tiny"]
+    assert older[0] == made[0]
+
+
 async def test_versions_are_paged_in_semantic_order(
     database: Database, service: RegistryService, projects: stores.Projects
 ) -> None:

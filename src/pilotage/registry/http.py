@@ -1,7 +1,7 @@
 """Control-plane routes of the registry."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -118,12 +118,17 @@ def _model_routes(service: RegistryService, in_use: InUse) -> list[Route]:
         async with call.write() as tx:
             return ModelView.of(await service.create_model(tx, body.name, body.description))
 
-    async def list_models(call: ApiCall, limit: int = 50, after: str = "") -> Page[ModelView]:
-        """List models by name."""
+    async def list_models(
+        call: ApiCall,
+        limit: int = 50,
+        after: str = "",
+        sort: Literal["name", "newest"] = "name",
+    ) -> Page[ModelView]:
+        """List models by name, or from the newest to the oldest."""
+        is_newest_first = sort == "newest"
         async with call.read() as tx:
-            return make_page(
-                await service.list_models(tx, after, limit + 1), limit, ModelView.of, "name"
-            )
+            found = await service.list_models(tx, after, limit + 1, is_newest_first=is_newest_first)
+        return make_page(found, limit, ModelView.of, "id" if is_newest_first else "name")
 
     async def get_model(call: ApiCall, model: str) -> ModelView:
         """Show a model."""

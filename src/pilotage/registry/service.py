@@ -88,10 +88,15 @@ class RegistryService:
         return model
 
     async def list_models(
-        self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE
+        self,
+        tx: Tx,
+        after: str = "",
+        limit: int = FOREVER_PAGE,
+        *,
+        is_newest_first: bool = False,
     ) -> Sequence[Model]:
-        """Return living models in order of their names."""
-        return await store.list_models(tx, after, limit)
+        """Return living models behind a name by name, or behind an id from the newest on."""
+        return await store.list_models(tx, after, limit, is_newest_first=is_newest_first)
 
     async def change_model(
         self, tx: Tx, name_or_id: str, description: str, expected_rev: int | None = None

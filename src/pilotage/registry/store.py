@@ -123,11 +123,17 @@ async def find_model(tx: Tx, name_or_id: str) -> Model | None:
     return Model(**row) if row else None
 
 
-async def list_models(tx: Tx, after: str, limit: int) -> Sequence[Model]:
-    """Return living models by name."""
-    living = tx.select(MODEL).where(MODEL.c.deleted_at_us.is_(None), MODEL.c.name > after)
-    rows = await tx.all(living.order_by(MODEL.c.name).limit(limit))
-    return [Model(**row) for row in rows]
+async def list_models(
+    tx: Tx, after: str, limit: int, *, is_newest_first: bool = False
+) -> Sequence[Model]:
+    """Return living models behind a name by name, or behind an id from the newest to the oldest."""
+    living = tx.select(MODEL).where(MODEL.c.deleted_at_us.is_(None))
+    if not is_newest_first:
+        living = living.where(MODEL.c.name > after).order_by(MODEL.c.name)
+    else:
+        living = living.where(MODEL.c.id < after) if after else living
+        living = living.order_by(MODEL.c.id.desc())
+    return [Model(**row) for row in await tx.all(living.limit(limit))]
 
 
 async def change_model(tx: Tx, model: Model, description: str) -> bool:
@@ -210,6 +216,16 @@ async def list_versions(
     )
     rows = await tx.all(above.order_by(MODEL_VERSION.c.semver_key).limit(limit))
     return [named_version(row) for row in rows]
+
+
+async def find_highest_in_stage(tx: Tx, version: NamedVersion, stage: str) -> NamedVersion | None:
+    """Return the highest other version of the same model in a stage."""
+    there = _named(tx).where(
+        MODEL_VERSION.c.model_id == version.model_id,
+        MODEL_VERSION.c.stage == stage,
+        MODEL_VERSION.c.id != version.id,
+    )
+    return await _find_version(tx, there.order_by(MODEL_VERSION.c.semver_key.desc()).limit(1))
 
 
 async def change_version(tx: Tx, version: ModelVersion, **values: object) -> bool:

@@ -15,6 +15,7 @@ from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.notes import open_checkpoint
 from pilotage.audit.open_log import open_log
 from pilotage.audit.service import AuditService
+from pilotage.audit.store import AUDIT_BLOCK, AUDIT_INDEX
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, decode_frame
 from pilotage.core.ids import make_id
@@ -68,7 +69,7 @@ async def test_calls_are_sealed_when_they_have_waited_long_enough(
     database: Database, service: AuditService, spools: Path, clock: ManualClock
 ) -> None:
     frames = make_call_frames(40)
-    sealer = CallSealer(database, service, spools, clock)
+    sealer = CallSealer(service, spools, clock)
     with open_writer(spools) as spool:
         put(spool, frames)
         assert not await sealer.step()
@@ -79,7 +80,7 @@ async def test_calls_are_sealed_when_they_have_waited_long_enough(
     sealer.close()
 
     entry = msgspec.json.decode(await service.read_entry(1))
-    assert (at_once, service.log.size) == (0, 2)
+    assert (at_once, service.log.size) == (1, 2)
     assert (entry["kind"], entry["calls"], entry["first_seq"], entry["last_seq"]) == (
         "calls",
         20,
@@ -93,7 +94,7 @@ async def test_a_call_is_proved_down_to_its_line(
     database: Database, service: AuditService, spools: Path, clock: ManualClock
 ) -> None:
     frames = make_call_frames(2 * EVERY)
-    sealer = CallSealer(database, service, spools, clock)
+    sealer = CallSealer(service, spools, clock)
     with open_writer(spools) as first, open_writer(spools, "gateway-1") as second:
         put(first, frames[:EVERY])
         put(second, frames[EVERY:])
@@ -132,15 +133,37 @@ async def test_nothing_is_sealed_twice_wherever_it_stopped(
     with open_writer(spools) as spool:
         for at in range(0, len(frames), EVERY):
             put(spool, frames[at : at + EVERY])
-            sealer = CallSealer(database, service, spools, clock)
+            sealer = CallSealer(service, spools, clock)
             await sealer.step()  # killed with these in memory
             sealer.close()
             if at % 20:
-                sealer = CallSealer(database, service, spools, clock)
+                sealer = CallSealer(service, spools, clock)
                 await sealer.seal_all()
                 sealer.close()
 
     assert read_sealed(service.log.folder) == ids_of(frames)
+
+
+async def test_a_block_that_was_not_indexed_is_not_sealed_again(
+    database: Database, service: AuditService, spools: Path, clock: ManualClock
+) -> None:
+    frames = make_call_frames(2 * EVERY)
+    with open_writer(spools) as spool:
+        put(spool, frames[:EVERY])
+        sealer = CallSealer(service, spools, clock)
+        await sealer.seal_all()
+        sealer.close()
+        async with database.write(SYSTEM) as tx:  # killed after the log, before the index
+            for table in (AUDIT_INDEX, AUDIT_BLOCK):
+                await tx.change(tx.delete(table).where(table.c.position > 0))
+        put(spool, frames[EVERY:])
+        again = AuditService(database, service.log)
+        sealer = CallSealer(again, spools, clock)
+        await sealer.seal_all()
+        sealer.close()
+
+    assert read_sealed(service.log.folder) == ids_of(frames)
+    assert (await AuditInspection(database, again, []).verify()).is_intact
 
 
 async def test_a_block_that_was_altered_proves_nothing(
@@ -149,7 +172,7 @@ async def test_a_block_that_was_altered_proves_nothing(
     frames = make_call_frames(EVERY)
     with open_writer(spools) as spool:
         put(spool, frames)
-        sealer = CallSealer(database, service, spools, clock)
+        sealer = CallSealer(service, spools, clock)
         await sealer.seal_all()
         sealer.close()
     (path,) = service.log.folder.rglob("*.z")
@@ -170,7 +193,7 @@ async def test_a_block_that_was_altered_proves_nothing(
 async def test_a_spool_is_kept_until_its_calls_are_sealed(
     database: Database, service: AuditService, spools: Path, clock: ManualClock
 ) -> None:
-    sealer = CallSealer(database, service, spools, clock)
+    sealer = CallSealer(service, spools, clock)
     folder = spools / "gateway-0"
     with open_writer(spools) as spool:
         unknown = sealer.sealed_until(folder)
@@ -193,7 +216,7 @@ async def test_users_are_called_what_they_are_told_to_be_called(
     frame = decode_frame(make_call_frames(2)[1])
     named = msgspec.structs.replace(frame, user="ann@example.com")
     sealer = CallSealer(
-        database, service, spools, clock, label_user=lambda tenant, user: f"{tenant}:{len(user)}"
+        service, spools, clock, label_user=lambda tenant, user: f"{tenant}:{len(user)}"
     )
     with open_writer(spools) as spool:
         spool.append_end(msgspec.msgpack.encode(named))

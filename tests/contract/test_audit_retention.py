@@ -42,7 +42,7 @@ async def service(
         with spool:
             for number, frame in enumerate(make_call_frames(20)):
                 (spool.append_end if number % 2 else spool.append)(frame)
-        sealer = CallSealer(database, service, tmp_path / "spool", clock)
+        sealer = CallSealer(service, tmp_path / "spool", clock)
         await sealer.seal_all()
         sealer.close()
         await change(database, OLD - 1)

@@ -25,7 +25,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, decode_frame
 from pilotage.core.ids import decode_uuid
 from pilotage.kit.clock import Clock
-from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.db import Tx
 from pilotage.kit.files import write_private
 from pilotage.kit.spool_reader import SpoolDamage, SpoolReader, list_spools, read_epoch
 from pilotage.kit.worker import Wakeup, Worker
@@ -90,13 +90,11 @@ class CallSealer:
 
     def __init__(
         self,
-        db: Database,
         service: AuditService,
         spool_root: Path,
         clock: Clock,
         label_user: LabelUser = leave_out,
     ) -> None:
-        self._db = db
         self._service = service
         self._root = spool_root
         self._clock = clock
@@ -153,8 +151,7 @@ class CallSealer:
         if found is not None and found.epoch == epoch:
             return found
         self._forget(folder)
-        async with self._db.read(SYSTEM) as tx:
-            place = await store.find_block_place(tx, folder.name, epoch)
+        place = await self._service.find_sealed_place(folder.name, epoch)
         found = _Open(folder, epoch, SpoolReader(folder, place), place, place)
         self._open[folder] = found
         return found

@@ -58,6 +58,7 @@ class LogWriter:
         if self.size < promised:
             self.__exit__()
             raise _broken(f"it has {self.size} entries, and its checkpoint says {promised}")
+        self._published = promised or -1
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,11 +123,25 @@ class LogWriter:
         return note
 
     def read_entry(self, index: int) -> bytes:
-        """Return an entry, sealed or not."""
+        """Return an entry, sealed or not; raise FileNotFoundError for one that was pruned."""
+        if not 0 <= index < self.size:
+            raise ValueError(f"there is no entry {index}")
+        return self.read_entries(index, 1)[0]
+
+    def read_entries(self, first: int, limit: int) -> list[bytes]:
+        """Return up to ``limit`` entries from an index on, sealed or not."""
         sealed = self.size - len(self._open)
-        if index >= sealed:
-            return self._open[index - sealed]
-        return TileFolder(self.folder, sealed).read_entry(index)
+        reader = TileFolder(self.folder, sealed)
+        end = min(self.size, first + limit)
+        found: list[bytes] = []
+        while first < end:
+            begin = min(first >> TILE_BITS << TILE_BITS, sealed)
+            bundle = self._open if begin == sealed else reader.read_entries(begin >> TILE_BITS)
+            if len(bundle) <= first - begin:
+                raise ValueError(f"bundle {begin >> TILE_BITS} is too short")
+            found += bundle[first - begin : end - begin]
+            first = begin + len(bundle)
+        return found
 
     def read(self) -> TileFolder:
         """Return the log as it was published last."""

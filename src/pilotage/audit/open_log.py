@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pilotage.audit.log import LogWriter
 from pilotage.audit.notes import open_checkpoint
@@ -16,6 +17,7 @@ from pilotage.kit.crypto import Signer, key_id_of
 from pilotage.kit.files import write_private
 
 RECORDS = "records"
+_T = TypeVar("_T")
 
 
 def name_log(public_key: bytes) -> str:
@@ -29,6 +31,7 @@ class OpenLog:
     def __init__(self, writer: LogWriter, public_key: bytes) -> None:
         self._writer = writer
         self._one = asyncio.Lock()
+        self._is_sure = True  # False: an append failed, and the writer has to look where it ends
         self.public_key = public_key
 
     @property
@@ -46,35 +49,41 @@ class OpenLog:
         """How many entries there are."""
         return self._writer.size
 
+    async def count(self) -> int:
+        """Return how many entries are on disk, having looked again if an append has failed."""
+        return await self._do(lambda: self._writer.size)
+
     async def append(self, entries: Sequence[bytes]) -> int:
         """Append entries durably; return the index of the first.
 
         Raise ``audit_unavailable`` if the disk refuses: some of them may be in the log then.
         """
-        async with self._one:
-            try:
-                return await asyncio.to_thread(self._writer.append, entries)
-            except OSError as failed:
-                await asyncio.to_thread(self._writer.reopen)
-                raise _unavailable(failed) from None
+
+        def append() -> int:
+            self._is_sure = False
+            first = self._writer.append(entries)
+            self._is_sure = True
+            return first
+
+        return await self._do(append)
 
     async def publish(self) -> str:
         """Return a signed checkpoint of this moment, whose tiles are on disk."""
+        return await self._do(self._writer.publish)
+
+    @asynccontextmanager
+    async def hold_still(self) -> AsyncIterator[str]:
+        """Let nothing be written within the block; yield the checkpoint of everything there is."""
         async with self._one:
-            return await asyncio.to_thread(self._writer.publish)
+            yield await asyncio.to_thread(self._writer.publish)
 
     async def read(self, index: int) -> bytes:
-        """Return an entry."""
-        async with self._one:
-            return await asyncio.to_thread(self._writer.read_entry, index)
+        """Return an entry; raise FileNotFoundError for one that was pruned."""
+        return await self._do(lambda: self._writer.read_entry(index))
 
     async def read_from(self, index: int, limit: int) -> list[bytes]:
         """Return up to ``limit`` entries from an index on."""
-        async with self._one:
-            end = min(self._writer.size, index + limit)
-            return await asyncio.to_thread(
-                lambda: [self._writer.read_entry(place) for place in range(index, end)]
-            )
+        return await self._do(lambda: self._writer.read_entries(index, limit))
 
     async def prove(self, index: int) -> Proof:
         """Return the proof that an entry is in the log as it is now."""
@@ -90,6 +99,33 @@ class OpenLog:
             await asyncio.to_thread(write_private, path, record)
         except OSError as failed:
             raise _unavailable(failed) from None
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        """Let the writer work in a thread, alone.
+
+        Whoever is cancelled meanwhile waits for the end of the work: what comes next would begin
+        beside it, and not where the log ends.
+        """
+
+        def do() -> _T:
+            if not self._is_sure:
+                self._writer.reopen()
+                self._is_sure = True
+            return work()
+
+        async with self._one:
+            done = asyncio.get_running_loop().run_in_executor(None, do)
+            try:
+                return await asyncio.shield(done)
+            except asyncio.CancelledError:
+                while not done.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([done])
+                raise
+            except FileNotFoundError:
+                raise
+            except OSError as failed:
+                raise _unavailable(failed) from None
 
 
 def place_record(folder: Path, sha256: str) -> Path:

@@ -63,6 +63,13 @@ class AuditService:
             await self._recover()
             return await self._append([entry])
 
+    async def find_sealed_place(self, gateway: str, epoch: str) -> int:
+        """Return the last record of a spool that is in a block in the log, 0 if none is."""
+        async with self._one:
+            await self._recover()
+            async with self._db.read(SYSTEM) as tx:
+                return await store.find_block_place(tx, gateway, epoch)
+
     # finding
 
     async def get_revision_entry(self, tx: Tx, revision_seq: int) -> Indexed:
@@ -143,13 +150,14 @@ class AuditService:
             indexed = await store.count_indexed(tx)
             former = await store.find_former(tx)
             now_us = tx.now_us
-        if indexed > self.log.size:
+        size = await self.log.count()
+        if indexed > size:
             raise PilotageError(
                 "audit_broken",
-                f"The audit log has {self.log.size} entries and its index {indexed}.",
+                f"The audit log has {size} entries and its index {indexed}.",
                 hint="The log's folder is older than the database: restore both of one backup.",
             )
-        if not self.log.size:
+        if not size:
             chain = Former(entries=former[0], head_hash=former[1]) if former else None
             await self.log.append([write_founding(now_us, self.log.name, chain)])
         while indexed < self.log.size:

@@ -98,5 +98,6 @@ class TileFolder:
         full = self.folder / place_tile(kind, number)
         if full.exists():
             return full.read_bytes()
-        wider = [path for path in exact.parent.glob("*") if int(path.name) > width]
+        widths = [path for path in exact.parent.glob("*") if path.name.isdecimal()]
+        wider = [path for path in widths if int(path.name) > width]
         return min(wider, key=lambda path: int(path.name), default=exact).read_bytes()

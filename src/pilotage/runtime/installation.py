@@ -229,7 +229,7 @@ class _Parts:
             ),
             *self.governing.list_raw_routes(),
         ]
-        self.sealer = CallSealer(db, self.audit, folder.spool, clock)
+        self.sealer = CallSealer(self.audit, folder.spool, clock)
         self.checkpoints = CheckpointPublisher(log, outside, clock)
         self.ledger = LedgerReader(
             db,

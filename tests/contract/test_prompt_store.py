@@ -5,6 +5,9 @@ import pytest
 import stores
 from pilotage.core.errors import PilotageError
 from pilotage.core.prompts import Filled, PromptContent, encode_content, read_content
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import DecisionKind, FreezeSpec
+from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import read_revisions
@@ -13,12 +16,18 @@ from pilotage.registry.prompts.types import Provenance
 
 HELLO = read_content({"text": "Hello {{ name }}", "description": "a greeting"})
 GOODBYE = read_content({"messages": [{"role": "system", "content": "Say goodbye."}]})
+HOUR_US = 3_600_000_000
 FROM_GIT = Provenance(repository="git@host:prompts", commit="ab" * 20, path="hello.prompt.md")
 
 
 @pytest.fixture
-def service(clock: ManualClock) -> PromptService:
-    return PromptService(clock)
+def governance(clock: ManualClock) -> GovernanceService:
+    return GovernanceService(clock, IdentityService(clock))
+
+
+@pytest.fixture
+def service(clock: ManualClock, governance: GovernanceService) -> PromptService:
+    return PromptService(clock, governance)
 
 
 @pytest.fixture
@@ -127,6 +136,61 @@ async def test_a_label_is_moved_and_every_move_is_a_revision(
         ("registry.prompt_label.moved", 2),
         ("registry.prompt_label.removed", 3),
     ]
+
+
+async def test_what_a_label_says_is_a_decision_on_record(
+    database: Database,
+    service: PromptService,
+    governance: GovernanceService,
+    projects: stores.Projects,
+) -> None:
+    await add(database, service, projects, "1.1.0")
+    async with database.write(projects.mine) as tx:
+        label = await service.set_label(tx, "hello", "production", "1.0.0")
+        moved = await service.set_label(tx, "hello", "production", "1.1.0")
+        await service.set_label(tx, "hello", "production", "1.1.0")
+        await service.delete_label(tx, "hello", "production")
+        decisions = await governance.list_decisions(tx, kinds=(DecisionKind.PROMPT,))
+        target = await service.get_version(tx, "hello", moved.version)
+        by_age = sorted(decisions, key=lambda item: item.seq)
+        (way,) = await governance.decisions.list_facts(tx, by_age[1].id)
+
+    assert {(item.subject, item.subject_id, item.by) for item in decisions} == {
+        ("hello@production", label.id, "usr_1")
+    }
+    assert [(item.before, item.after) for item in by_age] == [
+        (None, {"version": "1.0.0"}),
+        ({"version": "1.0.0"}, {"version": "1.1.0"}),
+        ({"version": "1.1.0"}, None),
+    ]
+    assert list(by_age[1].evidence) == [target.sha256]
+    assert way.content["command"] == "pilotage prompts tag hello@1.0.0 production"
+
+
+async def test_a_label_waits_for_the_end_of_a_freeze(
+    database: Database,
+    service: PromptService,
+    governance: GovernanceService,
+    projects: stores.Projects,
+    clock: ManualClock,
+) -> None:
+    now_us = clock.now_us()
+    spec = FreezeSpec(reason="the year ends", starts_at_us=now_us, ends_at_us=now_us + HOUR_US)
+    async with database.write(projects.mine) as tx:
+        await service.set_label(tx, "hello", "latest", "1.0.0")
+        await governance.calendar.freeze(tx, "quiet", spec)
+        for changing in (
+            service.set_label(tx, "hello", "production", "1.0.0"),
+            service.delete_label(tx, "hello", "latest"),
+        ):
+            with pytest.raises(PilotageError) as refused:
+                await changing
+            assert refused.value.code == "frozen"
+        await service.create_version(tx, "hello", "1.1.0", GOODBYE)
+
+    clock.advance(HOUR_US / 1e6)
+    async with database.write(projects.mine) as tx:
+        await service.set_label(tx, "hello", "production", "1.0.0")
 
 
 async def test_what_a_label_points_to_is_not_deleted(

@@ -18,6 +18,7 @@ from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.endpoints.service import EndpointService
 from pilotage.finops.service import FinopsService
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
+from pilotage.governance.service import GovernanceService
 from pilotage.identity.service import IdentityService, NewKey
 from pilotage.identity.types import DEFAULT
 from pilotage.kit.clock import ManualClock
@@ -57,7 +58,9 @@ class Plane(NamedTuple):
             identity=self.identity,
             finops=self.finops,
             endpoints=self.endpoints,
-            prompts=PromptService(self.clock),
+            prompts=PromptService(
+                self.clock, GovernanceService(self.clock, IdentityService(self.clock))
+            ),
             folder=SnapshotFolder(self.folder, self.signer),
             context_tokens=CONTEXT,
             max_age_us=DAY_US,

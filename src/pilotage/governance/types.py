@@ -210,7 +210,7 @@ class ScheduledRelease:
 
 
 class DecisionKind(StrEnum):
-    """What a decision changed: a stage, or the traffic of an endpoint."""
+    """What a decision changed: a stage, the traffic of an endpoint, what a prompt's label says."""
 
     PROMOTE = "promote"
     DEMOTE = "demote"
@@ -222,6 +222,7 @@ class DecisionKind(StrEnum):
     UPSTREAM = "upstream"
     ROLLBACK = "rollback"
     DELETE = "delete"
+    PROMPT = "prompt"
 
 
 class FactKind(StrEnum):

@@ -171,7 +171,7 @@ class _Parts:
         self.users = Users(vault)
         self.operations = Operations(db, clock, background)
         self.registry = RegistryService(clock, self.governance)
-        prompts = PromptService(clock)
+        prompts = PromptService(clock, self.governance)
         self.endpoints = EndpointService(
             clock, self.identity, self.registry, fleet, governance=self.governance
         )

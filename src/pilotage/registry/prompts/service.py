@@ -17,6 +17,8 @@ from pilotage.core.prompts import (
     hash_content,
 )
 from pilotage.core.semver import SemVer, parse_semver
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import DecisionKind
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
@@ -33,14 +35,19 @@ from pilotage.registry.rules import check_version
 
 MOST_RENDERED = 4 * MAX_CONTENT_BYTES  # letters that a try of a prompt may come to
 EVERYTHING = 1_000_000
+TAG = "registry.prompts.tag"  # the permission, and the action that a freeze forbids
 _TYPED_IN = Provenance()
 
 
 class PromptService:
-    """Prompts of projects, their versions and labels."""
+    """Prompts of projects, their versions and labels.
 
-    def __init__(self, clock: Clock) -> None:
+    What a label says is what calls do: moving one is a decision on record, and waits for freezes.
+    """
+
+    def __init__(self, clock: Clock, governance: GovernanceService) -> None:
         self._clock = clock
+        self._governance = governance
 
     # prompts
 
@@ -222,7 +229,8 @@ class PromptService:
     ) -> PromptLabel:
         """Make a label point to a version; calls that name the label use it from then on.
 
-        Raises ``precondition_failed`` if the label is not at the expected revision any more.
+        Raises ``precondition_failed`` if the label is not at the expected revision any more, and
+        ``frozen`` inside a freeze.
         """
         check_label(label)
         check_version(version)
@@ -233,6 +241,7 @@ class PromptService:
             raise _changed(f"{prompt.name}@{label}")
         if there is not None and there.version_id == target.id:
             return there
+        await self._governance.check_calendar(tx, TAG, f"{prompt.name}@{label}")
         await self._touch(tx, prompt)
         moved = PromptLabel(
             id=there.id if there else self._clock.new_id("pml"),
@@ -250,6 +259,7 @@ class PromptService:
         elif not await store.move_label(tx, there, target.id):
             raise _changed(f"{prompt.name}@{label}")
         await append_revision(tx, "registry.prompt_label.moved", moved.id, moved.rev, moved, there)
+        await self._record(tx, prompt, there, moved, evidence=(target.sha256,))
         return moved
 
     async def get_label(self, tx: Tx, name_or_id: str, label: str) -> PromptLabel:
@@ -275,6 +285,7 @@ class PromptService:
         """Remove a label: calls that name it are refused from then on."""
         prompt = await self.get_prompt(tx, name_or_id)
         found = await self.get_label(tx, name_or_id, label)
+        await self._governance.check_calendar(tx, TAG, f"{prompt.name}@{label}")
         await self._touch(tx, prompt)
         if not await store.delete_label(tx, found):
             raise _changed(f"{prompt.name}@{label}")
@@ -282,6 +293,7 @@ class PromptService:
         await append_revision(
             tx, "registry.prompt_label.removed", found.id, found.rev + 1, gone, found
         )
+        await self._record(tx, prompt, found, None)
 
     # for the publisher
 
@@ -293,6 +305,33 @@ class PromptService:
     async def list_published(self, tx: Tx) -> Sequence[PublishedPrompt]:
         """Return all that calls may name."""
         return await store.list_published(tx)
+
+    async def _record(
+        self,
+        tx: Tx,
+        prompt: Prompt,
+        before: PromptLabel | None,
+        after: PromptLabel | None,
+        evidence: Sequence[str] = (),
+    ) -> None:
+        """Record what a label says from now on, and how it is taken back."""
+        label = after or before
+        if label is None:
+            return
+        versions = [None if item is None else {"version": item.version} for item in (before, after)]
+        decision = await self._governance.record_change(
+            tx,
+            kind=DecisionKind.PROMPT,
+            subject_id=label.id,
+            subject=f"{prompt.name}@{label.label}",
+            before=versions[0],
+            after=versions[1],
+            evidence=evidence,
+        )
+        if before is not None:
+            ref = f"{prompt.name}@{before.version}"
+            way = {"to": ref, "command": f"pilotage prompts tag {ref} {label.label}"}
+            await self._governance.add_fact(tx, decision.id, "rollback", way)
 
     async def _touch(self, tx: Tx, prompt: Prompt, **changed: object) -> None:
         """Count a change; raise ``precondition_failed`` if there was another one meanwhile."""

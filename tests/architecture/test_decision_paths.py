@@ -1,0 +1,96 @@
+"""No code path changes traffic or a stage without a decision record."""
+
+from pathlib import Path
+
+import pytest
+
+import decision_paths
+
+SOURCE = Path(__file__).parents[2] / "src" / "pilotage"
+SERVICE = "endpoints.service"
+
+
+@pytest.fixture
+def modules() -> dict[str, str]:
+    return decision_paths.read_slices(SOURCE)
+
+
+def test_every_change_of_traffic_is_recorded(modules: dict[str, str]) -> None:
+    assert decision_paths.find_unrecorded(modules) == []
+
+
+def test_the_changes_that_people_make_are_seen(modules: dict[str, str]) -> None:
+    seen = set(decision_paths.list_recorders(modules))
+
+    service = "endpoints.service.EndpointService"
+    changes = {"deploy", "deploy_upstream", "split", "route", "undeploy", "delete_endpoint"}
+    assert {f"{service}.{name}" for name in changes} <= seen
+    assert "endpoints.upstreams.UpstreamService.replace_upstream" in seen
+
+
+def test_what_is_called_harmless_would_be_found_without_it(modules: dict[str, str]) -> None:
+    assert decision_paths.list_silent_writers(modules) == sorted(decision_paths.HARMLESS)
+
+
+@pytest.mark.parametrize(
+    ("module", "before", "after", "found"),
+    [
+        (
+            SERVICE,
+            "        await self.traffic.record(tx, DecisionKind.SPLIT, before)\n",
+            "",
+            ["endpoints.service.EndpointService.split", "endpoints.scheduled.ScheduledSplit.run"],
+        ),
+        (
+            SERVICE,
+            "        await self.traffic.record(tx, DecisionKind.DEPLOY, before)\n",
+            "",
+            [
+                "endpoints.service.EndpointService.deploy",
+                "endpoints.service.EndpointService.deploy_upstream",
+            ],
+        ),
+        (
+            "endpoints.upstreams",
+            "    async def create_upstream(",
+            (
+                "    async def swap(self, tx, upstream, spec):\n"
+                "        await store.replace_upstream(tx, upstream, spec)\n\n"
+                "    async def create_upstream("
+            ),
+            ["endpoints.upstreams.UpstreamService.swap"],
+        ),
+        (
+            "registry.rules",
+            "\n\n\ndef ",
+            (
+                "\n\n\nfrom pilotage.registry import store\n\n\n"
+                "async def lift(tx, version):\n"
+                '    await store.change_version(tx, version, stage="production")\n\n\ndef '
+            ),
+            ["registry.rules.lift"],
+        ),
+    ],
+)
+def test_a_change_without_a_record_is_found(
+    modules: dict[str, str], module: str, before: str, after: str, found: list[str]
+) -> None:
+    assert before in modules[module]
+
+    planted = modules | {module: modules[module].replace(before, after, 1)}
+
+    assert decision_paths.find_unrecorded(planted) == sorted(found)
+
+
+def test_a_new_way_to_write_is_found_by_who_takes_it(modules: dict[str, str]) -> None:
+    store = modules["endpoints.store"] + (
+        "\n\nasync def move_all(tx: Tx) -> None:\n"
+        "    await tx.change(tx.update(ENDPOINT).values(split={}))\n"
+    )
+    caller = modules["endpoints.policies"] + (
+        "\n\nasync def empty(tx: Tx) -> None:\n    await _empty(tx)\n"
+        "\n\nasync def _empty(tx: Tx) -> None:\n    await store.move_all(tx)\n"
+    )
+    planted = modules | {"endpoints.store": store, "endpoints.policies": caller}
+
+    assert decision_paths.find_unrecorded(planted) == ["endpoints.policies.empty"]

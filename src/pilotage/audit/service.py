@@ -21,7 +21,7 @@ from pilotage.audit.entries import (
 from pilotage.audit.open_log import OpenLog
 from pilotage.audit.types import Indexed, Proof
 from pilotage.core.errors import PilotageError
-from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 from pilotage.kit.outbox import read_revisions
 
 PAGE = 1_000
@@ -35,6 +35,7 @@ class AuditService:
         self.log = log
         self._one = asyncio.Lock()
         self._last_seq = -1  # the newest revision in the log; -1: the index was not looked at yet
+        self._problem: PilotageError | None = None  # why the newest change is not in the log
 
     # appending
 
@@ -43,19 +44,26 @@ class AuditService:
 
         Opens its own transactions: the log is written between them.
         """
-        async with self._one:
-            await self._recover()
-            async with self._db.read(SYSTEM) as tx:
-                revisions = await read_revisions(tx, self._last_seq, limit)
-            if not revisions:
-                return False
-            written = [write_revision(revision) for revision in revisions]
-            for item in written:
-                if item.record is not None:
-                    await self.log.keep_record(item.record)
-            await self._append([item.entry for item in written])
-            self._last_seq = revisions[-1].seq
-            return len(revisions) == limit
+        try:
+            has_more = await self._append_revisions(limit)
+        except PilotageError as failed:
+            self._problem = failed
+            raise
+        self._problem = None
+        return has_more
+
+    def check_writable(self, actor: Actor) -> None:
+        """Raise ``audit_unavailable`` if the newest attempt to append a change has failed.
+
+        What the installation does by itself goes on: it is appended later.
+        """
+        if self._problem is not None and actor.principal_id != SYSTEM.principal_id:
+            raise PilotageError(
+                "audit_unavailable",
+                f"Nothing can be changed now, because it could not be audited. "
+                f"{self._problem.detail}",
+                hint=self._problem.hint,
+            )
 
     async def append_entry(self, entry: bytes) -> int:
         """Append one entry of another kind than a revision; return its position."""
@@ -141,6 +149,21 @@ class AuditService:
         return await self.prove((await self.get_revision_entry(tx, revision_seq)).position)
 
     # the index follows the log
+
+    async def _append_revisions(self, limit: int) -> bool:
+        async with self._one:
+            await self._recover()
+            async with self._db.read(SYSTEM) as tx:
+                revisions = await read_revisions(tx, self._last_seq, limit)
+            if not revisions:
+                return False
+            written = [write_revision(revision) for revision in revisions]
+            for item in written:
+                if item.record is not None:
+                    await self.log.keep_record(item.record)
+            await self._append([item.entry for item in written])
+            self._last_seq = revisions[-1].seq
+            return len(revisions) == limit
 
     async def _recover(self) -> None:
         """Found a new log; index what a killed process appended and did not index."""

@@ -121,6 +121,7 @@ class Tx:
 class Database:
     """Both engines behind ``read`` and ``write``.
 
+    ``before_commit`` hears who is about to change something, and may refuse by raising;
     ``on_commit`` hears the last revision of each write.
     """
 
@@ -130,6 +131,7 @@ class Database:
         self._clock = clock
         self._one_writer = asyncio.Lock()
         self.dialect = writer.dialect.name
+        self.before_commit: list[Callable[[Actor], None]] = []
         self.on_commit: list[Callable[[int], None]] = []
 
     @asynccontextmanager
@@ -140,6 +142,9 @@ class Database:
             async with waiting, self._writer.begin() as conn:
                 tx = self._tx(conn, actor)
                 yield tx
+                if tx.written:
+                    for check in self.before_commit:
+                        check(actor)
         except sa.exc.DBAPIError as raced:
             if not _is_race(raced):
                 raise

@@ -1,9 +1,10 @@
 """An installation's control plane: every service, its routes and its workers, opened together."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pilotage.audit.open_log import OpenLog, open_log
 from pilotage.audit.retention import Pruner, make_pruner_worker
 from pilotage.audit.service import AuditService
 from pilotage.audit.worker import make_audit_worker
+from pilotage.core.errors import PilotageError
 from pilotage.endpoints.http import endpoint_routes
 from pilotage.endpoints.ports import Fleet
 from pilotage.endpoints.service import EndpointService
@@ -72,6 +74,7 @@ from pilotage.runtime.governing import Governing
 from pilotage.runtime.vault import label_plain_users, open_vault
 
 VISIBLE_WITHIN_S = 2.0
+_LOG = logging.getLogger("pilotage.runtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,8 @@ async def open_installation(
         await _make_credentials(parts, folder)
         await parts.operations.recover()
         await label_plain_users(db, parts.users)
+        with suppress(PilotageError):  # the audit worker tries again, and says so
+            await parts.audit.append_next()
         await parts.publisher.publish()
         for worker in parts.workers:
             background.start(worker.run(), worker.name)
@@ -256,10 +261,13 @@ class _Parts:
     async def settle(self) -> None:
         """Do what the workers would do next, once: nothing waits for the next start."""
         await self.publisher.publish()
-        while await self.audit.append_next():
-            pass
-        await self.sealer.seal_all()
-        await self.checkpoints.step()
+        try:
+            while await self.audit.append_next():
+                pass
+            await self.sealer.seal_all()
+            await self.checkpoints.step()
+        except (PilotageError, OSError) as failed:
+            _LOG.error("the audit log goes on at the next start: %s", failed)  # noqa: TRY400
         self.sealer.close()
         self.ledger.close()
         self.remotes.close()
@@ -272,6 +280,8 @@ class _Parts:
                 bell.ring()
 
         self.db.on_commit.append(ring)
+        if settings.audit.on_failure == "closed":
+            self.db.before_commit.append(self.audit.check_writable)
         keeper = FleetKeeper(self.db, blobs, fleet, settings.engine, os.cpu_count() or 1)
         return [
             make_publisher(self.publisher, bells[0]),

@@ -171,7 +171,9 @@ async def test_revisions_name_nobody(
         "identity.principal.created",
         "identity.credential.created",
         "identity.role.granted",
+        "identity.principal.changed",
         "identity.principal.disabled",
+        "identity.principal.changed",
     ]
     for item in written:
         text = f"{item.before}{item.after}".lower()

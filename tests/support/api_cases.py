@@ -117,7 +117,23 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/projects"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/tenants"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/keys"): Ask({"tenant": "acme", "expires_in": "1d"}, {"tenant": "default"}),
+        ("POST", "/keys/{key}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
         ("POST", "/keys/{key}:revoke"): Ask(None),
+        ("POST", "/principals"): Ask({"name": "asked", "email": "a@example.org"}, {"name": "else"}),
+        ("PUT", "/principals/{principal}"): Ask({"display_name": "Ada"}, {"display_name": "Eve"}),
+        ("POST", "/principals/{principal}:disable"): Ask(None),
+        ("POST", "/principals/{principal}:enable"): Ask(None),
+        ("POST", "/principals/{principal}/credentials"): Ask(
+            {"expires_in": "1d"}, {"expires_in": "2d"}
+        ),
+        ("POST", "/role-bindings"): Ask(
+            {"principal": "ada", "role": "auditor", "project": "default"},
+            {"principal": "ada", "role": "ml_ops"},
+        ),
+        ("POST", "/role-bindings/{binding}:end"): Ask(None),
+        ("POST", "/credentials/{credential}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
+        ("POST", "/credentials/{credential}:revoke"): Ask(None),
+        ("POST", "/me/credentials/{own}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
         ("POST", "/artifacts"): Ask(gguf, gguf + b"\x00"),
         ("POST", "/artifacts:tree"): Ask({"files": {"a.gguf": sha256}}, {"files": {"b": sha256}}),
         ("POST", "/artifacts:import"): Ask({"uri": "gs://asked/a.gguf"}, {"uri": "gs://asked/b"}),
@@ -149,6 +165,14 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
             {"items": [{"kind": "scan.format", "passed": True}]},
             {"items": [{"kind": "metric.cost", "subject": "cost", "samples": [1, "2.5"]}]},
         ),
+        ("POST", "/models/{model}/versions/{version}:promote"): Ask(
+            {"stage": "staging", "reason": "asked"}, {"stage": "archived"}
+        ),
+        ("PUT", "/gate-policies/{stage}"): Ask(
+            {"checks": [{"name": "accuracy", "min": "0.9", "min_n": 100}], "approvals": 1},
+            {"checks": [{"name": "licence", "allowed": ["MIT"]}], "approvals": 2},
+        ),
+        ("PUT", "/release-policy"): Ask({"serve_from_stage": "development"}, {"approvals": 1}),
         ("PUT", "/models/{model}/versions/{version}/card"): Ask(
             {"intended_use": "asked"}, {"limits": "else"}
         ),
@@ -277,6 +301,12 @@ async def make_operation(world: World, _: int) -> object:
     return await put_operation(world.api, OperationState.SUCCEEDED)
 
 
+async def make_binding(world: World, number: int) -> object:
+    """Give one more role to the furnished principal."""
+    role = ("auditor", "security", "predictor", "ml_ops", "ml_engineer", "approver")[number % 6]
+    return await world.api.make("/role-bindings", {"principal": "ada", "role": role})
+
+
 async def make_nothing(_: World, __: int) -> object:
     """Make nothing: the list is filled otherwise."""
     return None
@@ -289,6 +319,9 @@ LISTS: dict[str, MakeItem] = {
     "/prompts/{prompt}/labels": make_label,
     "/tenants": posts("/tenants", name="page-*"),
     "/keys": posts("/keys", tenant="acme", name="page-*"),
+    "/principals": posts("/principals", name="page-*"),
+    "/role-bindings": make_binding,
+    "/credentials": posts("/principals/ada/credentials", expires_in="1*d"),
     "/artifacts/{tree}/files": make_nothing,  # those of the furnished tree
     "/datasets": posts("/datasets", name="page-*"),
     "/datasets/{dataset}/versions": make_dataset_version,
@@ -319,11 +352,13 @@ LISTS: dict[str, MakeItem] = {
     "/intervention-log": make_decision,
     "/audit/entries": make_nothing,  # whatever else happened
     "/audit/holds": posts("/audit/holds", name="page-*", reason="a letter"),
+    "/gate-policies": make_nothing,  # one for each stage that has gates
     "/operations": make_operation,
 }
 GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without
     "/models/{model}:compare": {"a": "1.0.0", "b": "1.0.0"},
     "/lineage": {"of": "deployment:dep_1"},
+    "/models/{model}/versions/{version}:assess": {"stage": "production"},
 }
 LIST_QUERIES: dict[str, dict[str, str]] = {"/usage": {"by": "day"}, "/traffic": {"after": "0"}}
 

@@ -177,32 +177,56 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     )
     (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
     governed = await furnish_governance(api)
-    return governed | {
-        "project_name": project["name"],
-        "tenant": tenant["name"],
-        "key": key["id"],
-        "model": model["name"],
-        "version": "1.0.0",
-        "prompt": "greeting",
-        "label": "production",
-        "other": "1.1.0",
-        "sha256": artifact["sha256"],
-        "tree": tree["sha256"],
-        "dataset": dataset["name"],
-        "dataset_version": "1.0.0",
-        "dataset_release": golden.json()["name"],
-        "upstream": upstream["name"],
-        "endpoint": endpoint["name"],
-        "deployment": deployment["id"],
-        "operation": operation["id"],
-        "limit_name": "monthly",
-        "gateway": gateway["name"],
-        "position": "0",
-        "hold": (await api.make("/audit/holds", {"name": "case", "reason": "a letter"}))["name"],
-        "tenant_id": tenant["id"],
-        "model_id": model["id"],
-        "endpoint_id": endpoint["id"],
-        "upstream_id": upstream["id"],
+    people = await furnish_people(api)
+    return (
+        governed
+        | people
+        | {
+            "project_name": project["name"],
+            "tenant": tenant["name"],
+            "key": key["id"],
+            "model": model["name"],
+            "version": "1.0.0",
+            "prompt": "greeting",
+            "label": "production",
+            "other": "1.1.0",
+            "sha256": artifact["sha256"],
+            "tree": tree["sha256"],
+            "dataset": dataset["name"],
+            "dataset_version": "1.0.0",
+            "dataset_release": golden.json()["name"],
+            "upstream": upstream["name"],
+            "endpoint": endpoint["name"],
+            "deployment": deployment["id"],
+            "operation": operation["id"],
+            "limit_name": "monthly",
+            "gateway": gateway["name"],
+            "position": "0",
+            "stage": "staging",
+            "hold": (await api.make("/audit/holds", {"name": "case", "reason": "a letter"}))[
+                "name"
+            ],
+            "tenant_id": tenant["id"],
+            "model_id": model["id"],
+            "endpoint_id": endpoint["id"],
+            "upstream_id": upstream["id"],
+        }
+    )
+
+
+async def furnish_people(api: Api) -> dict[str, str]:
+    """Make a principal with a role and a credential; name the administrator's own credential."""
+    ada = await api.make("/principals", {"name": "ada", "display_name": "Ada Lovelace"})
+    bound = {"principal": "ada", "role": "viewer", "project": "default"}
+    binding = await api.make("/role-bindings", bound)
+    made = await api.make("/principals/ada/credentials", {})
+    (own,) = (await api.show("/credentials", principal="admin"))["items"]
+    return {
+        "principal": ada["name"],
+        "principal_id": ada["id"],
+        "binding": binding["id"],
+        "credential": made["id"],
+        "own": own["id"],
     }
 
 

@@ -53,15 +53,16 @@ def list_keys(
             show_time(key["created_at"]),
             show_time(key["expires_at"]) or "never",
             "yes" if key["may_name_users"] else "no",
+            ", ".join([*key["aliases"], *key["operations"]]) or "everything",
         )
         for key in keys
     ]
     columns = ("id", "tenant", "name", "ends in", "state", "created (UTC)", "expires")
-    show_table((*columns, "names users"), rows, EMPTY)
+    show_table((*columns, "names users", "is for"), rows, EMPTY)
 
 
 @command(GROUP)
-def create(
+def create(  # noqa: PLR0913 - one option for each setting
     *,
     tenant: Annotated[str, typer.Option(help="Whose key it is.")] = "default",
     name: Annotated[str, typer.Option(help="What it is for.")] = "key",
@@ -74,6 +75,13 @@ def create(
             "--may-name-users", help="Trust its holder to say on whose behalf a call is made."
         ),
     ] = False,
+    alias: Annotated[
+        list[str] | None, typer.Option(help="A model it may call, and no other; repeat for more.")
+    ] = None,
+    operation: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may do, such as chat or embeddings; repeat for more."),
+    ] = None,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
@@ -82,12 +90,15 @@ def create(
 
     [bold]Examples[/bold]: pilotage keys create --tenant acme --name crawler --expires 30d
     |    pilotage keys create --tenant acme --name portal --may-name-users
+    |    pilotage keys create --name search --alias chat --operation embeddings
     """
     body = {
         "tenant": tenant,
         "name": name,
         "expires_in": expires,
         "may_name_users": may_name_users,
+        "aliases": alias or [],
+        "operations": operation or [],
     }
 
     async def work(control: ControlClient) -> dict[str, Any]:
@@ -100,6 +111,33 @@ def create(
     say(made["secret"])
     until = f", until {show_time(made['expires_at'])} UTC" if made["expires_at"] else ""
     note(f"{made['id']} of tenant {tenant}{until}. Keep the text: it is shown this once.")
+
+
+@command(GROUP)
+def rotate(
+    key: Annotated[str, typer.Argument(metavar="ID", help="The key's id, from the list.")],
+    *,
+    overlap: Annotated[
+        str, typer.Option(help="How long the old one goes on being accepted; 0 ends it now.")
+    ] = "24h",
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Make another key like this one and show its text, this once; the old one ends later.
+
+    [bold]Example[/bold]: pilotage keys rotate key_06f... --overlap 24h
+    """
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        return await control.post(at("keys", key) + ":rotate", {"overlap": overlap})
+
+    made = run(work, project, reason)
+    if as_json:
+        show_json(made)
+        return
+    say(made["secret"])
+    note(f"{made['id']} takes the place of {key}, which ends in {overlap}.")
 
 
 @command(GROUP)

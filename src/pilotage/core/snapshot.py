@@ -14,7 +14,7 @@ import msgspec
 
 from pilotage.core.usage import Rates
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 CURRENT = "current"  # in a folder of Snapshots: the signed manifest
 SECTIONS = "sections"  # in a folder of Snapshots: the sections, named by their hashes
 FULL_WEIGHT = 10_000  # weights are basis points of an alias's traffic
@@ -207,20 +207,24 @@ MAY_NAME_USERS = 1  # a flag of a key: its calls may say on whose behalf they ar
 
 
 class KeyRecord(NamedTuple):
-    """What a gateway knows of an API key; ``expires_at_us`` 0 means never."""
+    """What a gateway knows of an API key; ``expires_at_us`` 0 means never.
+
+    ``scope`` is the number of what the key is for; 0 is everything.
+    """
 
     digest: bytes
     key_uuid: bytes
     tenant_uuid: bytes
     expires_at_us: int
     flags: int = 0
-    reserved: int = 0
+    scope: int = 0
 
 
 class KeyTable:
     """Key records sorted by digest, over any buffer (bytes or a mapped file).
 
-    ``version`` is the Snapshot's: the first one's records had no flags.
+    ``version`` is the Snapshot's: the first one's records had no flags, and the second
+    one's no scopes.
     """
 
     def __init__(self, buffer: bytes | memoryview, version: int = SNAPSHOT_VERSION) -> None:

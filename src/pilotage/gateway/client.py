@@ -59,7 +59,7 @@ class ChainClient:
                 view.entry.name,
                 frozenset(providers.get(arm.upstream_id, "") for arm in view.entry.arms),
             )
-            for view in caller.view.list_aliases(caller.tenant.project_id)
+            for view in caller.view.list_aliases(caller.tenant.project_id, caller.scope)
         ]
 
     def _open(self, wire: Wire, body: bytes, sent: Sent) -> Call:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
+from pilotage.core.key_scopes import MODELS, USAGE
 from pilotage.core.money import format_usd
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.plane import Caller, DataPlane, Sent
@@ -215,7 +216,9 @@ class GatewayDoor:
 
     def _show_models(self, scope: Scope, path: str) -> bytes:
         caller, _, _ = self._read_headers(scope["headers"])
-        entries = [view.entry for view in caller.view.list_aliases(caller.tenant.project_id)]
+        caller.require(MODELS)
+        views = caller.view.list_aliases(caller.tenant.project_id, caller.scope)
+        entries = [view.entry for view in views]
         name = path.removeprefix("/v1/models").removeprefix("/")
         found = [entry for entry in entries if entry.name == name] if name else entries
         if name and not found:
@@ -246,6 +249,7 @@ class GatewayDoor:
     async def _show_usage(self, scope: Scope) -> bytes:
         """Return what the caller's limits allow, and how much of that is used and left."""
         caller, sent, _ = self._read_headers(scope["headers"])
+        caller.require(USAGE)
         return encode_uses(await self._plane.list_uses(caller, sent.user))
 
     def _count(self, scope: Scope, refused: PilotageError) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.core.ids import id_from_bytes
+from pilotage.core.key_scopes import UNBOUNDED, KeyScope
 from pilotage.core.snapshot import MAY_NAME_USERS, TenantEntry
 from pilotage.gateway.call import Call, Step
 from pilotage.gateway.chain import StepMaker, build_chain
@@ -64,13 +65,20 @@ class PlaneLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Caller(NamedTuple):
     """Whose key it was, and the Snapshot that said so.
 
-    ``may_name_users``: the key is trusted to say on whose behalf it calls.
+    ``may_name_users``: the key is trusted to say on whose behalf it calls. ``scope`` is what it
+    is for.
     """
 
     view: SnapshotView
     tenant: TenantEntry
     key_id: str
     may_name_users: bool
+    scope: KeyScope = UNBOUNDED
+
+    def require(self, operation: str) -> None:
+        """Raise ``permission_denied`` unless the key is for an operation."""
+        if not self.scope.has_operation(operation):
+            raise _out_of_scope(f"operation {operation}")
 
 
 class Sent(NamedTuple):
@@ -236,7 +244,9 @@ class DataPlane:
         if tenant is None:
             raise _bad_key(secret)
         key_id = id_from_bytes("key", record.key_uuid)
-        return Caller(view, tenant, key_id, bool(record.flags & MAY_NAME_USERS))
+        may_name_users = bool(record.flags & MAY_NAME_USERS)
+        scope = view.find_scope(record) if record.scope else UNBOUNDED
+        return Caller(view, tenant, key_id, may_name_users, scope)
 
     def open_call(
         self,
@@ -247,10 +257,14 @@ class DataPlane:
         sent: Sent,
     ) -> Call:
         """Make the call of the current task; raise ``draining``, or what its wire or prompt do."""
-        view, tenant, key_id, may_name_users = caller
+        view, tenant, key_id, may_name_users, scope = caller
+        if scope is not UNBOUNDED:
+            caller.require(wire.name)
         request, whole, prompt = read_prompted(
             view.prompts, tenant.project_id, wire, body, self._limits.max_body_bytes
         )
+        if not scope.has_alias(request.model):
+            raise _out_of_scope(f"model {request.model!r}")
         if self.is_draining:  # that may have begun while the body came
             raise _draining()
         user = (sent.user or request.user)[:MAX_USER] if may_name_users else ""
@@ -345,6 +359,14 @@ def _make_pool_limits(limits: PlaneLimits) -> Limits:
 
 def _draining() -> PilotageError:
     return PilotageError("draining", retry_after_s=1.0)
+
+
+def _out_of_scope(what: str) -> PilotageError:
+    return PilotageError(
+        "permission_denied",
+        f"The API key is not for the {what}.",
+        hint="Use another key, or have one made: pilotage keys create --alias NAME",
+    )
 
 
 def _bad_key(secret: bytes) -> PilotageError:

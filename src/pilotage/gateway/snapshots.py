@@ -6,12 +6,13 @@ Snapshot older than the one in use is refused.
 
 import hashlib
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from pilotage.core.ids import uuid_bytes
+from pilotage.core.key_scopes import KEY_SCOPES, NOTHING, UNBOUNDED, KeyScope, unpack_scopes
 from pilotage.core.prompt_table import PROMPTS, PromptTable
 from pilotage.core.snapshot import (
     CURRENT,
@@ -78,6 +79,7 @@ class SnapshotView:
         upstreams: Sequence[UpstreamEntry] = (),
         limits: Sequence[LimitEntry] = (),
         prompts: PromptBook | None = None,
+        scopes: Mapping[int, KeyScope] | None = None,
     ) -> None:
         self.manifest = manifest
         self.n = manifest.n
@@ -87,6 +89,7 @@ class SnapshotView:
         self.upstreams = upstreams
         self.limits = limits
         self.prompts = prompts or PromptBook(PromptTable(b""))
+        self._scopes = {0: UNBOUNDED} | dict(scopes or {})
         self._revoked = revoked
         self._base = base
         self._delta = delta
@@ -100,10 +103,16 @@ class SnapshotView:
             return None
         return self._delta.find(digest) or self._base.find(digest)
 
-    def list_aliases(self, project_id: str) -> list[AliasView]:
-        """Return the aliases of a project by name."""
+    def find_scope(self, record: KeyRecord) -> KeyScope:
+        """Return what a key is for: nothing, if the Snapshot does not say."""
+        return self._scopes.get(record.scope, NOTHING)
+
+    def list_aliases(self, project_id: str, scope: KeyScope = UNBOUNDED) -> list[AliasView]:
+        """Return the aliases of a project that a scope names, in order of their names."""
         return [
-            view for (project, _), view in sorted(self.aliases.items()) if project == project_id
+            view
+            for (project, name), view in sorted(self.aliases.items())
+            if project == project_id and scope.has_alias(name)
         ]
 
 
@@ -144,6 +153,7 @@ class SnapshotReader:
             base=self._map_keys(sections["keys"], manifest.v),
             delta=KeyTable(self._read_section(sections["keys-delta"]), manifest.v),
             prompts=self._map_prompts(sections.get(PROMPTS)),
+            scopes=self._read_scopes(sections.get(KEY_SCOPES)),
         )
 
     def _read_stamp(self) -> tuple[int, int, int]:
@@ -182,6 +192,9 @@ class SnapshotReader:
         if self._book[0] != section.sha256:
             self._book = (section.sha256, PromptBook(PromptTable(self._map(section))))
         return self._book[1]
+
+    def _read_scopes(self, section: SectionRef | None) -> dict[int, KeyScope]:
+        return {} if section is None else unpack_scopes(self._read_section(section))
 
     def _map(self, section: SectionRef) -> bytes | memoryview:
         """Return a section's verified bytes as they lie on disk."""

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from pilotage.core.duration import parse_duration_us
-from pilotage.core.errors import PilotageError
+from pilotage.core.key_scopes import KeyScope
 from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.identity.principals_http import principal_routes, read_ttl
 from pilotage.identity.rules import assess_key
-from pilotage.identity.service import IdentityService
+from pilotage.identity.service import IdentityService, NewKey
 from pilotage.identity.types import ApiKey, DataClass, KeyState, Tenant, TenantSettings
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
 from pilotage.kit.clock import Clock
@@ -73,13 +73,23 @@ class TenantView(RevisedView):
 class KeyBody(Body):
     """A key to create: whose, its name, and how long it lives (``30d``; absent: until revoked).
 
-    ``may_name_users`` trusts its holder to say on whose behalf a call is made.
+    ``may_name_users`` trusts its holder to say on whose behalf a call is made. ``aliases`` and
+    ``operations`` say what it is for; without them it is for all.
     """
 
     tenant: str = "default"
     name: str = "key"
     expires_in: str | None = None
     may_name_users: bool = False
+    aliases: list[str] = Field(default_factory=list)
+    operations: list[str] = Field(default_factory=list)
+
+
+class KeyRotation(Body):
+    """How long the old key goes on being accepted, and how long the new one lives."""
+
+    overlap: str = "24h"
+    expires_in: str | None = None
 
 
 class KeyView(RevisedView):
@@ -90,6 +100,8 @@ class KeyView(RevisedView):
     hint: str
     state: KeyState
     may_name_users: bool
+    aliases: list[str]
+    operations: list[str]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -103,7 +115,12 @@ class NewKeyView(KeyView):
 
 def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
     """List the routes of identity."""
-    return [*_project_routes(service), *_tenant_routes(service), *_key_routes(service, clock)]
+    return [
+        *_project_routes(service),
+        *_tenant_routes(service),
+        *_key_routes(service, clock),
+        *principal_routes(service),
+    ]
 
 
 def _project_routes(service: IdentityService) -> list[Route]:
@@ -221,16 +238,34 @@ def _tenant_routes(service: IdentityService) -> list[Route]:
 
 def _key_routes(service: IdentityService, clock: Clock) -> list[Route]:
     def show(key: ApiKey) -> KeyView:
-        return KeyView.of(key, state=assess_key(key, clock.now_us()))
+        return KeyView.of(key, state=assess_key(key, clock.now_us()), **_bounds(key))
+
+    def show_new(made: NewKey) -> NewKeyView:
+        bounds = _bounds(made.key)
+        return NewKeyView.of(made.key, state=KeyState.ACTIVE, secret=made.secret, **bounds)
 
     async def create_key(call: ApiCall, body: KeyBody) -> NewKeyView:
         """Create an API key; its text is in this reply only."""
-        ttl_us = None if body.expires_in is None else _duration(body.expires_in)
+        scope = KeyScope(tuple(body.aliases), tuple(body.operations))
         async with call.write() as tx:
             made = await service.create_key(
-                tx, body.tenant, body.name, ttl_us, may_name_users=body.may_name_users
+                tx,
+                body.tenant,
+                body.name,
+                read_ttl(body.expires_in, "expires_in"),
+                may_name_users=body.may_name_users,
+                scope=scope,
             )
-        return NewKeyView.of(made.key, state=KeyState.ACTIVE, secret=made.secret)
+        return show_new(made)
+
+    async def rotate_key(call: ApiCall, key: str, body: KeyRotation) -> NewKeyView:
+        """Make another key like this one, which ends when the overlap is over."""
+        overlap_us = read_ttl(body.overlap, "overlap") or 0
+        async with call.write() as tx:
+            made = await service.rotate_key(
+                tx, key, overlap_us, read_ttl(body.expires_in, "expires_in")
+            )
+        return show_new(made)
 
     async def list_keys(
         call: ApiCall, tenant: str | None = None, limit: int = 50, after: str = ""
@@ -260,6 +295,14 @@ def _key_routes(service: IdentityService, clock: Clock) -> list[Route]:
             status=201,
             secrets=("secret",),
         ),
+        Route(
+            method="POST",
+            path="/keys/{key}:rotate",
+            permission="identity.keys.rotate",
+            handler=rotate_key,
+            status=201,
+            secrets=("secret",),
+        ),
         Route(method="GET", path="/keys", permission="identity.keys.read", handler=list_keys),
         Route(method="GET", path="/keys/{key}", permission="identity.keys.read", handler=get_key),
         Route(
@@ -271,10 +314,5 @@ def _key_routes(service: IdentityService, clock: Clock) -> list[Route]:
     ]
 
 
-def _duration(text: str) -> int:
-    try:
-        return parse_duration_us(text)
-    except ValueError as wrong:
-        raise PilotageError(
-            "invalid_request", f"expires_in: {wrong}.", param="expires_in"
-        ) from None
+def _bounds(key: ApiKey) -> dict[str, list[str]]:
+    return {"aliases": list(key.scope.aliases), "operations": list(key.scope.operations)}

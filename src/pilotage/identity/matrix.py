@@ -72,10 +72,12 @@ MATRIX = (
     Rule("registry.pickles.allow", GUARDIANS, "loading one runs what it says"),
     Rule("registry.blobs.collect", OPERATORS),
     Rule("registry.datasets.retain", (*OPERATORS, SECURITY), "a hold is a matter of law"),
+    Rule("registry.gates.change", GUARDIANS, "whoever is checked does not say by what"),
     Rule("registry.*.*", MAKERS),
     # traffic
     Rule("endpoints.endpoint.read", PEOPLE, "a caller may see what it can call"),
     Rule("endpoints.*.read", READERS),
+    Rule("endpoints.release_policy.change", GUARDIANS, "the same"),
     Rule("endpoints.*.*", OPERATORS),
     Rule("finops.users.reveal", WATCHERS, "who the end users are is personal data"),
     Rule("finops.*.read", READERS),
@@ -83,6 +85,7 @@ MATRIX = (
     Rule("publisher.*.read", READERS),
     Rule("publisher.*.*", GUARDIANS, "a gateway holds a credential"),
     # the installation
+    Rule("kit.backups.create", GUARDIANS, "everything is in it"),
     Rule("kit.operations.read", READERS),
     Rule("kit.operations.cancel", MAKERS),
 )

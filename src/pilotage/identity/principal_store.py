@@ -18,6 +18,7 @@ PRINCIPAL = sa.Table(
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("disabled_at_us", sa.BigInteger),
     sa.Column("subject", sa.Text, unique=True),
+    sa.Column("last_seen_at_us", sa.BigInteger),
 )
 PROFILE = sa.Table(
     "profile",
@@ -53,7 +54,7 @@ CREDENTIAL = sa.Table(
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("expires_at_us", sa.BigInteger),
     sa.Column("revoked_at_us", sa.BigInteger),
-    sa.Column("last_used_us", sa.BigInteger),
+    sa.Column("last_used_at_us", sa.BigInteger),
 )
 Kept = TypeVar("Kept", Principal, Binding, Credential)
 
@@ -191,7 +192,13 @@ async def end_credential(
 async def mark_used(tx: Tx, credential_id: str, at_us: int) -> None:
     """Note when a credential was last used."""
     used = tx.update(CREDENTIAL).where(CREDENTIAL.c.id == credential_id)
-    await tx.change(used.values(last_used_us=at_us))
+    await tx.change(used.values(last_used_at_us=at_us))
+
+
+async def mark_seen(tx: Tx, principal_id: str, at_us: int) -> None:
+    """Note when a principal was last seen."""
+    seen = tx.update(PRINCIPAL).where(PRINCIPAL.c.id == principal_id)
+    await tx.change(seen.values(last_seen_at_us=at_us))
 
 
 async def _change(tx: Tx, table: sa.Table, before: Kept, **values: object) -> bool:

@@ -121,16 +121,32 @@ class Principals:
         """Return what is known of a person, which may be nothing."""
         return await store.get_profile(tx, principal_id)
 
-    async def put_profile(self, tx: Tx, name_or_id: str, profile: Profile) -> None:
-        """Replace what is known of a person; no revision repeats it."""
-        principal = await self.get(tx, name_or_id)
-        await store.put_profile(tx, principal.id, check_profile(profile))
+    async def put_profile(
+        self, tx: Tx, name_or_id: str, profile: Profile, expected_rev: int | None = None
+    ) -> Principal:
+        """Replace what is known of a person; the revision says that it changed, and not what."""
+        before = await self.get(tx, name_or_id)
+        _expect(expected_rev in (None, before.rev), before.id)
+        if check_profile(profile) == await store.get_profile(tx, before.id):
+            return before
+        after = replace(before, rev=before.rev + 1)
+        _expect(await store.set_disabled(tx, before, before.disabled_at_us), before.id)
+        await store.put_profile(tx, before.id, profile)
+        await append_revision(
+            tx, "identity.principal.changed", after.id, after.rev, _public(after), _public(before)
+        )
+        return after
 
     async def disable(self, tx: Tx, name_or_id: str) -> Principal:
-        """Let a principal do nothing any more; a second time changes nothing."""
+        """Let a principal do nothing any more; a second time changes nothing.
+
+        Nobody disables themselves: somebody else must be there who can go on.
+        """
         principal = await self.get(tx, name_or_id)
         if principal.disabled_at_us is not None:
             return principal
+        if principal.id == tx.actor.principal_id:
+            raise PilotageError("conflict", "Nobody may disable themselves.")
         return await self._set_disabled(tx, principal, tx.now_us, "disabled")
 
     async def enable(self, tx: Tx, name_or_id: str) -> Principal:
@@ -293,6 +309,12 @@ class Principals:
             await self._end(tx, before, replace(before, expires_at_us=ends_us), "rotated")
         return made
 
+    async def check_own(self, tx: Tx, credential_id: str) -> None:
+        """Raise ``not_found`` unless a credential is the actor's own."""
+        found = await store.find_credential(tx, credential_id)
+        if found is None or found.principal_id != tx.actor.principal_id:
+            raise PilotageError("not_found", f"You have no credential {credential_id!r}.")
+
     async def authenticate(self, tx: Tx, secret: str) -> tuple[Principal, Credential]:
         """Return whose credential it is; raise ``invalid_credential``."""
         credential = None
@@ -377,7 +399,7 @@ def _public(principal: Principal) -> dict[str, object]:
 
 
 def _without_digest(credential: Credential) -> dict[str, object]:
-    hidden = ("digest", "last_used_us")
+    hidden = ("digest", "last_used_at_us")
     return {
         name: getattr(credential, name)
         for name in Credential.__dataclass_fields__

@@ -5,6 +5,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.key_scopes import OPERATIONS, KeyScope
+from pilotage.core.names import check_alias
 from pilotage.core.regions import check_regions
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.identity.matrix import list_roles
@@ -19,6 +21,7 @@ from pilotage.identity.types import (
 )
 
 MOST_FEATURES = 100
+MOST_ALIASES = 100  # that a key names
 MOST_LETTERS = 200  # of a person's name
 _FEATURE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,62}[A-Za-z0-9])?")
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,190}")
@@ -74,6 +77,24 @@ def check_profile(profile: Profile) -> Profile:
             "invalid_request", f"{profile.email[:80]!r} is no e-mail address.", param="email"
         )
     return profile
+
+
+def check_scope(scope: KeyScope) -> None:
+    """Raise ``invalid_request`` unless what a key is for can be."""
+    for operation in scope.operations:
+        if operation not in OPERATIONS:
+            raise PilotageError(
+                "invalid_request",
+                f"{operation[:80]!r} is no operation of the gateway.",
+                hint=f"Use some of: {', '.join(OPERATIONS)}.",
+                param="operations",
+            )
+    if len(scope.aliases) > MOST_ALIASES:
+        raise PilotageError(
+            "invalid_request", f"A key names {MOST_ALIASES} aliases at most.", param="aliases"
+        )
+    for alias in scope.aliases:
+        check_alias(alias, "aliases")
 
 
 def check_tenant(settings: TenantSettings) -> TenantSettings:

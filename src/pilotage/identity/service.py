@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.key_scopes import UNBOUNDED, KeyScope
 from pilotage.core.names import check_name
 from pilotage.identity import store
 from pilotage.identity.matrix import ANYWHERE
 from pilotage.identity.principals import Principals
-from pilotage.identity.rules import check_tenant, is_allowed
+from pilotage.identity.rules import assess_key, check_scope, check_tenant, is_allowed
 from pilotage.identity.types import (
     API_KEY_PREFIX,
     DEFAULT,
     EVERYWHERE,
     ApiKey,
+    KeyState,
     Principal,
     PrincipalKind,
     Project,
@@ -195,8 +197,10 @@ class IdentityService:
         ttl_us: int | None = None,
         *,
         may_name_users: bool = False,
+        scope: KeyScope = UNBOUNDED,
     ) -> NewKey:
         """Create an API key of a tenant, living ``ttl_us`` microseconds (None: until revoked)."""
+        check_scope(scope)
         owner = await self.get_tenant(tx, tenant)
         if ttl_us is not None and ttl_us <= 0:
             raise PilotageError(
@@ -215,6 +219,8 @@ class IdentityService:
             expires_at_us=None if ttl_us is None else tx.now_us + ttl_us,
             revoked_at_us=None,
             may_name_users=may_name_users,
+            scope=scope,
+            scope_number=await store.number_scope(tx, scope),
         )
         seq = await append_revision(tx, "identity.key.created", key.id, 1, _public(key))
         await store.insert_key(tx, key, seq)
@@ -247,6 +253,40 @@ class IdentityService:
         if not await store.mark_key_revoked(tx, key, seq):
             raise PilotageError("precondition_failed", f"Key {key_id} has changed meanwhile.")
         return await self.get_key(tx, key_id)
+
+    async def rotate_key(
+        self, tx: Tx, key_id: str, overlap_us: int, ttl_us: int | None = None
+    ) -> NewKey:
+        """Make another key with the settings of this one, which ends when the overlap is over.
+
+        The other lives as long as this one was made for, unless ``ttl_us`` says how long.
+        """
+        key = await self.get_key(tx, key_id)
+        if assess_key(key, tx.now_us) is not KeyState.ACTIVE:
+            raise PilotageError("conflict", f"The key {key_id} has ended already.")
+        if ttl_us is None and key.expires_at_us is not None:
+            ttl_us = key.expires_at_us - key.created_at_us
+        made = await self.create_key(
+            tx,
+            key.tenant_id,
+            key.name,
+            ttl_us,
+            may_name_users=key.may_name_users,
+            scope=key.scope,
+        )
+        ends_us = tx.now_us + overlap_us
+        if key.expires_at_us is None or ends_us < key.expires_at_us:
+            after = _public(key) | {"rev": key.rev + 1, "expires_at_us": ends_us}
+            seq = await append_revision(
+                tx, "identity.key.rotated", key.id, key.rev + 1, after, _public(key)
+            )
+            if not await store.end_key(tx, key, ends_us, seq):
+                raise PilotageError("precondition_failed", f"Key {key_id} has changed meanwhile.")
+        return made
+
+    async def list_scopes(self, tx: Tx) -> dict[int, KeyScope]:
+        """Return every scope of keys by its number, for the Snapshot."""
+        return await store.list_scopes(tx)
 
     async def list_changed_keys(self, tx: Tx, after_seq: int) -> Sequence[ApiKey]:
         """Return every key made or revoked after a revision, for the Snapshot."""

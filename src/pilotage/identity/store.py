@@ -1,10 +1,12 @@
 """The tables of identity, and all SQL on them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
+from pilotage.core.key_scopes import UNBOUNDED, KeyScope, decode_scope, encode_scope
 from pilotage.identity.types import (
     ApiKey,
     DataClass,
@@ -54,6 +56,18 @@ API_KEY = sa.Table(
     sa.Column("revoked_at_us", sa.BigInteger),
     sa.Column("changed_seq", sa.BigInteger, nullable=False, index=True),
     sa.Column("may_name_users", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("scope_number", sa.BigInteger, nullable=False, server_default="0"),
+)
+KEY_SCOPE = sa.Table(
+    "key_scope",
+    METADATA,
+    sa.Column(
+        "number",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    sa.Column("content", sa.Text, nullable=False, unique=True),
 )
 _IN_JSON = ("regions", "features")
 
@@ -118,18 +132,20 @@ async def mark_tenant_deleted(tx: Tx, tenant: Tenant, name: str) -> bool:
 
 async def insert_key(tx: Tx, key: ApiKey, seq: int) -> None:
     """Add a key, changed in revision ``seq``."""
-    await tx.insert(API_KEY, **_values(key), changed_seq=seq)
+    values = _values(key)
+    del values["scope"]  # it is kept once for all keys of it, by its number
+    await tx.insert(API_KEY, **values, changed_seq=seq)
 
 
 async def find_key(tx: Tx, key_id: str) -> ApiKey | None:
     """Return a key by id."""
-    row = await tx.find(tx.select(API_KEY).where(API_KEY.c.id == key_id))
+    row = await tx.find(_select_keys(tx).where(API_KEY.c.id == key_id))
     return _key(row) if row else None
 
 
 async def list_keys(tx: Tx, tenant_id: str | None, after: str, limit: int) -> Sequence[ApiKey]:
     """Return keys by id (which is by age)."""
-    statement = tx.select(API_KEY).where(API_KEY.c.id > after)
+    statement = _select_keys(tx).where(API_KEY.c.id > after)
     if tenant_id is not None:
         statement = statement.where(API_KEY.c.tenant_id == tenant_id)
     return [_key(row) for row in await tx.all(statement.order_by(API_KEY.c.id).limit(limit))]
@@ -146,10 +162,35 @@ async def mark_key_revoked(tx: Tx, key: ApiKey, seq: int) -> bool:
 
 async def list_changed_keys(tx: Tx, after_seq: int) -> Sequence[ApiKey]:
     """Return the keys made or revoked after a revision."""
-    return [
-        _key(row)
-        for row in await tx.all(tx.select(API_KEY).where(API_KEY.c.changed_seq > after_seq))
-    ]
+    changed = _select_keys(tx).where(API_KEY.c.changed_seq > after_seq)
+    return [_key(row) for row in await tx.all(changed)]
+
+
+async def end_key(tx: Tx, key: ApiKey, expires_at_us: int, seq: int) -> bool:
+    """Let a key end at a moment, in revision ``seq``; False if it has changed meanwhile."""
+    guarded = tx.update(API_KEY).where(API_KEY.c.id == key.id, API_KEY.c.rev == key.rev)
+    values = {"rev": key.rev + 1, "expires_at_us": expires_at_us, "changed_seq": seq}
+    return await tx.change(guarded.values(**values)) == 1
+
+
+async def number_scope(tx: Tx, scope: KeyScope) -> int:
+    """Return the number of a scope, giving it one if it is new; 0 is without bounds."""
+    if scope == UNBOUNDED:
+        return 0
+    content = encode_scope(scope)
+    same = tx.select(KEY_SCOPE).where(KEY_SCOPE.c.content == content)
+    if await tx.find(same) is None:
+        await tx.insert(KEY_SCOPE, content=content)
+    row = await tx.find(same)
+    return int(row["number"]) if row else 0
+
+
+async def list_scopes(tx: Tx) -> dict[int, KeyScope]:
+    """Return every scope that a key was ever made for, by number."""
+    return {
+        row["number"]: decode_scope(row["content"])
+        for row in await tx.all(tx.select(KEY_SCOPE).order_by(KEY_SCOPE.c.number))
+    }
 
 
 def _tenant(row: Row) -> Tenant:
@@ -164,8 +205,16 @@ def _in_json(values: dict[str, object]) -> dict[str, object]:
     return values | {name: msgspec.json.encode(values[name]).decode() for name in _IN_JSON}
 
 
+def _select_keys(tx: Tx) -> sa.Select[Any]:
+    """Begin a SELECT of keys with what they are for, within the scope of the transaction."""
+    selected = tx.select(API_KEY, *API_KEY.c, KEY_SCOPE.c.content)
+    return selected.outerjoin(KEY_SCOPE, API_KEY.c.scope_number == KEY_SCOPE.c.number)
+
+
 def _key(row: Row) -> ApiKey:
-    return ApiKey(**{name: row[name] for name in ApiKey.__dataclass_fields__})
+    scope = decode_scope(row["content"]) if row["content"] else UNBOUNDED
+    names = ApiKey.__dataclass_fields__.keys() - {"scope"}
+    return ApiKey(**{name: row[name] for name in names}, scope=scope)
 
 
 def _values(item: Project | Tenant | ApiKey) -> dict[str, object]:

@@ -7,6 +7,8 @@ do is said by their roles, each bound to one project or to the whole installatio
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pilotage.core.key_scopes import UNBOUNDED, KeyScope
+
 DEFAULT = "default"  # the project and the tenant that exist from the first start
 API_KEY_PREFIX = "plt_live_"
 ADMIN_PREFIX = "plt_admin_"
@@ -80,7 +82,8 @@ class Tenant(TenantSettings):
 class ApiKey:
     """A key of a tenant, known by its SHA-256; ``hint`` is its last four letters, for people.
 
-    ``may_name_users``: whoever holds it is trusted to say on whose behalf a call is made.
+    ``may_name_users``: whoever holds it is trusted to say on whose behalf a call is made. ``scope``
+    says what it is for, and ``scope_number`` is what Snapshots call that.
     """
 
     id: str
@@ -94,6 +97,8 @@ class ApiKey:
     expires_at_us: int | None
     revoked_at_us: int | None
     may_name_users: bool = False
+    scope: KeyScope = UNBOUNDED
+    scope_number: int = 0
 
 
 class Role(StrEnum):
@@ -133,6 +138,7 @@ class Principal:
     created_at_us: int
     disabled_at_us: int | None = None
     subject: str | None = None
+    last_seen_at_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +186,7 @@ class Credential:
     created_by: str
     expires_at_us: int | None
     revoked_at_us: int | None
-    last_used_us: int | None = None
+    last_used_at_us: int | None = None
 
     def is_live(self, now_us: int) -> bool:
         """Say whether it is accepted now."""

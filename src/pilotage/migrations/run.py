@@ -22,7 +22,7 @@ from pilotage.kit.db import Database
 from pilotage.kit.files import write_private
 
 # Every schema there was; the last is this program's.
-VERSIONS = tuple(f"{number:04}" for number in range(1, 15))
+VERSIONS = tuple(f"{number:04}" for number in range(1, 16))
 HEAD = VERSIONS[-1]
 
 
@@ -64,8 +64,13 @@ async def migrate(db: Database) -> str:
 
 async def upgrade(engine: AsyncEngine) -> None:
     """Run alembic's upgrade on an engine."""
+    await upgrade_to(engine, "head")
+
+
+async def upgrade_to(engine: AsyncEngine, version: str) -> None:
+    """Run alembic's upgrade to one of the versions."""
     async with engine.begin() as conn:
-        await conn.run_sync(_upgrade)
+        await conn.run_sync(_upgrade, version)
 
 
 def make_config(connection: sa.Connection) -> Config:
@@ -83,8 +88,8 @@ def _copy_sqlite(source: Path, target: Path) -> None:
         there.backup(copy)
 
 
-def _upgrade(connection: sa.Connection) -> None:
-    command.upgrade(make_config(connection), "head")
+def _upgrade(connection: sa.Connection, version: str) -> None:
+    command.upgrade(make_config(connection), version)
 
 
 def _check_known(there: str | None) -> None:

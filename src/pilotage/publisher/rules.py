@@ -210,7 +210,11 @@ def _make_upstream(upstream: Upstream) -> UpstreamEntry:
 
 
 def make_records(keys: Sequence[ApiKey], now_us: int) -> list[KeyRecord]:
-    """Return the table records of the keys that are neither revoked nor expired."""
+    """Return the table records of the keys that are neither revoked nor expired.
+
+    What lies over a base must have the expired ones too (``now_us`` 0): the base may know a key as
+    it was before it was told when to end.
+    """
     return [
         KeyRecord(
             key.digest,
@@ -218,6 +222,7 @@ def make_records(keys: Sequence[ApiKey], now_us: int) -> list[KeyRecord]:
             uuid_bytes(key.tenant_id),
             key.expires_at_us or 0,
             MAY_NAME_USERS if key.may_name_users else 0,
+            key.scope_number,
         )
         for key in keys
         if key.revoked_at_us is None and (key.expires_at_us is None or key.expires_at_us > now_us)

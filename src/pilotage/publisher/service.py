@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from pilotage.core.key_scopes import KEY_SCOPES, pack_scopes
 from pilotage.core.prompt_table import PROMPTS, PublishedPrompt, pack_prompts
 from pilotage.core.snapshot import (
     SNAPSHOT_VERSION,
@@ -210,9 +211,11 @@ class PublisherService:
             changed = []
         else:
             base = kept
-        delta = put(pack_keys(rules.make_records(changed, now_us)))
-        revoked = put(pack_digests(rules.list_revoked(changed)))
-        return {"revoked": revoked, "keys-delta": delta, "keys": base}, line
+        delta = put(pack_keys(rules.make_records(changed, 0)))
+        sections = {"keys": base, "keys-delta": delta}
+        sections["revoked"] = put(pack_digests(rules.list_revoked(changed)))
+        sections[KEY_SCOPES] = put(pack_scopes(await self._identity.list_scopes(tx)))
+        return sections, line
 
     async def _find_rates(
         self, tx: Tx, deployments: Sequence[Deployment], upstreams: Sequence[Upstream]

@@ -1,15 +1,18 @@
-"""The kinds of objects that files may hold: their fields, and what is checked of each alone.
+"""Kinds of serving: prices, upstreams, endpoints, limits."""
 
-The reference is docs/reference/objects.md.
-"""
-
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from pilotage.cli.limits import MEASURES, read_amount
+from pilotage.cli.objects.kinds.base import (
+    Object,
+    Part,
+    check_percent,
+    join,
+    list_given,
+)
 from pilotage.core.addresses import CHECKS, check_model, check_secret_kind
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.limits import check_amount, check_downgrade, format_amount
@@ -23,104 +26,6 @@ from pilotage.identity.types import DATA_CLASSES
 from pilotage.kit.clock import parse_time
 
 CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
-
-
-class Object(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An object; without ``project`` it belongs to the command's."""
-
-    project: str | None = None
-
-    @property
-    def title(self) -> str:
-        """How it is called among its kind."""
-        return str(getattr(self, "name", ""))
-
-    def check(self) -> None:
-        """Raise ValueError or ``invalid_request`` if its values cannot be right together."""
-        check_name(self.title)
-
-
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of an object."""
-
-
-def list_given(item: msgspec.Struct, *other_than: str) -> dict[str, Any]:
-    """Return the fields of an object that are given."""
-    fields = msgspec.structs.asdict(item)
-    return {k: v for k, v in fields.items() if v is not None and k not in other_than}
-
-
-class ProjectObject(Object, frozen=True):
-    """A project."""
-
-    name: str
-
-    def check(self) -> None:
-        """Check the name; a project is in no project."""
-        check_name(self.name)
-        if self.project is not None:
-            raise ValueError("project: a project belongs to none")
-
-
-class TenantObject(Object, frozen=True):
-    """A tenant; what is left out stays as it is."""
-
-    name: str
-    time_zone: str | None = None
-    regions: list[str] | None = None
-    features: list[str] | None = None
-    data_class: str | None = None
-    shows: bool | None = None
-    log_percent: Decimal | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What it sets, as the API shows it."""
-        found = list_given(self, "name", "project")
-        if self.log_percent is not None:
-            found["log_percent"] = float(self.log_percent)
-        return found
-
-    def check(self) -> None:
-        """Check what can be checked without the API."""
-        check_name(self.name)
-        check_regions(self.regions or [])
-        if self.data_class is not None and self.data_class not in DATA_CLASSES:
-            raise ValueError(f"data_class: {self.data_class!r} is none of {_join(DATA_CLASSES)}")
-        if self.log_percent is not None:
-            _check_percent(self.log_percent, "log_percent")
-
-
-class ModelObject(Object, frozen=True):
-    """A model; what is left out stays as it is."""
-
-    name: str
-    description: str | None = None
-
-
-class VersionObject(Object, frozen=True):
-    """A version: of a file beside the document, or of packaged weights."""
-
-    model: str
-    version: str
-    file: str | None = None
-    package: str | None = None
-    license: str | None = None
-    description: str | None = None
-
-    @property
-    def title(self) -> str:
-        """``MODEL@VERSION``."""
-        return f"{self.model}@{self.version}"
-
-    def check(self) -> None:
-        """Check the names and that it is made of exactly one thing."""
-        check_name(self.model, "model")
-        parse_semver(self.version)
-        if (self.file is None) == (self.package is None):
-            raise ValueError("file: name either a file or a package")
-        if self.package is not None and (self.license or self.description):
-            raise ValueError("package: its licence and description come with it")
 
 
 class PriceObject(Object, frozen=True, rename={"valid_from": "from"}):
@@ -187,14 +92,14 @@ class UpstreamObject(Object, frozen=True):
         """Check everything of it that is given."""
         check_name(self.name)
         if self.provider is not None and self.provider not in list(Provider):
-            raise ValueError(f"provider: {self.provider!r} is none of {_join(list(Provider))}")
+            raise ValueError(f"provider: {self.provider!r} is none of {join(list(Provider))}")
         if not 1 <= (self.max_connections or 1) <= MAX_CONNECTIONS:
             raise ValueError(f"max_connections: use 1 to {MAX_CONNECTIONS}")
         check_secret_kind(self.provider or "", self.secret or "")
         _ = self.settings
 
 
-class Share(_Part, frozen=True):
+class Share(Part, frozen=True):
     """A deployment of an endpoint and its percentage of the traffic."""
 
     model: str
@@ -228,21 +133,21 @@ class Share(_Part, frozen=True):
             if self.context_tokens is not None:
                 raise ValueError("deployments: context_tokens is for models of an upstream")
         if self.share is not None:
-            _check_percent(self.share, "deployments")
+            check_percent(self.share, "deployments")
 
 
-class Rule(_Part, frozen=True):
+class Rule(Part, frozen=True):
     """Calls that match everything given may only use these deployments."""
 
     deployments: list[str]
-    tenants: list[str] = []
-    purposes: list[str] = []
-    data_classes: list[str] = []
+    tenants: list[str] = msgspec.field(default_factory=list)
+    purposes: list[str] = msgspec.field(default_factory=list)
+    data_classes: list[str] = msgspec.field(default_factory=list)
     min_input: int = 0
     max_input: int = 0
 
 
-class ShadowPart(_Part, frozen=True):
+class ShadowPart(Part, frozen=True):
     """A deployment that gets a copy of some calls."""
 
     deployment: str
@@ -251,7 +156,7 @@ class ShadowPart(_Part, frozen=True):
     concurrency: int = 4
 
 
-class RoutingPart(_Part, frozen=True):
+class RoutingPart(Part, frozen=True):
     """How calls find their deployment; what is left out stays as it is."""
 
     policy: str | None = None
@@ -291,7 +196,7 @@ class RoutingPart(_Part, frozen=True):
     def check(self) -> None:
         """Check what can be checked without the deployments."""
         if self.policy is not None and self.policy not in POLICIES:
-            raise ValueError(f"routing.policy: {self.policy!r} is none of {_join(POLICIES)}")
+            raise ValueError(f"routing.policy: {self.policy!r} is none of {join(POLICIES)}")
         if self.retries is not None and not 0 <= self.retries <= MOST_RETRIES:
             raise ValueError(f"routing.retries: {self.retries} is not 0 to {MOST_RETRIES}")
         if self.first_byte_timeout is not None:
@@ -299,9 +204,9 @@ class RoutingPart(_Part, frozen=True):
         for rule in self.rules or []:
             for name in rule.data_classes:
                 if name not in DATA_CLASSES:
-                    raise ValueError(f"routing.rules: {name!r} is none of {_join(DATA_CLASSES)}")
+                    raise ValueError(f"routing.rules: {name!r} is none of {join(DATA_CLASSES)}")
         if isinstance(self.shadow, ShadowPart):
-            _check_percent(self.shadow.percent, "routing.shadow.percent")
+            check_percent(self.shadow.percent, "routing.shadow.percent")
             parse_usd(str(self.shadow.daily_usd))
 
 
@@ -346,27 +251,6 @@ class EndpointObject(Object, frozen=True):
             raise ValueError(f"deployments: the shares sum to {sum(self.shares.values())}, not 100")
 
 
-class KeyObject(Object, frozen=True):
-    """A key of a tenant; its text is shown when it is made."""
-
-    name: str
-    tenant: str = "default"
-    expires: str | None = None
-    may_name_users: bool = False
-
-    @property
-    def title(self) -> str:
-        """Whose key, and which."""
-        return f"{self.tenant}/{self.name}"
-
-    def check(self) -> None:
-        """Check the names and how long it lives."""
-        check_name(self.name)
-        check_name(self.tenant, "tenant")
-        if self.expires is not None:
-            parse_duration_us(self.expires)
-
-
 class LimitObject(Object, frozen=True):
     """A limit of one thing; what is left out is the default, also where it was something else."""
 
@@ -389,7 +273,7 @@ class LimitObject(Object, frozen=True):
         amounts = {name: getattr(self, name) for name in MEASURES}
         read = read_amount({name: text for name, text in amounts.items() if text is not None})
         if not read:
-            raise ValueError(f"a limit is of one of {_join(MEASURES)}")
+            raise ValueError(f"a limit is of one of {join(MEASURES)}")
         amount = check_amount(read["measure"], read["amount"], read["per"])
         said = ("tenant", "key", "user", "endpoint", "action", "downgrade_to", "on_store_loss")
         return (
@@ -406,35 +290,13 @@ class LimitObject(Object, frozen=True):
         for field, words in (("action", Action), ("on_store_loss", StoreLoss)):
             if getattr(self, field) not in list(words):
                 raise ValueError(
-                    f"{field}: {getattr(self, field)!r} is none of {_join(list(words))}"
+                    f"{field}: {getattr(self, field)!r} is none of {join(list(words))}"
                 )
         if (self.action == Action.DOWNGRADE) != bool(self.downgrade_to):
             raise ValueError("downgrade_to: it goes with the action downgrade, and only with it")
         said = self.settings
         if self.downgrade_to:
             check_downgrade(said["measure"], said["per"], self.endpoint, self.downgrade_to)
-
-
-KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
-    "Project": ProjectObject,
-    "Tenant": TenantObject,
-    "Model": ModelObject,
-    "ModelVersion": VersionObject,
-    "Upstream": UpstreamObject,
-    "Price": PriceObject,
-    "Endpoint": EndpointObject,
-    "Key": KeyObject,
-    "Limit": LimitObject,
-}
-
-
-def _check_percent(percent: Decimal, place: str) -> None:
-    if not (percent.is_finite() and 0 <= percent <= 100):
-        raise ValueError(f"{place}: {percent} % is no share")
-
-
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def _check_rate(part: str, text: str) -> None:

@@ -1,0 +1,50 @@
+"""The kinds of objects that files may hold: their fields, and what is checked of each alone.
+
+The reference is docs/reference/objects.md.
+"""
+
+from pilotage.cli.objects.kinds.base import Object
+from pilotage.cli.objects.kinds.identity import KeyObject, ProjectObject, TenantObject
+from pilotage.cli.objects.kinds.registry import ModelObject, VersionObject
+from pilotage.cli.objects.kinds.serving import (
+    CLASSES,
+    EndpointObject,
+    LimitObject,
+    PriceObject,
+    RoutingPart,
+    Rule,
+    ShadowPart,
+    Share,
+    UpstreamObject,
+)
+
+__all__ = [
+    "CLASSES",
+    "KINDS",
+    "EndpointObject",
+    "KeyObject",
+    "LimitObject",
+    "ModelObject",
+    "Object",
+    "PriceObject",
+    "ProjectObject",
+    "RoutingPart",
+    "Rule",
+    "ShadowPart",
+    "Share",
+    "TenantObject",
+    "UpstreamObject",
+    "VersionObject",
+]
+
+KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
+    "Project": ProjectObject,
+    "Tenant": TenantObject,
+    "Model": ModelObject,
+    "ModelVersion": VersionObject,
+    "Upstream": UpstreamObject,
+    "Price": PriceObject,
+    "Endpoint": EndpointObject,
+    "Key": KeyObject,
+    "Limit": LimitObject,
+}

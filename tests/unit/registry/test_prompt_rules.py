@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from pilotage.core.prompts import PromptContent, read_content
 from pilotage.core.semver import parse_semver
-from pilotage.registry.prompts.rules import diff_contents, is_taken
+from pilotage.registry.prompts.rules import diff_contents, is_taken, sort_prompt_versions
+from pilotage.registry.prompts.types import PromptSummary, Provenance
 
 REFS = ("a@1.0.0", "a@1.1.0")
 CONTENTS = st.fixed_dictionaries(
@@ -61,6 +62,26 @@ def test_a_difference_is_shown_by_line() -> None:
         " required: false",
         "+# parameter temperature: 0.5",
     ]
+
+
+def test_versions_are_in_semantic_order() -> None:
+    def make(version: str) -> PromptSummary:
+        return PromptSummary(
+            id="pmv_1",
+            project_id="prj_1",
+            prompt_id="pmt_1",
+            prompt="a",
+            version=version,
+            sha256="",
+            description="",
+            provenance=Provenance(),
+            created_at_us=0,
+            created_by="",
+        )
+
+    ordered = sort_prompt_versions(map(make, ("1.10.0", "2.0.0-rc.1", "1.9.0", "2.0.0")))
+
+    assert [item.ref for item in ordered] == ["a@1.9.0", "a@1.10.0", "a@2.0.0-rc.1", "a@2.0.0"]
 
 
 def test_build_metadata_makes_no_other_number() -> None:

@@ -58,6 +58,7 @@ class Decisions:
         seq = await append_revision(tx, "governance.decision.recorded", content["id"], 1, content)
         decision = Decision(seq=seq, **content)
         await store.insert_decision(tx, decision)
+        tx.decisions.append(decision.id)
         await self._add_used(tx, decision.id, revisions)
         if is_forced:
             await self._add_intervention(tx, decision, "forced")

@@ -382,7 +382,8 @@ def _say(check: Check, state: GateState, **more: str) -> GateResult:
 
 
 def _show(number: Decimal) -> str:
-    return f"{number:.6g}" if number == number.to_integral_value() else f"{number.normalize():f}"
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _check_one(check: Check) -> None:

@@ -1,6 +1,7 @@
 """How governance is wired: what can be approved and scheduled, its routes, its worker."""
 
 from pilotage.audit.service import AuditService
+from pilotage.endpoints.policies_http import policy_routes
 from pilotage.endpoints.scheduled import ScheduledSplit
 from pilotage.endpoints.service import EndpointService
 from pilotage.governance.bundling import Bundles
@@ -11,11 +12,14 @@ from pilotage.governance.service import GovernanceService
 from pilotage.governance.worker import ReleaseMaker
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import RawRoute, Route
+from pilotage.kit.clock import Clock
 from pilotage.kit.crypto import Signer
 from pilotage.kit.db import Database
 from pilotage.kit.worker import Wakeup, Worker
+from pilotage.registry.promotions import Promotions
+from pilotage.registry.promotions_http import promotion_routes
+from pilotage.registry.scheduled import ScheduledPromotion
 from pilotage.registry.service import RegistryService
-from pilotage.registry.subjects import VersionSubjects
 
 
 class Governing:
@@ -24,24 +28,36 @@ class Governing:
     def __init__(
         self,
         db: Database,
+        clock: Clock,
         service: GovernanceService,
         identity: IdentityService,
         audit: AuditService,
         signer: Signer,
     ) -> None:
         self._db = db
+        self._clock = clock
         self._service = service
         self._identity = identity
         self._bundles = Bundles(db, service.decisions, audit, signer)
+        self._release_routes: list[Route] = []
 
     def register(self, registry: RegistryService, endpoints: EndpointService) -> None:
         """Say what can be approved, and what can be planned ahead."""
-        self._service.approvals.register("registry.version.promote", VersionSubjects(registry))
-        self._service.calendar.register("endpoints.traffic.split", ScheduledSplit(endpoints))
+        promotions = Promotions(
+            self._clock, registry, self._service, endpoints.traffic.find_obstacle
+        )
+        calendar = self._service.calendar
+        calendar.register("endpoints.traffic.split", ScheduledSplit(endpoints))
+        calendar.register("registry.version.promote", ScheduledPromotion(registry, promotions))
+        self._release_routes = [
+            *promotion_routes(promotions),
+            *policy_routes(endpoints.traffic.policies),
+        ]
 
     def list_routes(self) -> list[Route]:
         """List the routes for people."""
         return [
+            *self._release_routes,
             *approval_routes(self._service.approvals),
             *calendar_routes(self._service.calendar),
             *decision_routes(self._service.decisions, self._identity),

@@ -181,7 +181,7 @@ class _Parts:
             clock, self.identity, self.registry, fleet, governance=self.governance
         )
         self.governing = Governing(
-            db, self.governance, self.identity, self.audit, open_audit_signer(folder)
+            db, clock, self.governance, self.identity, self.audit, open_audit_signer(folder)
         )
         self.governing.register(self.registry, self.endpoints)
         self.publisher = PublisherService(
@@ -212,6 +212,7 @@ class _Parts:
         self.pruner = Pruner(db, self.audit, self.holds, keep_us)
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
+            *self.governing.list_routes(),
             *evidence_routes(self.registry),
             *version_routes(self.registry),
             *registry_routes(self.registry, files, self.endpoints.is_deployed),

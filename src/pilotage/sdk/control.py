@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilotage.core.errors import CATALOGUE, PilotageError
 from pilotage.kit.clock import SystemClock
-from pilotage.kit.config import Settings
+from pilotage.kit.config import Settings, resolve_secret
 from pilotage.kit.data_folder import DataFolder, FolderLock, ServerInfo
 from pilotage.runtime.credentials import read_credentials
 
@@ -32,6 +32,7 @@ class ControlClient:
     def __init__(self, http: "httpx.AsyncClient", *, is_live: bool) -> None:
         self._http = http
         self.is_live = is_live
+        self.decisions: list[str] = []  # the records of what this client has changed
 
     async def get(self, path: str, **query: object) -> dict[str, Any]:
         """Read an object."""
@@ -125,7 +126,7 @@ class ControlClient:
 
         params = {name: _text(value) for name, value in query.items() if value is not None}
         try:
-            return await self._http.request(method, f"/api/v1{path}", params=params, **more)
+            reply = await self._http.request(method, f"/api/v1{path}", params=params, **more)
         except httpx.HTTPError as failed:
             reason = str(failed) or type(failed).__name__
             raise PilotageError(
@@ -133,6 +134,8 @@ class ControlClient:
                 f"The control plane does not answer: {reason}.",
                 hint="It may be starting or stopping: try again, or look: pilotage doctor",
             ) from None
+        self.decisions += filter(None, reply.headers.get("pilotage-decision", "").split(","))
+        return reply
 
 
 def _text(value: object) -> str:
@@ -175,7 +178,8 @@ async def open_control(
     folder = DataFolder(settings.data_path)
     taken = await _take(folder)
     if isinstance(taken, ServerInfo):
-        async with _connect(folder, project, reason, base_url=taken.control_url) as http:
+        credential = _find_credential(settings, folder)
+        async with _connect(credential, project, reason, base_url=taken.control_url) as http:
             yield ControlClient(http, is_live=True)
         return
     with taken:
@@ -188,7 +192,7 @@ async def open_control(
         async with (
             open_embedded(settings, folder) as app,
             _connect(
-                folder,
+                _find_credential(settings, folder),
                 project,
                 reason,
                 base_url="http://pilotage",
@@ -220,16 +224,22 @@ async def _take(folder: DataFolder) -> ServerInfo | FolderLock:
         await asyncio.sleep(POLL_S)
 
 
+def _find_credential(settings: Settings, folder: DataFolder) -> str:
+    """Return what commands act with: somebody's own, or else the administrator's."""
+    if settings.control.credential:
+        return resolve_secret(settings.control.credential).strip()
+    return read_credentials(folder.credentials).admin
+
+
 def _connect(
-    folder: DataFolder,
+    credential: str,
     project: str,
     reason: str,
     **more: Any,  # noqa: ANN401 - httpx's own
 ) -> "httpx.AsyncClient":
     import httpx
 
-    credentials = read_credentials(folder.credentials)
-    headers = {b"authorization": f"Bearer {credentials.admin}".encode()}
+    headers = {b"authorization": f"Bearer {credential}".encode()}
     if reason:
         headers[b"x-pilotage-reason"] = " ".join(reason.split()).encode()
     return httpx.AsyncClient(

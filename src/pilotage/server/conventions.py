@@ -29,6 +29,7 @@ from pilotage.kit.idempotency import KeptReply, check_same, claim_key, keep_repl
 
 Visibility = Callable[[int], Awaitable[list[str]]]
 BEHIND = "pilotage-behind"
+DECISION = "pilotage-decision"  # the records of what a request has changed of traffic or stages
 MAX_JSON_BYTES = 1 << 20
 MAX_PAGE = 500
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?', re.ASCII)
@@ -60,6 +61,7 @@ class AuthorisedCall:
         self.actor = actor
         self.expected_rev = expected_rev
         self.last_seq = 0
+        self.decisions: list[str] = []
         self._read: hashlib._Hash | None = None
 
     @asynccontextmanager
@@ -74,6 +76,7 @@ class AuthorisedCall:
         async with self._edge.db.write(self.actor) as tx:
             yield tx
         self.last_seq = max([self.last_seq, *tx.written])
+        self.decisions += tx.decisions
 
     async def body(self) -> AsyncIterator[bytes]:
         """Stream the raw body; what was read of it is what an ``Idempotency-Key`` stands for."""
@@ -226,6 +229,8 @@ async def _respond(
         if behind:
             status = 202
             headers[BEHIND] = ",".join(behind)
+    if call.decisions:
+        headers[DECISION] = ",".join(call.decisions)
     if isinstance(result, RevisedView):
         headers["etag"] = f'"{result.rev}"'
     body = result.model_dump_json().encode() if isinstance(result, BaseModel) else b""

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from command_line import CommandLine, provide_package
-from pilotage.cli.objects.kinds import KINDS, RoutingPart, Rule, ShadowPart, Share
+from pilotage.cli.objects.kinds import KINDS, CheckPart, RoutingPart, Rule, ShadowPart, Share
 
 ROOT = Path(__file__).parents[2]
 RELEASE = """\
@@ -434,18 +434,21 @@ def test_a_version_never_changes(pilotage: CommandLine, tiny_gguf: Path) -> None
     assert "ModelVersion tiny@1.0.0: it is there already, made of another file" in replaced.err
 
 
-def test_the_example_is_applied(
+def test_the_examples_are_applied(
     tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pilotage = CommandLine(tmp_path)
-    shutil.copy(ROOT / "examples" / "release.yaml", tmp_path)
+    for name in ("release.yaml", "governance.yaml"):
+        shutil.copy(ROOT / "examples" / name, tmp_path)
     shutil.copy(tiny_gguf, tmp_path / "support.gguf")
     provide_package(pilotage, tiny_gguf, monkeypatch)
 
-    first = results(pilotage, "-f", "release.yaml")
-    second = results(pilotage, "-f", "release.yaml")
+    first = results(pilotage, "-f", "release.yaml", "-f", "governance.yaml")
+    second = results(pilotage, "-f", "release.yaml", "-f", "governance.yaml")
 
-    assert set(first.values()) == {"created"}
+    changed = {name for name, result in first.items() if result == "changed"}
+    assert changed == {"GatePolicy production"}  # there is always one
+    assert set(first.values()) == {"created", "changed", "unchanged"}
     assert second == dict.fromkeys(first, "unchanged")
     assert {name.partition(" ")[0] for name in first} == set(KINDS) - {"Project"}
 
@@ -458,8 +461,10 @@ def test_the_reference_names_every_kind_and_field() -> None:
     for kind, shape in KINDS.items():
         documented = re.findall(r"^\| `(\w+)` \|", sections[kind], re.MULTILINE)
         fields = {field.encode_name for field in msgspec.structs.fields(shape)}
-        if kind == "Project":
+        if kind in {"Project", "Principal"}:
             fields -= {"project"}
+        if kind == "GatePolicy":
+            fields |= {field.encode_name for field in msgspec.structs.fields(CheckPart)}
         if kind == "Endpoint":
             for part in (Share, RoutingPart, Rule, ShadowPart):
                 fields |= {field.encode_name for field in msgspec.structs.fields(part)}

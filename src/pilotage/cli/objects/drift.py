@@ -33,6 +33,7 @@ _LISTINGS: dict[str, _Listing] = {
     "Price": _Listing("/prices", lambda item: str(item["subject"]), {"current": True}),
     "Endpoint": _Listing("/endpoints"),
     "Limit": _Listing("/limits"),
+    "Freeze": _Listing("/calendar/freezes"),
 }
 
 

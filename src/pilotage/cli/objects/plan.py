@@ -7,19 +7,26 @@ from typing import Any
 from pilotage.cli.models import hash_file, upload
 from pilotage.cli.objects.documents import Document
 from pilotage.cli.objects.endpoint import plan_endpoint
+from pilotage.cli.objects.identity import plan_binding, plan_principal
 from pilotage.cli.objects.kinds import (
     CLASSES,
     EndpointObject,
+    FreezeObject,
+    GatePolicyObject,
     KeyObject,
     LimitObject,
     ModelObject,
     PriceObject,
+    PrincipalObject,
     ProjectObject,
+    ReleasePolicyObject,
+    RoleBindingObject,
     TenantObject,
     UpstreamObject,
     VersionObject,
 )
 from pilotage.cli.objects.limit import plan_limit
+from pilotage.cli.objects.release import plan_freeze, plan_gate_policy, plan_release_policy
 from pilotage.cli.objects.step import CHANGED, CREATED, UNCHANGED, Step, There, compare
 from pilotage.cli.session import OperationBar, at, collect
 from pilotage.cli.upstreams import FIELDS as UPSTREAM_FIELDS
@@ -271,4 +278,9 @@ _PLANS: dict[type, Callable[[There, Document, Any], Awaitable[Step]]] = {
     EndpointObject: plan_endpoint,
     KeyObject: _plan_key,
     LimitObject: plan_limit,
+    PrincipalObject: plan_principal,
+    RoleBindingObject: plan_binding,
+    GatePolicyObject: plan_gate_policy,
+    ReleasePolicyObject: plan_release_policy,
+    FreezeObject: plan_freeze,
 }

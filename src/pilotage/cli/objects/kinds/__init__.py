@@ -4,8 +4,20 @@ The reference is docs/reference/objects.md.
 """
 
 from pilotage.cli.objects.kinds.base import Object
-from pilotage.cli.objects.kinds.identity import KeyObject, ProjectObject, TenantObject
+from pilotage.cli.objects.kinds.identity import (
+    KeyObject,
+    PrincipalObject,
+    ProjectObject,
+    RoleBindingObject,
+    TenantObject,
+)
 from pilotage.cli.objects.kinds.registry import ModelObject, VersionObject
+from pilotage.cli.objects.kinds.release import (
+    CheckPart,
+    FreezeObject,
+    GatePolicyObject,
+    ReleasePolicyObject,
+)
 from pilotage.cli.objects.kinds.serving import (
     CLASSES,
     EndpointObject,
@@ -21,13 +33,19 @@ from pilotage.cli.objects.kinds.serving import (
 __all__ = [
     "CLASSES",
     "KINDS",
+    "CheckPart",
     "EndpointObject",
+    "FreezeObject",
+    "GatePolicyObject",
     "KeyObject",
     "LimitObject",
     "ModelObject",
     "Object",
     "PriceObject",
+    "PrincipalObject",
     "ProjectObject",
+    "ReleasePolicyObject",
+    "RoleBindingObject",
     "RoutingPart",
     "Rule",
     "ShadowPart",
@@ -39,7 +57,10 @@ __all__ = [
 
 KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Project": ProjectObject,
+    "Principal": PrincipalObject,
+    "RoleBinding": RoleBindingObject,
     "Tenant": TenantObject,
+    "GatePolicy": GatePolicyObject,
     "Model": ModelObject,
     "ModelVersion": VersionObject,
     "Upstream": UpstreamObject,
@@ -47,4 +68,6 @@ KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Endpoint": EndpointObject,
     "Key": KeyObject,
     "Limit": LimitObject,
+    "ReleasePolicy": ReleasePolicyObject,
+    "Freeze": FreezeObject,
 }

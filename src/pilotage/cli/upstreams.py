@@ -45,7 +45,16 @@ PRESETS = {
 }
 GROUP = make_group("upstreams", "Upstreams: the providers' APIs that endpoints may use.")
 EMPTY = "There are no upstreams. Make one: pilotage upstreams create openai --preset openai"
-FIELDS = ("provider", "base_url", "secret", "location", "proxy", "ca_file", "max_connections")
+FIELDS = (
+    "provider",
+    "base_url",
+    "secret",
+    "location",
+    "proxy",
+    "ca_file",
+    "max_connections",
+    "accepts",
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The upstream.")]
 Provider = Annotated[
     str | None, typer.Option(help="Whose API it speaks: openai, anthropic or vertex.")
@@ -56,6 +65,10 @@ Url = Annotated[
 Secret = Annotated[
     str | None,
     typer.Option(metavar="REFERENCE", help="Where the gateway finds it: env:NAME or file:/PATH."),
+]
+Accepts = Annotated[
+    str | None,
+    typer.Option(metavar="CLASS", help="The closest class of data that it may see."),
 ]
 Location = Annotated[
     str | None, typer.Option(metavar="REGION", help="Where it runs; residency rules look at it.")
@@ -127,6 +140,7 @@ def create(  # noqa: PLR0913 - an upstream has that many parts
     proxy: Proxy = None,
     ca_file: CaFile = None,
     max_connections: Connections = None,
+    accepts: Accepts = None,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
@@ -147,6 +161,7 @@ def create(  # noqa: PLR0913 - an upstream has that many parts
         proxy=proxy,
         ca_file=ca_file,
         max_connections=max_connections,
+        accepts=accepts,
     )
     if "provider" not in body or "base_url" not in body:
         fail_usage("An upstream needs --provider and --url.", f"Or --preset: {', '.join(PRESETS)}.")
@@ -176,6 +191,7 @@ def change(  # noqa: PLR0913 - an upstream has that many parts
     proxy: Proxy = None,
     ca_file: CaFile = None,
     max_connections: Connections = None,
+    accepts: Accepts = None,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
@@ -193,6 +209,7 @@ def change(  # noqa: PLR0913 - an upstream has that many parts
         proxy=proxy,
         ca_file=ca_file,
         max_connections=max_connections,
+        accepts=accepts,
     )
     if not given:
         fail_usage("Nothing is to be changed.", "See: pilotage upstreams change --help")

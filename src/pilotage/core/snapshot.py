@@ -97,7 +97,8 @@ class ArmEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One weighted target of an alias: a deployment of a model version, and its price.
 
     An arm with an ``upstream_id`` is answered by that upstream's ``upstream_model``, one without by
-    this installation's replicas. ``location`` is the region that residency rules look at.
+    this installation's replicas. ``location`` is the region that residency rules look at,
+    ``accepts`` the closest class of data that the upstream is accepted for ("": own engines).
     """
 
     id: str
@@ -109,6 +110,7 @@ class ArmEntry(msgspec.Struct, frozen=True, kw_only=True):
     upstream_id: str = ""
     upstream_model: str = ""
     location: str = ""
+    accepts: str = ""
 
 
 class RouteRule(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pilotage.core.addresses import CHECKS, check_secret_kind
+from pilotage.core.data_classes import DATA_CLASSES, RESTRICTED
 from pilotage.core.errors import PilotageError
+from pilotage.core.regions import LOCAL
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.endpoints.launch import ReplicaSpec
 from pilotage.endpoints.types import MAX_CONNECTIONS, Deployment, Endpoint, UpstreamSpec
@@ -145,6 +147,13 @@ def check_upstream(spec: UpstreamSpec) -> UpstreamSpec:
             f"max_connections: {spec.max_connections} is no number of connections.",
             hint=f"Use 1 to {MAX_CONNECTIONS}.",
             param="max_connections",
+        )
+    if spec.accepts not in DATA_CLASSES or (spec.accepts == RESTRICTED and spec.location != LOCAL):
+        raise PilotageError(
+            "invalid_request",
+            f"accepts: {spec.accepts[:80]!r} is nothing that this upstream may accept.",
+            hint="Use public, internal or confidential; restricted where its location is local.",
+            param="accepts",
         )
     check_secret_kind(spec.provider, spec.secret)
     checked: dict[str, Any] = {name: check(getattr(spec, name)) for name, check in CHECKS.items()}

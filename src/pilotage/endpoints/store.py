@@ -65,6 +65,7 @@ UPSTREAM = sa.Table(
     sa.Column("proxy", sa.Text, nullable=False),
     sa.Column("ca_file", sa.Text, nullable=False),
     sa.Column("max_connections", sa.Integer, nullable=False),
+    sa.Column("accepts", sa.Text, nullable=False, server_default="internal"),
     sa.Column("created_at_us", sa.BigInteger, nullable=False),
     sa.Column("deleted_at_us", sa.BigInteger),
     sa.UniqueConstraint("project_id", "name"),

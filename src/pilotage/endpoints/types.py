@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pilotage.core.data_classes import INTERNAL
 from pilotage.core.regions import LOCAL
 from pilotage.core.snapshot import Routing
 from pilotage.registry.types import Stage
@@ -37,7 +38,7 @@ class UpstreamSpec:
 
     ``base_url`` is what the provider's paths are below; ``location`` where it runs, in the words of
     residency rules; ``proxy`` an ``http://HOST:PORT`` to connect through; ``ca_file`` the
-    certificates to trust instead of the system's.
+    certificates to trust instead of the system's; ``accepts`` the closest class of data it may see.
     """
 
     provider: Provider
@@ -47,6 +48,7 @@ class UpstreamSpec:
     proxy: str = ""
     ca_file: str = ""
     max_connections: int = 256
+    accepts: str = INTERNAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

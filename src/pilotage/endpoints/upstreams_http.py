@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
+from pilotage.core.data_classes import INTERNAL
 from pilotage.endpoints.types import MAX_CONNECTIONS, Provider, UpstreamSpec
 from pilotage.endpoints.upstreams import UpstreamService
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
@@ -12,7 +13,10 @@ ONE = "/upstreams/{upstream}"
 
 
 class UpstreamChange(Body):
-    """What is said of an upstream; all of it is replaced. ``secret`` is a reference, no secret."""
+    """What is said of an upstream; all of it is replaced. ``secret`` is a reference, no secret.
+
+    ``accepts`` is the closest class of data that it may see: public, internal or confidential.
+    """
 
     provider: Provider
     base_url: str
@@ -21,6 +25,7 @@ class UpstreamChange(Body):
     proxy: str = ""
     ca_file: str = ""
     max_connections: int = Field(256, ge=1, le=MAX_CONNECTIONS)
+    accepts: str = INTERNAL
 
     def to_spec(self) -> UpstreamSpec:
         """Return it as the service takes it."""
@@ -47,6 +52,7 @@ class UpstreamView(RevisedView):
     proxy: str
     ca_file: str
     max_connections: int
+    accepts: str
     created_at: datetime
 
 

@@ -56,11 +56,14 @@ class AliasView:
         return worst_cost_nano(input_bound, output_limit, self.dearest_input, self.dearest_output)
 
     def find_routes(self, tenant: TenantEntry) -> Routes:
-        """Return the routing of a tenant's calls, worked out once for all with the same regions."""
-        regions = tuple(tenant.regions)
-        routes = self._routes.get(regions)
+        """Return the routing of a tenant's calls.
+
+        It is worked out once for all with the same regions and class of data.
+        """
+        bounds = (tenant.data_class, *tenant.regions)
+        routes = self._routes.get(bounds)
         if routes is None:
-            routes = self._routes[regions] = Routes(self.entry, tenant)
+            routes = self._routes[bounds] = Routes(self.entry, tenant)
         return routes
 
 

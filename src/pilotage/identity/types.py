@@ -192,3 +192,43 @@ class Credential:
         """Say whether it is accepted now."""
         is_over = self.expires_at_us is not None and self.expires_at_us <= now_us
         return self.revoked_at_us is None and not is_over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRole:
+    """A role that the members of a group of an issuer have; ``scope`` as in a binding."""
+
+    group: str
+    role: Role
+    scope: str = EVERYWHERE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerSpec:
+    """What is said of an issuer of OpenID Connect tokens.
+
+    ``url`` is the issuer as its tokens name it, ``audience`` what they must be for, ``parties``
+    whom they may have been issued to (``azp``; none given: anybody). ``algorithms`` are asymmetric.
+    ``groups_claim`` names the groups that ``roles`` are about. A token is accepted ``skew_us``
+    beyond its times, and until ``max_age_us`` after it was issued.
+    """
+
+    url: str
+    audience: str
+    parties: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    subject_claim: str = "sub"
+    groups_claim: str = "groups"
+    roles: tuple[GroupRole, ...] = ()
+    skew_us: int = 60_000_000
+    max_age_us: int = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIssuer(IssuerSpec):
+    """An issuer whose tokens are accepted at the control API."""
+
+    id: str
+    rev: int
+    name: str
+    created_at_us: int

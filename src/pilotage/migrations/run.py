@@ -22,7 +22,7 @@ from pilotage.kit.db import Database
 from pilotage.kit.files import write_private
 
 # Every schema there was; the last is this program's.
-VERSIONS = tuple(f"{number:04}" for number in range(1, 16))
+VERSIONS = tuple(f"{number:04}" for number in range(1, 17))
 HEAD = VERSIONS[-1]
 
 

@@ -8,6 +8,7 @@ from pilotage.endpoints import store as _endpoints
 from pilotage.finops import store as _finops
 from pilotage.finops import user_store as _users
 from pilotage.governance import store as _governance
+from pilotage.identity import issuer_store as _issuers
 from pilotage.identity import principal_store as _principals
 from pilotage.identity import store as _identity
 from pilotage.kit import idempotency as _idempotency
@@ -38,6 +39,7 @@ _STORES = (
     _holds,
     _identity,
     _idempotency,
+    _issuers,
     _lineage,
     _operations,
     _outbox,

@@ -151,6 +151,7 @@ def _make_arm(
         upstream_id=item.upstream_id,
         upstream_model=item.upstream_model,
         location=locate(item, upstreams),
+        accepts=upstreams[item.upstream_id].accepts if item.upstream_id else "",
     )
 
 

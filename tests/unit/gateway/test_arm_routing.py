@@ -19,7 +19,7 @@ from pilotage.gateway.routing.choice import CHEAPEST, FASTEST, is_drawn, is_matc
 from pilotage.gateway.routing.residency import NOBODY
 from pilotage.gateway.snapshots import AliasView
 
-TENANT = TenantEntry(id="ten_1", name="acme", project_id=PROJECT, data_class="secret")
+TENANT = TenantEntry(id="ten_1", name="acme", project_id=PROJECT, data_class="internal")
 UNITS = [f"call_{n}" for n in range(4000)]
 SIGMAS = 6
 
@@ -83,7 +83,7 @@ def test_an_alias_without_weight_takes_no_traffic_unless_a_rule_or_policy_says_w
         (RouteRule(arms=[], tenants=["ten_2"]), False),
         (RouteRule(arms=[], purposes=["audit"]), True),
         (RouteRule(arms=[], purposes=["chat"]), False),
-        (RouteRule(arms=[], data_classes=["secret"]), True),
+        (RouteRule(arms=[], data_classes=["internal"]), True),
         (RouteRule(arms=[], data_classes=["public"]), False),
         (RouteRule(arms=[], min_input=100), True),
         (RouteRule(arms=[], min_input=101), False),

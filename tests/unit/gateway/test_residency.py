@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made_calls import PROJECT, make_alias, make_arm
+from pilotage.core.data_classes import DATA_CLASSES, may_answer
 from pilotage.core.regions import LOCAL, is_within
 from pilotage.core.snapshot import ArmEntry, RouteRule, Routing, Shadow, TenantEntry
 from pilotage.gateway.routing.choice import CHEAPEST, FASTEST, WEIGHTED, Choice
@@ -19,8 +20,14 @@ PLACES = ["eu", "eu-west1", "eu-west1-b", "europe", "us", "us-east1", LOCAL, ""]
 REGIONS = st.lists(st.sampled_from(["eu", "eu-west1", "us", LOCAL, "!local", "!eu-west1"]))
 
 
-def make_tenant(*regions: str) -> TenantEntry:
-    return TenantEntry(id="ten_1", name="acme", project_id=PROJECT, regions=list(regions))
+def make_tenant(*regions: str, data_class: str = "internal") -> TenantEntry:
+    return TenantEntry(
+        id="ten_1",
+        name="acme",
+        project_id=PROJECT,
+        regions=list(regions),
+        data_class=data_class,
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,7 @@ def arms(draw: st.DrawFn) -> list[ArmEntry]:
             weight=draw(st.sampled_from([0, 1, 5000, 10_000])),
             upstream_id=draw(st.sampled_from(["", "upm_1"])),
             location=draw(st.sampled_from(PLACES)),
+            accepts=draw(st.sampled_from(["", *DATA_CLASSES])),
         )
         for n in range(count)
     ]
@@ -105,22 +113,33 @@ def routings(draw: st.DrawFn) -> Routing:
     )
 
 
-@given(arms(), routings(), REGIONS, REGIONS, st.sampled_from(["", "audit"]), st.text(max_size=4))
-def test_no_plan_fallback_or_copy_leaves_the_regions(
+@given(
+    arms(),
+    routings(),
+    REGIONS,
+    st.builds(make_tenant, st.sampled_from(PLACES), data_class=st.sampled_from([*DATA_CLASSES]))
+    | REGIONS.map(lambda regions: make_tenant(*regions)),
+    st.sampled_from(["", "audit"]),
+    st.text(max_size=4),
+)
+def test_no_plan_fallback_or_copy_leaves_the_regions_or_what_its_data_may_see(
     given_arms: list[ArmEntry],
     routing: Routing,
     of_alias: list[str],
-    of_tenant: list[str],
+    tenant: TenantEntry,
     purpose: str,
     unit: str,
 ) -> None:
     alias = make_alias(*given_arms, routing=routing, regions=of_alias)
-    tenant = make_tenant(*of_tenant)
     choice = alias.find_routes(tenant).find_choice(tenant, purpose, 10)
     used = [arm for plan in list_plans(choice, unit) for arm in plan] + list(choice.shadow)
     for arm in used:
         assert is_within(locate(arm), of_alias)
-        assert is_within(locate(arm), of_tenant)
+        assert is_within(locate(arm), tenant.regions)
+        assert may_answer(tenant.data_class, (arm.accepts or "internal") if arm.upstream_id else "")
+    for arm in choice.shadow:
+        is_inside = not arm.upstream_id or arm.accepts == "restricted"
+        assert is_inside or tenant.data_class in ("public", "internal")
     matching = [rule for rule in routing.rules if not rule.purposes or purpose in rule.purposes]
     if matching:
         assert {arm.id for arm in used} <= set(matching[0].arms)

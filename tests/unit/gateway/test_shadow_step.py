@@ -90,7 +90,7 @@ def make_shadowed(
 
 
 async def test_a_copy_is_a_call_of_its_own(rig: Rig) -> None:
-    tenant = TenantEntry(id="ten_1", name="acme", project_id=PROJECT, data_class="secret")
+    tenant = TenantEntry(id="ten_1", name="acme", project_id=PROJECT, data_class="internal")
     call = await rig.ask(
         make_shadowed(), tenant=tenant, purpose="audit", user="ann", deadline_s=40.0
     )
@@ -100,7 +100,7 @@ async def test_a_copy_is_a_call_of_its_own(rig: Rig) -> None:
     assert (copy.tenant.id, copy.tenant.project_id, copy.tenant.data_class) == (
         "shadow",
         PROJECT,
-        "secret",
+        "internal",
     )
     assert (copy.key_id, copy.user, copy.idempotency_key, copy.counters) == ("", "", "", [])
     assert (copy.body, copy.purpose, copy.alias_name) == (call.body, "audit", "chat")

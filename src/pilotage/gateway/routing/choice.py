@@ -1,7 +1,7 @@
 """Routing: which arm a call is asked of, and which after it. Pure decisions on a Snapshot.
 
-An alias's routing is compiled once for each set of regions (:class:`Routes`), so that a call costs
-one look-up where nothing is to be decided.
+An alias's routing is compiled once for each set of regions and class of data (:class:`Routes`), so
+that a call costs one look-up where nothing is to be decided.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pilotage.core.snapshot import AliasEntry, ArmEntry, RouteRule, TenantEntry
 from pilotage.core.usage import Usage, cost_nano
-from pilotage.gateway.routing.residency import NOBODY, Allowed, allow_arms
+from pilotage.gateway.routing.residency import NOBODY, Allowed, allow_arms, allow_copies
 
 WEIGHTED, CHEAPEST, FASTEST = "weighted", "cheapest", "fastest"
 _WHOLE = 1 << 64
@@ -24,7 +24,9 @@ class Choice:
 
     __slots__ = ("_total", "allowed", "candidates", "only_plan", "plans", "policy", "shadow")
 
-    def __init__(self, entry: AliasEntry, allowed: Allowed, *, is_ruled: bool) -> None:
+    def __init__(
+        self, entry: AliasEntry, allowed: Allowed, tenant: TenantEntry, *, is_ruled: bool
+    ) -> None:
         routing = entry.routing
         weighted = [arm.id for arm in allowed if arm.weight > 0]
         is_parked = not weighted and not is_ruled and routing.policy == WEIGHTED
@@ -36,7 +38,8 @@ class Choice:
         self.plans: dict[str, Allowed] = {
             arm.id: allowed.only([arm.id, *routing.fallbacks]) for arm in self.candidates
         }
-        self.shadow: Allowed = allowed.only([routing.shadow.arm]) if routing.shadow else NOBODY
+        copied_to = [routing.shadow.arm] if routing.shadow else []
+        self.shadow: Allowed = allow_copies(allowed.only(copied_to), tenant)
         self.only_plan: Allowed | None = (
             self.plans[self.candidates[0].id] if len(self.candidates) == 1 else None
         )
@@ -66,15 +69,15 @@ class Choice:
 
 
 class Routes:
-    """An alias's routing for calls of tenants with the same regions."""
+    """An alias's routing for calls of tenants with the same regions and class of data."""
 
     __slots__ = ("_rules", "plain")
 
     def __init__(self, entry: AliasEntry, tenant: TenantEntry) -> None:
         allowed = allow_arms(entry, tenant)
-        self.plain = Choice(entry, allowed, is_ruled=False)
+        self.plain = Choice(entry, allowed, tenant, is_ruled=False)
         self._rules = [
-            (rule, Choice(entry, allowed.only(rule.arms), is_ruled=True))
+            (rule, Choice(entry, allowed.only(rule.arms), tenant, is_ruled=True))
             for rule in entry.routing.rules
         ]
 

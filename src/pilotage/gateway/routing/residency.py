@@ -1,4 +1,4 @@
-"""Residency: which arms may answer a call, as a type that nothing else can make.
+"""Residency and data classes: which arms may answer a call, as a type nothing else can make.
 
 A plan, a fallback and a shadow copy are drawn from :class:`Allowed` alone. :func:`allow_arms` is
 the only way to one, and all that can be done with one is to make it smaller or order it.
@@ -7,6 +7,7 @@ the only way to one, and all that can be done with one is to make it smaller or 
 from collections.abc import Iterable
 from typing import Final, Never, final
 
+from pilotage.core.data_classes import INTERNAL, may_answer, may_copy
 from pilotage.core.regions import LOCAL, is_within
 from pilotage.core.snapshot import AliasEntry, ArmEntry, TenantEntry
 
@@ -47,15 +48,35 @@ NOBODY: Final = Allowed((), _SEAL)
 
 
 def allow_arms(alias: AliasEntry, tenant: TenantEntry) -> Allowed:
-    """Return the arms of an alias that run where both the alias and the tenant allow it."""
+    """Return the arms of an alias that may have a tenant's calls.
+
+    They run where both the alias and the tenant allow it, and are accepted for its class of data.
+    """
     return Allowed(
         [
             arm
             for arm in alias.arms
-            if is_within(locate(arm), alias.regions) and is_within(locate(arm), tenant.regions)
+            if may_answer(tenant.data_class, find_accepted(arm))
+            and is_within(locate(arm), alias.regions)
+            and is_within(locate(arm), tenant.regions)
         ],
         _SEAL,
     )
+
+
+def allow_copies(allowed: Allowed, tenant: TenantEntry) -> Allowed:
+    """Return those of some allowed arms that copies of a tenant's calls may go to."""
+    return Allowed(
+        [arm for arm in allowed if may_copy(tenant.data_class, find_accepted(arm))], _SEAL
+    )
+
+
+def find_accepted(arm: ArmEntry) -> str:
+    """Return what class of data an arm is accepted for; "" is an own engine, which takes all.
+
+    An upstream of which an older Snapshot does not say it is accepted for internal data.
+    """
+    return (arm.accepts or INTERNAL) if arm.upstream_id else ""
 
 
 def locate(arm: ArmEntry) -> str:

@@ -82,7 +82,7 @@ def _check(call: Call, choice: Choice) -> None:
         raise PilotageError(
             "no_allowed_target",
             f"No deployment of {call.alias_name!r} may answer this call.",
-            hint="Its regions, the tenant's or a routing rule leave none.",
+            hint="Its regions, the tenant's, its class of data or a routing rule leave none.",
         )
     if not choice.candidates:
         raise PilotageError("no_replica", f"No deployment of {call.alias_name!r} takes traffic.")

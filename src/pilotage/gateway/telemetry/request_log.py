@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from pilotage.core.data_classes import get_rule
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call
@@ -24,7 +25,6 @@ MAX_WAITING = 10_000
 MAX_FILE_BYTES = 16 << 20
 FILES = 4
 FLUSH_EVERY_S = 0.5
-RESTRICTED = "restricted"
 _LOG = logging.getLogger("pilotage.gateway")
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -58,7 +58,7 @@ class RequestLog:
     def note(self, call: Call) -> None:
         """Keep a call's line if it is one of those to be kept."""
         share = call.tenant.log_share
-        if not share or call.tenant.data_class == RESTRICTED:
+        if not share or not get_rule(call.tenant.data_class).is_logged:
             return
         point = int.from_bytes(hashlib.sha256(call.id.encode()).digest()[:8], "big")
         if point * FULL_WEIGHT >= share << 64:

@@ -21,6 +21,7 @@ from pilotage.cli.app import make_app
 PROGRAM = [sys.executable, "-m", "pilotage.cli.main"]
 HEAVY = {"httpx", "sqlalchemy", "fastapi", "pydantic"}
 NEEDS_SERVER = {"up", "chat", "operations cancel"}  # tests/integration/test_cli_live.py
+GOVERNANCE = {"approvals", "calendar", "decisions", "verify"}  # test_cli_governance.py
 
 
 def list_commands() -> dict[str, list[str]]:
@@ -110,6 +111,12 @@ def test_every_command_that_shows_something_shows_it_as_json(
         models pull | models add tiny.gguf --name tiny
         models add tiny.gguf --name tiny --version 1.1.0
         models list | models show tiny | models show tiny@1.1.0 | models versions tiny
+        models register tiny@1.2.0 --base llama --parent tiny@1.1.0 --tag eu --set team=fraud
+        models change tiny@1.2.0 --display-name Tiny | models show tiny@1.2.0
+        models search tin --tag eu | models deprecate tiny@1.0.0 old --use tiny@1.1.0
+        models evidence add tiny@1.1.0 accuracy=0.9 latency_p95=234.5ms --run eval-7
+        models evidence list tiny@1.1.0 | models compare tiny 1.0.0 1.1.0
+        models lineage tiny@1.1.0 | models card tiny@1.1.0
         endpoints create chat | endpoints deploy chat tiny@1.0.0 | endpoints deploy chat tiny@1.1.0
         endpoints split chat 1.0.0=90 1.1.0=10 | endpoints list | endpoints show chat
         upstreams create gpu --preset vllm | upstreams change gpu --location eu | upstreams list
@@ -141,9 +148,9 @@ def test_every_command_that_shows_something_shows_it_as_json(
         if step == "operations list":
             known["OPERATION"] = value[0]["id"]
 
-    assert (
-        shown == {command for command in COMMANDS if "--json" in COMMANDS[command]} - NEEDS_SERVER
-    )
+    others = {command for command in COMMANDS if command.partition(" ")[0] in GOVERNANCE}
+    with_json = {command for command in COMMANDS if "--json" in COMMANDS[command]}
+    assert shown == with_json - NEEDS_SERVER - others
     assert {command for command in COMMANDS if "--json" not in COMMANDS[command]} == {
         "up",
         "gateway",
@@ -283,6 +290,33 @@ def test_a_proof_is_checked_without_an_installation(pilotage: CommandLine, tmp_p
     assert not (tmp_path / "nothing").exists()
     assert "pilotage.audit/" in (pilotage.folder / "kept.checkpoint").read_text()
     assert pilotage.ok("audit", "show", str(entry["position"])).out.startswith("{")
+
+
+def test_entries_are_searched_exported_and_proved_by_id(
+    pilotage: CommandLine, tmp_path: Path
+) -> None:
+    pilotage.ok("tenants", "create", "acme", "--reason", "incident 12")
+    pilotage.ok("audit", "checkpoint", "--out", "kept.checkpoint")
+    kept = pilotage.ok("audit", "verify", "--checkpoint", "kept.checkpoint").out
+    (entry,) = pilotage.json("audit", "search", "incident 12", "--event", "identity.tenant")
+    pilotage.ok("audit", "export", "plain.jsonl")
+    pilotage.ok("audit", "export", "proofs.jsonl", "--proofs")
+    pilotage.ok("audit", "prove", entry["object_id"], "--out", "object.json")
+    pilotage.ok("audit", "prove", str(entry["revision_seq"]), "--revision", "--out", "rev.json")
+    altered = (pilotage.folder / "proofs.jsonl").read_text().replace("acme", "evil")
+    (pilotage.folder / "altered.jsonl").write_text(altered)
+    lines = (pilotage.folder / "plain.jsonl").read_text().splitlines()
+
+    assert "kept.checkpoint: the first" in kept
+    assert [json.loads(line)["position"] for line in lines] == list(range(len(lines)))
+    assert (
+        f"{len(lines)} entries are in the log" in pilotage.ok("audit", "check", "proofs.jsonl").out
+    )
+    assert (pilotage.folder / "object.json").read_text() == (
+        pilotage.folder / "rev.json"
+    ).read_text()
+    assert "does NOT hold" in pilotage("audit", "check", "altered.jsonl").out
+    assert pilotage("audit", "prove", "dec_unknown").code == 1
 
 
 def test_two_commands_at_once_wait_for_each_other(pilotage: CommandLine) -> None:

@@ -144,6 +144,13 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Literal["loopback", "anywhere"],
         _doc("where it may listen: it speaks plain HTTP, for a proxy that encrypts"),
     ] = "loopback"
+    credential: Annotated[
+        str,
+        _doc(
+            "reference to the credential that commands act with: env:NAME or file:PATH; "
+            "empty: the administrator's, in the data folder"
+        ),
+    ] = ""
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

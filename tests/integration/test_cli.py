@@ -104,6 +104,7 @@ def test_every_command_that_shows_something_shows_it_as_json(
 ) -> None:
     provide_package(pilotage, tiny_gguf, monkeypatch)
     (pilotage.folder / "more.yaml").write_text("kind: Tenant\nname: more\n")
+    (pilotage.folder / "asked.jsonl").write_text('{"question": "why?"}\n')
     steps = """
         version | config check --all | config show | init | doctor | migrate
         projects create research | projects list | tenants create acme | tenants list
@@ -117,6 +118,11 @@ def test_every_command_that_shows_something_shows_it_as_json(
         models evidence add tiny@1.1.0 accuracy=0.9 latency_p95=234.5ms --run eval-7
         models evidence list tiny@1.1.0 | models compare tiny 1.0.0 1.1.0
         models lineage tiny@1.1.0 | models card tiny@1.1.0
+        models push pushed@1.0.0 tiny.gguf | blobs gc --dry-run
+        datasets create asked | datasets push asked@1.0.0 --train asked.jsonl | datasets list
+        datasets show asked@1.0.0 | datasets diff asked@1.0.0 1.0.0
+        datasets export asked@1.0.0 out | datasets release asked@1.0.0 golden
+        datasets retain asked@golden --hold why | datasets create other | datasets delete other
         endpoints create chat | endpoints deploy chat tiny@1.0.0 | endpoints deploy chat tiny@1.1.0
         endpoints split chat 1.0.0=90 1.1.0=10 | endpoints list | endpoints show chat
         upstreams create gpu --preset vllm | upstreams change gpu --location eu | upstreams list
@@ -160,6 +166,7 @@ def test_every_command_that_shows_something_shows_it_as_json(
 
 LISTS = {
     "models list": "pilotage models pull",
+    "datasets list": "pilotage datasets push",
     "endpoints list": "pilotage endpoints create",
     "prices list": "pilotage prices set",
     "limits list": "pilotage limits set",

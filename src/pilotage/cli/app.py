@@ -10,9 +10,11 @@ from pilotage.cli import (
     apply,
     approvals,
     audit,
+    blobs,
     calendar,
     chat,
     config,
+    datasets,
     decisions,
     doctor,
     endpoints,
@@ -29,6 +31,7 @@ from pilotage.cli import (
     principals,
     projects,
     prompts,
+    push,
     tenants,
     traffic,
     up,
@@ -39,6 +42,7 @@ from pilotage.cli import (
 from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import show_json
 
+command(models.GROUP)(push.push)  # it builds on them
 HELP = """\
 One gateway for every model call, one release path for every model change.
 
@@ -64,6 +68,8 @@ def make_app() -> typer.Typer:
         command(app)(function)
     for group in (
         models.GROUP,
+        datasets.GROUP,
+        blobs.GROUP,
         prompts.GROUP,
         endpoints.GROUP,
         upstreams.GROUP,

@@ -190,7 +190,7 @@ def add(
             await _check_free(control, name, version, file)
         artifact = await upload(control, file)
         model = name or make_name(artifact["info"].get("name") or file.stem, file.stem)
-        return await _create_version(control, model, version, artifact["sha256"], more)
+        return await create_version(control, model, version, artifact["sha256"], more)
 
     made = run(work, project, reason)
     if as_json:
@@ -283,9 +283,10 @@ async def _check_free(control: ControlClient, model: str, version: str, file: Pa
         )
 
 
-async def _create_version(
+async def create_version(
     control: ControlClient, model: str, version: str, sha256: str, more: dict[str, Any]
 ) -> dict[str, Any]:
+    """Make a version of an artifact, and its model; ``is_new`` says whether there was none."""
     if await control.find(at("models", model)) is None:
         await control.post("/models", {"name": model})
     there = await collect(control, at("models", model, "versions"))
@@ -350,6 +351,9 @@ def _describe_file(found: dict[str, Any]) -> dict[str, object]:
         "parameters": f"{info['parameters']:,}" if info.get("parameters") else None,
         "quantisation": info.get("quantization"),
         "chat template": "yes" if info.get("has_chat_template") else "no",
+        "format": found["artifact"]["format"],
+        "files": found["artifact"]["file_count"] or 1,
+        "pickles": f"yes, let in: {info['pickle_reason']}" if info.get("pickles") else "no",
         "size": show_bytes(found["artifact"]["size_bytes"]),
         "sha256": found["artifact_sha256"],
     }

@@ -76,6 +76,21 @@ class ControlClient:
             _read(response)
         return response.content
 
+    async def stream(self, path: str, **query: object) -> AsyncIterator[bytes]:
+        """Iterate over the bytes that a route sends, in parts."""
+        import httpx
+
+        params = {name: _text(value) for name, value in query.items()}
+        try:
+            async with self._http.stream("GET", f"/api/v1{path}", params=params) as response:
+                if not response.is_success:
+                    await response.aread()
+                    _read(response)
+                async for part in response.aiter_bytes():
+                    yield part
+        except httpx.HTTPError as failed:
+            raise _away(failed) from None
+
     async def list(self, path: str, **query: object) -> AsyncIterator[dict[str, Any]]:
         """Iterate over every item of a list, page by page."""
         after: str | None = ""
@@ -128,14 +143,17 @@ class ControlClient:
         try:
             reply = await self._http.request(method, f"/api/v1{path}", params=params, **more)
         except httpx.HTTPError as failed:
-            reason = str(failed) or type(failed).__name__
-            raise PilotageError(
-                "unavailable",
-                f"The control plane does not answer: {reason}.",
-                hint="It may be starting or stopping: try again, or look: pilotage doctor",
-            ) from None
+            raise _away(failed) from None
         self.decisions += filter(None, reply.headers.get("pilotage-decision", "").split(","))
         return reply
+
+
+def _away(failed: Exception) -> PilotageError:
+    return PilotageError(
+        "unavailable",
+        f"The control plane does not answer: {str(failed) or type(failed).__name__}.",
+        hint="It may be starting or stopping: try again, or look: pilotage doctor",
+    )
 
 
 def _text(value: object) -> str:

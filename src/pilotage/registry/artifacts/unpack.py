@@ -7,7 +7,7 @@ packed in a way whose ratio has no bound. An archive within an archive is a file
 import asyncio
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -39,7 +39,7 @@ class Archive:
         """Return its files."""
         return [Unpacked(path, info.file_size) for path, info in self._members.items()]
 
-    async def read(self, path: str) -> AsyncIterator[bytes]:
+    async def read(self, path: str) -> AsyncGenerator[bytes, None]:
         """Unpack a file, in parts; raise ``invalid_artifact`` where it is not what was declared."""
         try:
             with self._file.open(self._members[path]) as member:

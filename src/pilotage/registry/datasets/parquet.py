@@ -74,8 +74,8 @@ def _list_columns(schema: list[Any]) -> dict[str, str]:
             open_groups.append([name, children])
         elif place:
             kind = element.get(1)
-            is_known = type(kind) is int and 0 <= kind < len(_TYPES)
-            columns[path] = _TYPES[kind] if is_known else "group"
+            is_known = isinstance(kind, int) and 0 <= kind < len(_TYPES)
+            columns[path] = _TYPES[int(kind or 0)] if is_known else "group"
         while open_groups and open_groups[-1][1] <= 0:
             open_groups.pop()
     return columns

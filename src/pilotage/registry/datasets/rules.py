@@ -174,21 +174,22 @@ def draft_evidence(version: DatasetVersion) -> list[EvidenceDraft]:
         PiiHandling.UNKNOWN: None,
     }[PiiHandling(version.pii)]
     leaks = None if version.leaks is None else not version.leaks
-    same = {"hash": version.manifest_sha256, "dataset_version_id": version.id}
     return [
         EvidenceDraft(
             kind="data.pii",
             subject=version.ref,
             passed=is_clean,
             note=f"{version.pii}, {scanned}, {found} findings",
-            **same,
+            hash=version.manifest_sha256,
+            dataset_version_id=version.id,
         ),
         EvidenceDraft(
             kind="data.leakage",
             subject=version.ref,
             passed=leaks,
             note="not compared" if version.leaks is None else f"{sum(version.leaks.values())}",
-            **same,
+            hash=version.manifest_sha256,
+            dataset_version_id=version.id,
         ),
     ]
 

@@ -10,13 +10,14 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pilotage.audit.http import audit_routes
 from pilotage.audit.holds import HoldService
+from pilotage.audit.http import audit_routes
 from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.notes import open_checkpoint
 from pilotage.audit.open_log import open_log
 from pilotage.audit.proofs import check_file
 from pilotage.audit.retention import Pruner
+from pilotage.audit.retention_http import retention_routes
 from pilotage.audit.service import AuditService
 from pilotage.core.frames import Ended, Outcome
 from pilotage.core.usage import Usage
@@ -120,12 +121,8 @@ async def control(
             *registry_routes(registry, files, is_deployed),
             *artifact_routes(registry.artifacts, artifacts, operations, garbage),
             *finops_routes(FinopsService(clock), identity),
-            *audit_routes(
-                audit,
-                AuditInspection(database, audit, []),
-                Pruner(database, audit, holds, 7 * 86_400_000_000),
-                holds,
-            ),
+            *audit_routes(audit, AuditInspection(database, audit, [])),
+            *retention_routes(audit, Pruner(database, audit, holds, 7 * 86_400_000_000), holds),
             *operation_routes(operations),
         ]
         app = make_app(
@@ -420,6 +417,8 @@ async def test_the_log_is_listed_proved_and_checked(control: Control) -> None:
     assert check_file(proof, SIGNER.public.hex()).entry == whole["entry"]
     assert check_file(proof.replace(b"tiny", b"tony")).problem.startswith("the entry is not in")
     assert by_revision["entry"] == msgspec.json.decode(proof)["entry"]
+    by_object = await control.get("/audit/proof", object_id=entry["object_id"])
+    assert by_object["index"] == entry["position"]
     for wrong in ("", "?position=1&revision=1"):
         assert (await control.http.get(f"/audit/proof{wrong}")).status_code == 400
     assert (await control.http.get("/audit/entries/99")).status_code == 404
@@ -430,6 +429,47 @@ async def test_the_log_is_listed_proved_and_checked(control: Control) -> None:
     checkpoint = (await control.http.post("/audit:checkpoint")).json()
     assert checkpoint["size"] == report["entries"]
     assert open_checkpoint(checkpoint["checkpoint"], checkpoint["log"], SIGNER.public).size
+
+
+async def test_entries_are_exported_with_their_proofs(control: Control) -> None:
+    for name in ("tiny", "small", "large"):
+        await control.http.post("/models", json={"name": name})
+    report = (await control.http.post("/audit:verify")).json()
+
+    lines: list[bytes] = []
+    place: dict[str, int] = {}
+    while place.get("after", 0) is not None:
+        page = await control.get("/audit/export", proofs=True, limit=2, **place)
+        for position, entry, path in zip(
+            page["positions"], page["entries"], page["paths"], strict=True
+        ):
+            proof = {"index": position, "entry": entry, "path": path}
+            named = {name: page[name] for name in ("log", "public_key", "size", "checkpoint")}
+            lines.append(msgspec.json.encode(proof | named))
+        place["after"] = page["next"]
+    plain = await control.get("/audit/export", event="registry.", limit=500)
+
+    assert [check_file(line, SIGNER.public.hex()).problem for line in lines] == [""] * len(lines)
+    assert len(lines) == report["entries"]
+    assert plain["paths"] is None
+    names = [msgspec.json.decode(entry)["after"]["name"] for entry in plain["entries"]]
+    assert names == ["tiny", "small", "large"]
+
+
+async def test_a_log_is_compared_with_a_checkpoint_of_it(control: Control) -> None:
+    await control.http.post("/audit:verify")
+    kept = (await control.http.post("/audit:checkpoint")).json()
+    await control.http.post("/models", json={"name": "tiny"})
+    await control.http.post("/audit:verify")
+
+    said = [
+        (await control.http.post("/audit:compare", json={"checkpoint": note})).json()
+        for note in (kept["checkpoint"], kept["checkpoint"].replace("pilotage", "another"))
+    ]
+
+    assert (said[0]["is_good"], said[1]["is_good"]) == (True, False)
+    assert f"the first {kept['size']} entries are those" in said[0]["says"]
+    assert "cannot be trusted" in said[1]["says"]
 
 
 async def test_an_operation_that_has_ended_is_not_cancelled(

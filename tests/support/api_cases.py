@@ -210,6 +210,7 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/calendar/releases/{release}:cancel"): Ask(None),
         ("POST", "/decisions/{decision}/notes"): Ask({"text": "asked"}, {"text": "else"}),
         ("POST", "/audit:verify"): Ask(None),
+        ("POST", "/audit:compare"): Ask({"checkpoint": "asked"}, {"checkpoint": "else"}),
         ("POST", "/audit:checkpoint"): Ask(None),
         ("POST", "/audit:prune"): Ask(None),
         ("POST", "/audit/holds"): Ask(

@@ -1,18 +1,17 @@
 """Control-plane routes of the audit log."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from pilotage.audit.calls import CallProofs
-from pilotage.audit.holds import HoldService
 from pilotage.audit.inspection import AuditInspection
-from pilotage.audit.retention import Pruner, count_pruned
 from pilotage.audit.service import AuditService
 from pilotage.audit.types import AuditReport, Proof
 from pilotage.core.errors import PilotageError
-from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
+from pilotage.kit.api import ApiCall, Body, Page, Route, View, make_page
 from pilotage.kit.clock import parse_time
 
 
@@ -63,6 +62,28 @@ class ProofView(View):
     call: CallPartView | None = None
 
 
+class ExportView(View):
+    """Entries in the log's own words; with ``paths``, each proved against ``checkpoint``.
+
+    ``next`` is the position to go on behind, as ``after``; null at the end.
+    """
+
+    log: str
+    public_key: str
+    size: int
+    checkpoint: str
+    positions: list[int]
+    entries: list[str]
+    paths: list[list[str]] | None
+    next: int | None
+
+
+class CompareBody(Body):
+    """A checkpoint of this log that was kept elsewhere: the text of its file."""
+
+    checkpoint: str
+
+
 class FindingView(View):
     """One thing that was checked, and what was found."""
 
@@ -91,113 +112,13 @@ class CheckpointView(View):
     checkpoint: str
 
 
-class PrunedView(View):
-    """How many entries have lost their texts by policy, in all and just now."""
-
-    pruned: int
-    removed: int
-
-
-class HoldBody(Body):
-    """A legal hold to place; nothing is pruned and no tenant erased while it is in force."""
-
-    name: str
-    reason: str
-
-
-class HoldView(RevisedView):
-    """A legal hold; it is in force until it is released."""
-
-    name: str
-    reason: str
-    created_at: datetime
-    created_by: str
-    released_at: datetime | None
-    released_by: str
-
-
-def audit_routes(
-    service: AuditService, inspection: AuditInspection, pruner: Pruner, holds: HoldService
-) -> list[Route]:
+def audit_routes(service: AuditService, inspection: AuditInspection) -> list[Route]:
     """List the routes of the audit log."""
     return [
         *_entry_routes(service),
-        *_proof_routes(service, inspection),
-        *_retention_routes(service, pruner),
-        *_hold_routes(holds),
-    ]
-
-
-def _retention_routes(service: AuditService, pruner: Pruner) -> list[Route]:
-    async def prune(call: ApiCall) -> PrunedView:
-        """Remove the texts of entries that are older than the policy keeps them."""
-        removed = await pruner.prune(call.actor)
-        async with call.read() as tx:
-            return PrunedView(pruned=await count_pruned(tx, service.log), removed=removed)
-
-    return [
-        Route(
-            method="POST",
-            path="/audit:prune",
-            permission="audit.log.prune",
-            handler=prune,
-            is_global=True,
-        )
-    ]
-
-
-def _hold_routes(holds: HoldService) -> list[Route]:
-    async def create_hold(call: ApiCall, body: HoldBody) -> HoldView:
-        """Place a legal hold."""
-        async with call.write() as tx:
-            return HoldView.of(await holds.create_hold(tx, body.name, body.reason))
-
-    async def list_holds(call: ApiCall, limit: int = 50, after: str = "") -> Page[HoldView]:
-        """List legal holds by name, released ones too."""
-        async with call.read() as tx:
-            found = await holds.list_holds(tx, after, limit + 1)
-            return make_page(found, limit, HoldView.of, "name")
-
-    async def get_hold(call: ApiCall, hold: str) -> HoldView:
-        """Show a legal hold."""
-        async with call.read() as tx:
-            return HoldView.of(await holds.get_hold(tx, hold))
-
-    async def release_hold(call: ApiCall, hold: str) -> HoldView:
-        """Release a legal hold for ever; say why in ``x-pilotage-reason``."""
-        async with call.write() as tx:
-            return HoldView.of(await holds.release_hold(tx, hold))
-
-    return [
-        Route(
-            method="POST",
-            path="/audit/holds",
-            permission="audit.holds.create",
-            handler=create_hold,
-            status=201,
-            is_global=True,
-        ),
-        Route(
-            method="GET",
-            path="/audit/holds",
-            permission="audit.holds.read",
-            handler=list_holds,
-            is_global=True,
-        ),
-        Route(
-            method="GET",
-            path="/audit/holds/{hold}",
-            permission="audit.holds.read",
-            handler=get_hold,
-            is_global=True,
-        ),
-        Route(
-            method="POST",
-            path="/audit/holds/{hold}:release",
-            permission="audit.holds.release",
-            handler=release_hold,
-            is_global=True,
-        ),
+        *_export_routes(service),
+        *_proof_routes(service),
+        *_check_routes(service, inspection),
     ]
 
 
@@ -207,6 +128,7 @@ def _entry_routes(service: AuditService) -> list[Route]:
         event: str = "",
         object_id: str | None = None,
         actor: str | None = None,
+        project_id: str | None = None,
         text: str = "",
         since: str | None = None,
         until: str | None = None,
@@ -227,6 +149,7 @@ def _entry_routes(service: AuditService) -> list[Route]:
                 event_prefix=event,
                 object_id=object_id,
                 actor=actor,
+                project_id=project_id,
                 text=text,
                 since_us=_read_time(since, "since"),
                 until_us=_read_time(until, "until"),
@@ -259,7 +182,57 @@ def _entry_routes(service: AuditService) -> list[Route]:
     ]
 
 
-def _proof_routes(service: AuditService, inspection: AuditInspection) -> list[Route]:
+def _export_routes(service: AuditService) -> list[Route]:
+    async def export(  # noqa: PLR0917 - the server passes them by name
+        call: ApiCall,
+        event: str = "",
+        since: str | None = None,
+        until: str | None = None,
+        proofs: bool = False,  # noqa: FBT001, FBT002
+        limit: int = 50,
+        after: int = -1,
+    ) -> ExportView:
+        """Return entries in the log's own words, in order; with ``proofs``, each with its path."""
+        async with call.read() as tx:
+            found = await service.search(
+                tx,
+                after=after + 1,
+                limit=limit + 1,
+                event_prefix=event,
+                since_us=_read_time(since, "since"),
+                until_us=_read_time(until, "until"),
+            )
+        positions = [item.position for item in found[:limit]]
+        note = await service.log.publish()
+        proved = await service.prove_all(positions) if proofs else []
+        if proved:
+            note = proved[0].checkpoint
+            texts = [proof.entry for proof in proved]
+        else:
+            texts = await service.read_entries(positions)
+        return ExportView(
+            log=service.log.name,
+            public_key=service.log.public_key.hex(),
+            size=int(note.split("\n")[1]),
+            checkpoint=note,
+            positions=positions,
+            entries=[text.decode() for text in texts],
+            paths=[_show_path(proof.path) for proof in proved] if proofs else None,
+            next=positions[-1] if len(found) > limit else None,
+        )
+
+    return [
+        Route(
+            method="GET",
+            path="/audit/export",
+            permission="audit.log.read",
+            handler=export,
+            is_global=True,
+        )
+    ]
+
+
+def _proof_routes(service: AuditService) -> list[Route]:
     def show(proof: Proof) -> ProofView:
         return ProofView(
             log=service.log.name,
@@ -267,7 +240,7 @@ def _proof_routes(service: AuditService, inspection: AuditInspection) -> list[Ro
             entry=proof.entry.decode(),
             index=proof.index,
             size=proof.size,
-            path=[step.hex() for step in proof.path],
+            path=_show_path(proof.path),
             checkpoint=proof.checkpoint,
         )
 
@@ -275,28 +248,54 @@ def _proof_routes(service: AuditService, inspection: AuditInspection) -> list[Ro
         call: ApiCall,
         position: int | None = None,
         revision: int | None = None,
+        object_id: str | None = None,
         call_id: str | None = None,
     ) -> ProofView:
-        """Prove that an entry is in the log: by its position, its revision, or a call in it."""
-        if [position, revision, call_id].count(None) != 2:
+        """Prove that an entry is in the log.
+
+        It is named by its position, its revision, an object (its newest change), or a call.
+        """
+        if [position, revision, object_id, call_id].count(None) != 3:
             raise PilotageError(
-                "invalid_request", "Name one of position, revision and call_id.", param="position"
+                "invalid_request",
+                "Name one of position, revision, object_id and call_id.",
+                param="position",
             )
         if position is not None:
             return show(await service.prove(position))
         async with call.read() as tx:
             if revision is not None:
                 return show(await service.prove_revision(tx, revision))
+            if object_id is not None:
+                return show(await service.prove_object(tx, object_id))
             found = await CallProofs(service).prove(tx, call_id or "")
-        path = [step.hex() for step in found.path]
         part = CallPartView(
-            line=found.line.decode(), index=found.index, calls=found.calls, path=path
+            line=found.line.decode(),
+            index=found.index,
+            calls=found.calls,
+            path=_show_path(found.path),
         )
         return show(found.block).model_copy(update={"call": part})
 
+    return [
+        Route(
+            method="GET",
+            path="/audit/proof",
+            permission="audit.log.prove",
+            handler=prove,
+            is_global=True,
+        )
+    ]
+
+
+def _check_routes(service: AuditService, inspection: AuditInspection) -> list[Route]:
     async def verify(call: ApiCall) -> AuditReportView:  # noqa: ARG001 - every handler takes it
         """Recompute the whole log, and compare it with everything that should agree with it."""
         return _show_report(await inspection.verify())
+
+    async def compare(call: ApiCall, body: CompareBody) -> FindingView:  # noqa: ARG001
+        """Compare the log with a checkpoint of it that was kept elsewhere."""
+        return FindingView.of(await inspection.compare(body.checkpoint))
 
     async def publish(call: ApiCall) -> CheckpointView:  # noqa: ARG001
         """Sign a checkpoint of this moment."""
@@ -310,17 +309,17 @@ def _proof_routes(service: AuditService, inspection: AuditInspection) -> list[Ro
 
     return [
         Route(
-            method="GET",
-            path="/audit/proof",
-            permission="audit.log.prove",
-            handler=prove,
-            is_global=True,
-        ),
-        Route(
             method="POST",
             path="/audit:verify",
             permission="audit.log.verify",
             handler=verify,
+            is_global=True,
+        ),
+        Route(
+            method="POST",
+            path="/audit:compare",
+            permission="audit.log.verify",
+            handler=compare,
             is_global=True,
         ),
         Route(
@@ -335,6 +334,10 @@ def _proof_routes(service: AuditService, inspection: AuditInspection) -> list[Ro
 
 def _show_report(report: AuditReport) -> AuditReportView:
     return AuditReportView.of(report, findings=[FindingView.of(item) for item in report.findings])
+
+
+def _show_path(path: Sequence[bytes]) -> list[str]:
+    return [step.hex() for step in path]
 
 
 def _read_time(text: str | None, name: str) -> int | None:

@@ -21,6 +21,7 @@ from pilotage.audit.verification import (
     CANNOT_SHOW,
     Checked,
     Flaw,
+    compare_checkpoint,
     hash_file,
     list_outside,
     verify_files_apart,
@@ -49,8 +50,14 @@ class AuditInspection:
         checked = Checked()
         async with self._db.read(SYSTEM) as tx:
             self._pruned = await count_pruned(tx, log)
+        notes: list[str] = []
+        for folder in self._outside:
+            try:
+                notes += list_outside(folder)
+            except OSError as failed:
+                line = f"{folder} cannot be read ({failed.strerror}): nothing is compared with it"
+                findings.append(_bad("checkpoints", line))
         try:
-            notes = [note for folder in self._outside for note in _read_notes(folder)]
             checked = await verify_files_apart(
                 log.folder, log.name, log.public_key, pruned=self._pruned, outside=notes
             )
@@ -78,6 +85,18 @@ class AuditInspection:
             findings=findings,
             cannot_show=CANNOT_SHOW,
         )
+
+    async def compare(self, note: str) -> Finding:
+        """Compare the log as it is now with a checkpoint that was kept elsewhere."""
+        log = self._service.log
+        await log.publish()
+        try:
+            says = await asyncio.to_thread(
+                compare_checkpoint, log.folder, log.name, log.public_key, note
+            )
+        except Flaw as flaw:
+            return _bad("checkpoints", str(flaw))
+        return _good("checkpoints", says)
 
     async def _compare_revisions(self, size: int) -> str:
         """Compare every revision with what the log says of it; raise :class:`Flaw`."""
@@ -141,13 +160,6 @@ class AuditInspection:
         path = place_record(self._service.log.folder, sha256)
         if not path.exists() or hash_file(path) != sha256:
             raise Flaw(f"the record {sha256} beside the log is missing or altered")
-
-
-def _read_notes(folder: Path) -> list[str]:
-    try:
-        return list_outside(folder)
-    except OSError as failed:
-        raise Flaw(f"{folder} cannot be read: {failed.strerror}") from None
 
 
 def _good(check: str, says: str) -> Finding:

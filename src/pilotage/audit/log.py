@@ -124,9 +124,14 @@ class LogWriter:
 
     def read_entry(self, index: int) -> bytes:
         """Return an entry, sealed or not; raise FileNotFoundError for one that was pruned."""
-        if not 0 <= index < self.size:
-            raise ValueError(f"there is no entry {index}")
-        return self.read_entries(index, 1)[0]
+        return self.read_at([index])[0]
+
+    def read_at(self, indexes: Sequence[int]) -> list[bytes]:
+        """Return some entries, sealed or not."""
+        sealed = self.size - len(self._open)
+        found = TileFolder(self.folder, sealed).read_at([at for at in indexes if at < sealed])
+        rest = iter(found)
+        return [next(rest) if at < sealed else self._read_open(at - sealed) for at in indexes]
 
     def read_entries(self, first: int, limit: int) -> list[bytes]:
         """Return up to ``limit`` entries from an index on, sealed or not."""
@@ -142,6 +147,11 @@ class LogWriter:
             found += bundle[first - begin : end - begin]
             first = begin + len(bundle)
         return found
+
+    def _read_open(self, place: int) -> bytes:
+        if place >= len(self._open):
+            raise ValueError(f"there is no entry {self.size - len(self._open) + place}")
+        return self._open[place]
 
     def read(self) -> TileFolder:
         """Return the log as it was published last."""

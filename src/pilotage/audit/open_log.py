@@ -75,21 +75,21 @@ class OpenLog:
     async def hold_still(self) -> AsyncIterator[str]:
         """Let nothing be written within the block; yield the checkpoint of everything there is."""
         async with self._one:
-            yield await asyncio.to_thread(self._writer.publish)
+            yield await self._run(self._writer.publish)
 
-    async def read(self, index: int) -> bytes:
-        """Return an entry; raise FileNotFoundError for one that was pruned."""
-        return await self._do(lambda: self._writer.read_entry(index))
+    async def read_at(self, indexes: Sequence[int]) -> list[bytes]:
+        """Return some entries; raise FileNotFoundError for one that was pruned."""
+        return await self._do(lambda: self._writer.read_at(indexes))
 
     async def read_from(self, index: int, limit: int) -> list[bytes]:
         """Return up to ``limit`` entries from an index on."""
         return await self._do(lambda: self._writer.read_entries(index, limit))
 
-    async def prove(self, index: int) -> Proof:
-        """Return the proof that an entry is in the log as it is now."""
+    async def prove(self, indexes: Sequence[int]) -> list[Proof]:
+        """Return the proofs that entries are in the log as it is now."""
         note = await self.publish()
         return await asyncio.to_thread(
-            prove_entry, self.folder, self.name, self.public_key, note, index
+            prove_entries, self.folder, self.name, self.public_key, note, indexes
         )
 
     async def keep_record(self, record: bytes) -> None:
@@ -101,31 +101,35 @@ class OpenLog:
             raise _unavailable(failed) from None
 
     async def _do(self, work: Callable[[], _T]) -> _T:
-        """Let the writer work in a thread, alone.
+        """Let the writer work, when nobody else does."""
+        async with self._one:
+            return await self._run(work)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        """Let the writer work in a thread.
 
         Whoever is cancelled meanwhile waits for the end of the work: what comes next would begin
         beside it, and not where the log ends.
         """
 
-        def do() -> _T:
+        def run() -> _T:
             if not self._is_sure:
                 self._writer.reopen()
                 self._is_sure = True
             return work()
 
-        async with self._one:
-            done = asyncio.get_running_loop().run_in_executor(None, do)
-            try:
-                return await asyncio.shield(done)
-            except asyncio.CancelledError:
-                while not done.done():
-                    with suppress(asyncio.CancelledError):
-                        await asyncio.wait([done])
-                raise
-            except FileNotFoundError:
-                raise
-            except OSError as failed:
-                raise _unavailable(failed) from None
+        done = asyncio.get_running_loop().run_in_executor(None, run)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            while not done.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([done])
+            raise
+        except FileNotFoundError:
+            raise
+        except OSError as failed:
+            raise _unavailable(failed) from None
 
 
 def place_record(folder: Path, sha256: str) -> Path:
@@ -133,17 +137,22 @@ def place_record(folder: Path, sha256: str) -> Path:
     return folder / RECORDS / sha256[:2] / sha256
 
 
-def prove_entry(folder: Path, name: str, public_key: bytes, note: str, index: int) -> Proof:
-    """Return the proof that an entry is in a published log."""
+def prove_entries(
+    folder: Path, name: str, public_key: bytes, note: str, indexes: Sequence[int]
+) -> list[Proof]:
+    """Return the proofs that entries are in a published log."""
     checkpoint = open_checkpoint(note, name, public_key)
     log = TileFolder(folder, checkpoint.size)
-    return Proof(
-        entry=log.read_entry(index),
-        index=index,
-        size=checkpoint.size,
-        path=prove_inclusion(index, checkpoint.size, log.read_hash),
-        checkpoint=note,
-    )
+    return [
+        Proof(
+            entry=entry,
+            index=index,
+            size=checkpoint.size,
+            path=prove_inclusion(index, checkpoint.size, log.read_hash),
+            checkpoint=note,
+        )
+        for index, entry in zip(indexes, log.read_at(indexes), strict=True)
+    ]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import msgspec
 from pilotage.audit.notes import open_checkpoint
 from pilotage.audit.tree import check_inclusion, hash_leaf
 
-__all__ = ["ProofFile", "Shown", "check_file", "check_inclusion", "check_proof"]
+__all__ = ["ProofFile", "Shown", "check_file", "check_inclusion", "check_proof", "split_proofs"]
 
 
 class CallPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +52,16 @@ def check_file(content: bytes, public_key: str = "") -> Shown:
         return Shown(f"this is no proof: {wrong}")
     except ValueError as wrong:
         return Shown(str(wrong))
+
+
+def split_proofs(content: bytes) -> list[bytes]:
+    """Return the proofs of a file: one, or one on each line."""
+    lines = content.splitlines()
+    try:
+        msgspec.json.decode(lines[0] if lines else b"")
+    except msgspec.DecodeError:
+        return [content]
+    return lines
 
 
 def check_proof(proof: ProofFile, public_key: bytes) -> Shown:

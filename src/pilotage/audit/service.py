@@ -100,10 +100,14 @@ class AuditService:
 
     async def read_entry(self, position: int) -> bytes:
         """Return the log's own words; raise ``not_found`` for none there."""
+        return (await self.read_entries([position]))[0]
+
+    async def read_entries(self, positions: Sequence[int]) -> list[bytes]:
+        """Return the log's own words at some positions; raise ``not_found`` for none there."""
         try:
-            return await self.log.read(position)
+            return await self.log.read_at(positions)
         except (FileNotFoundError, ValueError):
-            raise PilotageError("not_found", f"Entry {position} has been pruned.") from None
+            raise PilotageError("not_found", "An entry of these has been pruned.") from None
 
     async def search(  # noqa: PLR0913 - a search has that many parts
         self,
@@ -114,6 +118,7 @@ class AuditService:
         event_prefix: str = "",
         object_id: str | None = None,
         actor: str | None = None,
+        project_id: str | None = None,
         text: str = "",
         since_us: int | None = None,
         until_us: int | None = None,
@@ -127,6 +132,7 @@ class AuditService:
             event_prefix=event_prefix,
             object_id=object_id,
             actor=actor,
+            project_id=project_id,
             text=text,
             since_us=since_us,
             until_us=until_us,
@@ -137,12 +143,28 @@ class AuditService:
 
     async def prove(self, position: int) -> Proof:
         """Return the proof that an entry is in the log; raise ``not_found`` for none there."""
-        if not 0 <= position < self.log.size:
-            raise PilotageError("not_found", f"There is no entry {position} in the audit log.")
+        return (await self.prove_all([position]))[0]
+
+    async def prove_all(self, positions: Sequence[int]) -> list[Proof]:
+        """Return the proofs that entries are in the log, of one checkpoint all of them."""
+        for position in positions:
+            if not 0 <= position < self.log.size:
+                raise PilotageError("not_found", f"There is no entry {position} in the audit log.")
         try:
-            return await self.log.prove(position)
+            return await self.log.prove(positions)
         except FileNotFoundError:
-            raise PilotageError("not_found", f"Entry {position} has been pruned.") from None
+            raise PilotageError("not_found", "An entry of these has been pruned.") from None
+
+    async def prove_object(self, tx: Tx, object_id: str) -> Proof:
+        """Return the proof that the newest change of an object is in the log."""
+        newest = await store.search(tx, after=0, limit=1, object_id=object_id, is_newest=True)
+        if not newest:
+            raise PilotageError(
+                "not_found",
+                f"Nothing of {object_id[:80]!r} is in the audit log.",
+                hint="Name an id: see pilotage audit list",
+            )
+        return await self.prove(newest[0].position)
 
     async def prove_revision(self, tx: Tx, revision_seq: int) -> Proof:
         """Return the proof that a revision is in the log; raise ``not_found`` if it is not."""

@@ -88,6 +88,7 @@ async def search(  # noqa: PLR0913 - a search has that many parts
     event_prefix: str = "",
     object_id: str | None = None,
     actor: str | None = None,
+    project_id: str | None = None,
     text: str = "",
     since_us: int | None = None,
     until_us: int | None = None,
@@ -102,6 +103,8 @@ async def search(  # noqa: PLR0913 - a search has that many parts
         statement = statement.where(columns.object_id == object_id)
     if actor is not None:
         statement = statement.where(columns.actor == actor)
+    if project_id is not None:
+        statement = statement.where(columns.project_id == project_id)
     if text:
         statement = statement.where(columns.reason.icontains(text, autoescape=True))
     if since_us is not None:

@@ -78,9 +78,20 @@ class TileFolder:
 
     def read_entry(self, index: int) -> bytes:
         """Return one entry."""
-        if not 0 <= index < self.size:
-            raise ValueError(f"there is no entry {index}")
-        return self.read_entries(index >> TILE_BITS)[index & (TILE_WIDTH - 1)]
+        return self.read_at([index])[0]
+
+    def read_at(self, indexes: Sequence[int]) -> list[bytes]:
+        """Return some entries; those beside each other are read together."""
+        found: list[bytes] = []
+        number, bundle = -1, list[bytes]()
+        for index in indexes:
+            if not 0 <= index < self.size:
+                raise ValueError(f"there is no entry {index}")
+            if index >> TILE_BITS != number:
+                number = index >> TILE_BITS
+                bundle = self.read_entries(number)
+            found.append(bundle[index & (TILE_WIDTH - 1)])
+        return found
 
     def _load_tile(self, level: int, number: int) -> tuple[bytes, ...]:
         width = min(TILE_WIDTH, (self.size >> (TILE_BITS * level)) - number * TILE_WIDTH)

@@ -88,6 +88,13 @@ def verify_files(
     return checked
 
 
+def compare_checkpoint(folder: Path, name: str, public_key: bytes, note: str) -> str:
+    """Compare a log with a checkpoint that was kept elsewhere; raise :class:`Flaw`."""
+    return _check_outside(
+        folder, _read_checkpoint(folder, name, public_key), note, name, public_key
+    )
+
+
 async def verify_files_apart(
     folder: Path, name: str, public_key: bytes, *, pruned: int, outside: Sequence[str]
 ) -> Checked:

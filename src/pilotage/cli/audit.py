@@ -1,5 +1,6 @@
 """``pilotage audit``: who changed what, when and why, and whether the record is whole."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,9 @@ from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import (
     FAILURE,
     Json,
+    at,
     collect,
+    make_bar,
     note,
     run,
     say,
@@ -24,58 +27,95 @@ from pilotage.sdk.control import ControlClient
 GROUP = make_group("audit", "The audit log: every change and every call, in a tree of hashes.")
 
 
+Event = Annotated[str, typer.Option(help="Only events that begin so.")]
+Since = Annotated[str | None, typer.Option(help="Only from this time on.")]
+Until = Annotated[str | None, typer.Option(help="Only before this time.")]
+
+
 @command(GROUP, "list")
-def list_entries(  # noqa: PLR0913 - a search has that many parts
+def list_entries(
     *,
     count: Annotated[int, typer.Option("-n", min=1, max=500, help="How many of the newest.")] = 20,
     everything: Annotated[bool, typer.Option("--all", help="All there are.")] = False,
-    event: Annotated[str, typer.Option(help="Only events that begin so.")] = "",
-    object_id: Annotated[
-        str | None, typer.Option("--object", help="Only of an object, by id.")
-    ] = None,
-    actor: Annotated[str | None, typer.Option(help="Only what somebody did, by id.")] = None,
-    text: Annotated[str, typer.Option(help="Only with these words in the reason.")] = "",
-    since: Annotated[str | None, typer.Option(help="Only from this time on.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only before this time.")] = None,
+    event: Event = "",
     as_json: Json = False,
 ) -> None:
     """List the newest entries, the newest last.
 
-    [bold]Examples[/bold]: pilotage audit list --event endpoints. -n 5
-    |    pilotage audit list --text "incident 12" --since 2026-11-01
+    [bold]Example[/bold]: pilotage audit list --event endpoints. -n 5
     """
-    query = {
-        "event": event,
-        "object_id": object_id,
-        "actor": actor,
-        "text": text,
-        "since": since,
-        "until": until,
-    }
 
     async def work(control: ControlClient) -> list[dict[str, Any]]:
         if everything:
-            return await collect(control, "/audit/entries", **query)
-        page = await control.get("/audit/entries", newest=True, limit=count, **query)
+            return await collect(control, "/audit/entries", event=event)
+        page = await control.get("/audit/entries", newest=True, limit=count, event=event)
         return list(page["items"])
 
-    entries = run(work)
-    if as_json:
-        show_json(entries)
-        return
-    rows = [
-        (
-            item["position"],
-            show_time(item["at"]),
-            item["event"],
-            item["object_id"],
-            item["actor"],
-            item["reason"],
-        )
-        for item in entries
-    ]
-    empty = "There are no such entries. See all: pilotage audit list --all"
-    show_table(("#position", "time (UTC)", "event", "object", "by", "reason"), rows, empty)
+    _show_entries(run(work), as_json=as_json)
+
+
+@command(GROUP)
+def search(
+    text: Annotated[str, typer.Argument(help="Words in the reason.")] = "",
+    *,
+    event: Event = "",
+    object_id: Annotated[
+        str | None, typer.Option("--object", help="Only of an object, by id.")
+    ] = None,
+    actor: Annotated[str | None, typer.Option(help="Only what somebody did, by id.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only in a project, by name.")] = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: Json = False,
+) -> None:
+    """Search all entries, the newest last.
+
+    [bold]Examples[/bold]: pilotage audit search "incident 12" --since 2026-11-01
+    |    pilotage audit search --object dep_0198f2 --actor prn_0198f1
+    """
+    query = {"text": text, "event": event, "object_id": object_id, "actor": actor}
+
+    async def work(control: ControlClient) -> list[dict[str, Any]]:
+        within = (await control.get(at("projects", project)))["id"] if project else None
+        more = {"project_id": within, "since": since, "until": until}
+        return await collect(control, "/audit/entries", **query, **more)
+
+    _show_entries(run(work), as_json=as_json)
+
+
+@command(GROUP)
+def export(
+    out: Annotated[Path, typer.Argument(help="The file to write, one entry a line.")],
+    *,
+    proofs: Annotated[bool, typer.Option("--proofs", help="Each line is a proof.")] = False,
+    event: Event = "",
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Write entries to a file as JSON lines, in the log's own words; 'check' reads proofs.
+
+    [bold]Example[/bold]: pilotage audit export october.jsonl --since 2026-10-01 --proofs
+    """
+    query = {"event": event, "since": since, "until": until, "proofs": proofs}
+
+    async def work(control: ControlClient) -> int:
+        written = 0
+        place: dict[str, object] = {}
+        with make_bar(is_bytes=False) as bar, out.open("wb") as file:
+            task = bar.add_task("audit log", total=None)
+            while place.get("after", 0) is not None:
+                page = await control.get("/audit/export", limit=500, **query, **place)
+                file.writelines(_write_lines(page))
+                written += len(page["positions"])
+                bar.update(task, completed=written)
+                place["after"] = page["next"]
+        return written
+
+    try:
+        written = run(work)
+    except OSError as failed:
+        raise _unwritable(out, failed) from None
+    say(f"{out}: {written} entries")
 
 
 @command(GROUP)
@@ -96,14 +136,26 @@ def show(
 
 
 @command(GROUP)
-def verify(*, as_json: Json = False) -> None:
+def verify(
+    *,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint that was kept elsewhere; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Recompute the whole log, and compare it with all that should agree; exit code 1 if not.
 
-    [bold]Example[/bold]: pilotage audit verify --json
+    [bold]Example[/bold]: pilotage audit verify --checkpoint /mnt/other/00000000000000001024
     """
+    kept = [(path, _read(path).decode("utf-8", "replace")) for path in checkpoint or ()]
 
     async def work(control: ControlClient) -> dict[str, Any]:
-        return await control.post("/audit:verify")
+        report = await control.post("/audit:verify")
+        for path, text in kept:
+            finding = await control.post("/audit:compare", {"checkpoint": text})
+            report["findings"].append(finding | {"says": f"{path}: {finding['says']}"})
+            report["is_intact"] &= finding["is_good"]
+        return report
 
     report = run(work)
     if as_json:
@@ -147,17 +199,29 @@ def checkpoint(
 
 @command(GROUP)
 def prove(
-    position: Annotated[int, typer.Argument(help="The entry's place in the log.")],
+    what: Annotated[
+        str, typer.Argument(help="An entry's place, a call's id, or any other object's.")
+    ],
     *,
+    is_revision: Annotated[
+        bool, typer.Option("--revision", help="The number is a revision's.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write it to a file.")] = None,
 ) -> None:
     """Prove that an entry is in the log; anybody can check the proof without this installation.
 
-    [bold]Example[/bold]: pilotage audit prove 12 --out proof.json
+    Of an object (a decision, say) its newest change is proved; of a call its line and its block.
+
+    [bold]Examples[/bold]: pilotage audit prove 12 --out proof.json
+    |    pilotage audit prove call_0198f2 --out call.json
     """
+    if what.isdecimal():
+        name = "revision" if is_revision else "position"
+    else:
+        name = "call_id" if what.startswith("call_") else "object_id"
 
     async def work(control: ControlClient) -> dict[str, Any]:
-        return await control.get("/audit/proof", position=position)
+        return await control.get("/audit/proof", **{name: what})
 
     proof = run(work)
     if out is None:
@@ -169,42 +233,85 @@ def prove(
 
 @command(GROUP)
 def check(
-    file: Annotated[Path, typer.Argument(help="What 'prove' has written.")],
+    file: Annotated[Path, typer.Argument(help="What 'prove' or 'export --proofs' has written.")],
     *,
     key: Annotated[
         str, typer.Option(help="The log's public key in hex; without it, the file's own is taken.")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Check a proof offline, without a server or a data folder; exit code 1 if it does not hold.
+    """Check proofs offline, without a server or a data folder; exit code 1 if one does not hold.
 
     [bold]Example[/bold]: pilotage audit check proof.json --key 5f0c...
     """
-    from pilotage.audit.proofs import check_file
+    from pilotage.audit.proofs import check_file, split_proofs
 
+    checked = [check_file(proof, key) for proof in split_proofs(_read(file))]
+    wrong = next((found for found in checked if found.problem), None)
+    shown = wrong or checked[-1]
+    if as_json:
+        show_json({"holds": not wrong, "problem": shown.problem, "entry": shown.entry})
+    elif wrong:
+        say(f"{file}: proof {checked.index(wrong) + 1} does NOT hold: {wrong.problem}")
+    elif len(checked) > 1:
+        say(f"{file}: {len(checked)} entries are in the log {shown.log} of {shown.size} entries")
+    else:
+        say(f"{file}: entry {shown.position} is in the log {shown.log} of {shown.size} entries")
+        show_json(shown.entry)
+    if not key and not wrong:
+        note("The key was the file's own: compare it with one that you have from elsewhere.")
+    if wrong:
+        raise typer.Exit(FAILURE)
+
+
+def _show_entries(entries: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        show_json(entries)
+        return
+    rows = [
+        (
+            item["position"],
+            show_time(item["at"]),
+            item["event"],
+            item["object_id"],
+            item["actor"],
+            item["reason"],
+        )
+        for item in entries
+    ]
+    empty = "There are no such entries. See all: pilotage audit list --all"
+    show_table(("#position", "time (UTC)", "event", "object", "by", "reason"), rows, empty)
+
+
+def _write_lines(page: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the lines of a page: proofs as ``check`` reads them, or entries with their places."""
+    shared = {name: page[name] for name in ("log", "public_key", "size", "checkpoint")}
+    if page["paths"] is None:
+        for position, entry in zip(page["positions"], page["entries"], strict=True):
+            said = msgspec.Raw(entry.encode())
+            yield msgspec.json.encode({"position": position, "entry": said}) + b"\n"
+        return
+    rows = zip(page["positions"], page["entries"], page["paths"], strict=True)
+    for position, entry, path in rows:
+        proof = {"index": position, "entry": entry, "path": path}
+        yield msgspec.json.encode(shared | proof) + b"\n"
+
+
+def _read(path: Path) -> bytes:
     try:
-        found = check_file(file.read_bytes(), key)
+        return path.read_bytes()
     except OSError as failed:
         raise PilotageError(
-            "invalid_request", f"{file} cannot be read: {failed.strerror}."
+            "invalid_request", f"{path} cannot be read: {failed.strerror}."
         ) from None
-    if as_json:
-        show_json({"holds": not found.problem, "problem": found.problem, "entry": found.entry})
-    elif found.problem:
-        say(f"{file}: does NOT hold: {found.problem}")
-    else:
-        say(f"{file}: entry {found.position} is in the log {found.log} of {found.size} entries")
-        show_json(found.entry)
-        if not key:
-            note("The key was the file's own: compare it with one that you have from elsewhere.")
-    if found.problem:
-        raise typer.Exit(FAILURE)
 
 
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
     except OSError as failed:
-        raise PilotageError(
-            "invalid_request", f"{path} cannot be written: {failed.strerror}."
-        ) from None
+        raise _unwritable(path, failed) from None
+
+
+def _unwritable(path: Path, failed: OSError) -> PilotageError:
+    return PilotageError("invalid_request", f"{path} cannot be written: {failed.strerror}.")

@@ -15,6 +15,7 @@ from pilotage.audit.http import audit_routes
 from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.open_log import OpenLog, open_log
 from pilotage.audit.retention import Pruner, make_pruner_worker
+from pilotage.audit.retention_http import retention_routes
 from pilotage.audit.service import AuditService
 from pilotage.audit.worker import make_audit_worker
 from pilotage.core.errors import PilotageError
@@ -226,7 +227,8 @@ class _Parts:
             *publisher_routes(self.publisher),
             *gateway_routes(self.identity, self.remotes, signer.public),
             *self.governing.list_routes(),
-            *audit_routes(self.audit, inspection, self.pruner, self.holds),
+            *audit_routes(self.audit, inspection),
+            *retention_routes(self.audit, self.pruner, self.holds),
             *operation_routes(self.operations),
         ]
         self.raw_routes: list[RawRoute] = [
@@ -268,7 +270,7 @@ class _Parts:
             await self.sealer.seal_all()
             await self.checkpoints.step()
         except (PilotageError, OSError) as failed:
-            _LOG.error("the audit log goes on at the next start: %s", failed)  # noqa: TRY400
+            _LOG.error("the audit log goes on at the next start: %s", failed)
         self.sealer.close()
         self.ledger.close()
         self.remotes.close()

@@ -8,9 +8,9 @@ change, one that was set back further changes nothing.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -49,6 +49,8 @@ CURSOR = sa.Table(
 )
 MOST_BEHIND_US = 2_000_000  # clocks of servers that share a database differ, and are corrected
 LONGEST_LEAP_US = 24 * 3_600_000_000
+_AT_ONCE = 500
+Item = TypeVar("Item")
 _LOG = logging.getLogger("pilotage.outbox")
 _ONE_ORDER = 7_310_583  # the Postgres advisory lock that makes commit order the order of seq
 
@@ -120,6 +122,36 @@ async def read_revisions(tx: Tx, after_seq: int, limit: int) -> Sequence[Revisio
     return [_revision(row) for row in await tx.all(statement)]
 
 
+async def list_last(tx: Tx, events: Sequence[str], until_us: int) -> Sequence[Revision]:
+    """Return the last revision of each event of each object at or before a time, in order."""
+    last = (
+        tx.select(REVISION, sa.func.max(REVISION.c.seq))
+        .where(REVISION.c.event.in_(events), REVISION.c.at_us <= until_us)
+        .group_by(REVISION.c.event, REVISION.c.object_id)
+    )
+    statement = tx.select(REVISION).where(REVISION.c.seq.in_(last.scalar_subquery()))
+    return [_revision(row) for row in await tx.all(statement.order_by(REVISION.c.seq))]
+
+
+async def list_made_at(tx: Tx, event: str, times: Iterable[int]) -> Sequence[Revision]:
+    """Return the revisions of an event that were made at some exact times, in order."""
+    found: list[Revision] = []
+    for some in _in_chunks(sorted(set(times))):
+        statement = tx.select(REVISION).where(REVISION.c.event == event, REVISION.c.at_us.in_(some))
+        rows = await tx.all(statement.order_by(REVISION.c.seq))
+        found += [_revision(row) for row in rows]
+    return found
+
+
+async def list_first(tx: Tx, object_ids: Iterable[str]) -> Sequence[Revision]:
+    """Return the revisions by which some objects began."""
+    found: list[Revision] = []
+    for some in _in_chunks(sorted(set(object_ids))):
+        statement = tx.select(REVISION).where(REVISION.c.object_id.in_(some), REVISION.c.rev == 1)
+        found += [_revision(row) for row in await tx.all(statement)]
+    return found
+
+
 async def get_last_seq(tx: Tx) -> int:
     """Return the newest sequence number, 0 before the first change."""
     row = await tx.find(tx.select(REVISION, sa.func.max(REVISION.c.seq).label("last")))
@@ -142,6 +174,12 @@ async def advance_cursor(tx: Tx, consumer: str, old_seq: int, new_seq: int) -> b
         return True
     guarded = tx.update(CURSOR).where(CURSOR.c.consumer == consumer, CURSOR.c.seq == old_seq)
     return await tx.change(guarded.values(seq=new_seq)) == 1
+
+
+def _in_chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield some at a time: databases bound how many values a statement has."""
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
 
 
 async def _find_time(tx: Tx) -> int:

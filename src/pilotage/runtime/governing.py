@@ -1,6 +1,7 @@
 """How governance is wired: what can be approved and scheduled, its routes, its worker."""
 
 from pilotage.audit.service import AuditService
+from pilotage.endpoints.history_http import history_route
 from pilotage.endpoints.policies_http import policy_routes
 from pilotage.endpoints.scheduled import ScheduledSplit
 from pilotage.endpoints.service import EndpointService
@@ -52,6 +53,7 @@ class Governing:
         self._release_routes = [
             *promotion_routes(promotions),
             *policy_routes(endpoints.traffic.policies),
+            history_route(),
         ]
 
     def list_routes(self) -> list[Route]:

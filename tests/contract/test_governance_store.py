@@ -240,6 +240,34 @@ async def test_a_lifted_freeze_holds_nothing_and_frees_its_name(world: World) ->
     assert await is_frozen(world, "chat")
 
 
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"time_zone": "Europe/Atlantis"}, "time_zone"),
+        ({"time_zone": "../../etc/passwd"}, "time_zone"),
+        ({"override_role": "king"}, "override_role"),
+        ({"ends_at_us": 0}, "ends_at"),
+        ({"reason": ""}, "reason"),
+    ],
+)
+async def test_a_freeze_that_cannot_be_is_refused(
+    world: World, more: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(PilotageError) as refused:
+        await world.freeze(**more)
+
+    assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+
+
+async def test_a_name_is_for_one_freeze(world: World) -> None:
+    await world.freeze()
+
+    with pytest.raises(PilotageError) as refused:
+        await world.freeze()
+
+    assert refused.value.code == "already_exists"
+
+
 async def test_an_override_lets_one_person_change_one_thing_once(world: World) -> None:
     await world.freeze(override_role="ml_ops")
     with pytest.raises(PilotageError) as refused:

@@ -47,8 +47,11 @@ class Bundles:
         async with self._db.read(actor) as tx:
             decision = await self._decisions.get(tx, decision_id)
             facts = await self._decisions.list_facts(tx, decision_id)
-            approvals = await store.list_approvals_for(tx, decision_id)
-            approval_seqs = await store.list_revisions_of(tx, [item.id for item in approvals])
+            named = [
+                fact.content["approval_id"] for fact in facts if fact.kind is FactKind.APPROVAL
+            ]
+            approvals = await store.get_approvals(tx, named)
+            approval_seqs = await store.list_revisions_of(tx, named)
             seqs = {
                 decision.seq,
                 *decision.revisions,
@@ -63,7 +66,7 @@ class Bundles:
                 checkpoints=checkpoints,
                 decision=msgspec.convert(decision, Record, from_attributes=True),
                 facts=[_fact(fact) for fact in facts],
-                approvals=_order(approvals, facts),
+                approvals=[_approval(approvals[name]) for name in named],
                 artifacts=_list_artifacts(facts),
                 entries=entries,
             )
@@ -107,11 +110,8 @@ def _fact(fact: Fact) -> BundledFact:
     return msgspec.convert(fact, BundledFact, from_attributes=True)
 
 
-def _order(approvals: Sequence[Approval], facts: Sequence[Fact]) -> list[BundledApproval]:
-    """Return the approvals in the order in which the facts name them."""
-    by_id = {item.id: item for item in approvals}
-    named = [fact.content["approval_id"] for fact in facts if fact.kind is FactKind.APPROVAL]
-    return [msgspec.convert(msgspec.to_builtins(by_id[name]), BundledApproval) for name in named]
+def _approval(approval: Approval) -> BundledApproval:
+    return msgspec.convert(msgspec.to_builtins(approval), BundledApproval)
 
 
 def _list_artifacts(facts: Sequence[Fact]) -> list[Artifact]:

@@ -9,7 +9,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.governance import store
 from pilotage.governance.ports import ScheduledAction
-from pilotage.governance.rules import check_reason
+from pilotage.governance.rules import check_reason, check_role
 from pilotage.governance.types import (
     Freeze,
     FreezeSpec,
@@ -51,6 +51,8 @@ class Calendar:
         check_name(name)
         check_freeze(spec)
         find_zone(spec.time_zone)
+        if spec.override_role:
+            check_role(spec.override_role, "override_role")
         if await store.find_freeze(tx, name):
             raise PilotageError(
                 "already_exists", f"There is a freeze {name!r} already.", param="name"

@@ -15,12 +15,14 @@ from pilotage.governance.types import (
     Verdict,
     Vote,
 )
+from pilotage.identity.types import Role
 
 MOST_APPROVERS = 10
 LONGEST_REASON = 2_000
 MOST_EVIDENCE = 100
 SHORTEST_TTL_US = 60 * 1_000_000
 LONGEST_TTL_US = 90 * 86_400_000_000
+_ROLES = tuple(role.value for role in Role if role is not Role.GATEWAY)
 _ACTION = re.compile(r"[a-z]+\.[a-z_]+\.[a-z_]+(?::[a-z][a-z0-9_.-]{0,63})?")
 _OPEN = frozenset({ApprovalState.PENDING, ApprovalState.APPROVED})
 _ALLOWED_IN = {
@@ -59,6 +61,7 @@ def check_ask(ask: ApprovalAsk) -> ApprovalAsk:
             hint="Write a duration such as 7d.",
             param="expires_in",
         )
+    check_role(ask.role, "role")
     if len(ask.evidence) > MOST_EVIDENCE:
         raise PilotageError(
             "invalid_request", f"Name {MOST_EVIDENCE} pieces of evidence at most.", param="evidence"
@@ -76,6 +79,18 @@ def check_reason(reason: str) -> str:
             param="reason",
         )
     return reason.strip()
+
+
+def check_role(role: str, param: str) -> str:
+    """Return a role that people can hold; raise ``invalid_request``."""
+    if role not in _ROLES:
+        raise PilotageError(
+            "invalid_request",
+            f"There is no role {role[:40]!r}.",
+            hint=f"There are: {', '.join(_ROLES)}.",
+            param=param,
+        )
+    return role
 
 
 def hash_subject(subject: Subject) -> str:

@@ -182,10 +182,10 @@ async def list_approvals_used_in(tx: Tx, seqs: Sequence[int]) -> Sequence[Approv
     return [_approval(row) for row in await tx.all(used.order_by(APPROVAL.c.id))]
 
 
-async def list_approvals_for(tx: Tx, decision_id: str) -> Sequence[Approval]:
-    """Return the approvals that a decision used."""
-    used = tx.select(APPROVAL).where(APPROVAL.c.decision_id == decision_id)
-    return [_approval(row) for row in await tx.all(used.order_by(APPROVAL.c.id))]
+async def get_approvals(tx: Tx, ids: Sequence[str]) -> dict[str, Approval]:
+    """Return requests by their ids."""
+    rows = await tx.all(tx.select(APPROVAL).where(APPROVAL.c.id.in_(ids)))
+    return {row["id"]: _approval(row) for row in rows}
 
 
 async def change_approval(tx: Tx, approval: Approval, **values: object) -> bool:

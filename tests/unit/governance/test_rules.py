@@ -125,6 +125,8 @@ def test_only_what_is_open_expires(now_us: int) -> None:
         ({"action": "registry.version.promote:"}, "action"),
         ({"reason": "  "}, "reason"),
         ({"reason": "x" * 2_001}, "reason"),
+        ({"role": "king"}, "role"),
+        ({"role": "gateway"}, "role"),
         ({"needed": 0}, "needed"),
         ({"needed": 11}, "needed"),
         ({"ttl_us": 1}, "expires_in"),
@@ -182,3 +184,37 @@ def test_what_does_not_count(changes: dict[str, object], flaw: str) -> None:
 
     assert flaw in found
     assert bool(found) == bool(flaw)
+
+
+@pytest.mark.parametrize(
+    ("said", "by", "verdict", "code"),
+    [
+        ([], "asks", Verdict.APPROVE, "permission_denied"),
+        ([], "made", Verdict.REJECT, "permission_denied"),
+        ([], "three", Verdict.APPROVE, "permission_denied"),
+        ([], "one", Verdict.WITHDRAW, "permission_denied"),
+        ([], "one", Verdict.REVOKE, "permission_denied"),
+        (["one"], "one", Verdict.APPROVE, "conflict"),
+        (["one"], "two", Verdict.REVOKE, "permission_denied"),
+        (["one", "two"], "two", Verdict.REJECT, "conflict"),
+    ],
+)
+def test_what_may_not_be_said(said: list[str], by: str, verdict: Verdict, code: str) -> None:
+    approval = replace(ASKED, needed=2)
+    for approver in said:
+        approval = say(approval, approver, Verdict.APPROVE)
+
+    with pytest.raises(PilotageError) as refused:
+        say(approval, by, verdict)
+
+    assert refused.value.code == code
+
+
+def test_only_what_is_approved_is_used() -> None:
+    used = rules.use(say(ASKED, "one", Verdict.APPROVE), NOW, 7)
+
+    assert (used.state, used.used_seq, used.used_at_us) == (ApprovalState.USED, 7, NOW)
+    for approval in (ASKED, used):
+        with pytest.raises(PilotageError) as refused:
+            rules.use(approval, NOW, 8)
+        assert refused.value.code == "conflict"

@@ -16,9 +16,9 @@ from pilotage.sdk.control import open_control
 URI = "gs://my-bucket/models/routing-v1"
 
 
-@pytest.fixture
-def data(tmp_path: Path, tiny_gguf: Path) -> Path:
-    folder = tmp_path / "data"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, tiny_gguf: Path) -> Path:
+    folder = tmp_path_factory.mktemp("registry") / "data"
     place = folder / "gs" / "my-bucket" / "models" / "routing-v1"
     place.mkdir(parents=True)
     shutil.copy(tiny_gguf, place / "model.gguf")
@@ -26,8 +26,14 @@ def data(tmp_path: Path, tiny_gguf: Path) -> Path:
 
 
 @pytest.fixture
-async def registry(data: Path) -> AsyncIterator[ModelRegistry]:
-    async with ModelRegistry("my-project", data_dir=str(data)) as opened:
+def project(tmp_path: Path) -> str:
+    """Return a name that no other test has."""
+    return tmp_path.name.lower().replace("_", "-")[-40:].strip("-.")
+
+
+@pytest.fixture
+async def registry(data: Path, project: str) -> AsyncIterator[ModelRegistry]:
+    async with ModelRegistry(project, data_dir=str(data)) as opened:
         yield opened
 
 
@@ -65,7 +71,8 @@ async def test_what_is_uploaded_is_what_is_found(registry: ModelRegistry) -> Non
 
     assert isinstance(made, RegisteredModel)
     assert model == made
-    assert made.resource_name == ("projects/my-project/locations/us-central1/models/routing@1.0.0")
+    own = f"projects/{registry.project_id}/locations/us-central1"
+    assert made.resource_name == f"{own}/models/routing@1.0.0"
     assert made.artifact_sha256
     same = found.to_dict()
     for name in ("created_at", "updated_at", "created_by"):
@@ -150,7 +157,7 @@ async def test_metrics_are_evidence_with_provenance(registry: ModelRegistry, dat
     assert updated.performance_metrics == {"accuracy": 0.92, "latency_p95": 234.5}
     assert billed.cost_metrics == {"cost_per_request": 0.002}
     settings = msgspec.convert({"data_dir": str(data)}, type=Settings)
-    async with open_control(settings, "my-project") as control:
+    async with open_control(settings, registry.project_id) as control:
         place = "/models/routing/versions/1.0.0/evidence"
         rows = [item async for item in control.list(place, history=True)]
     measured = [item for item in rows if item["subject"] == "accuracy"]
@@ -194,7 +201,7 @@ async def test_a_version_is_deleted(registry: ModelRegistry) -> None:
 
 
 async def test_many_may_ask_at_once_and_again_after_closing(data: Path) -> None:
-    registry = ModelRegistry("my-project", data_dir=str(data))
+    registry = ModelRegistry("asked-at-once", data_dir=str(data))
     versions = [f"1.{number}.0" for number in range(4)]
 
     await registry.upload_model(describe("0.1.0"))

@@ -18,6 +18,7 @@ from pilotage.cli import (
     decisions,
     doctor,
     endpoints,
+    gates,
     gateway,
     gateways,
     holds,
@@ -27,6 +28,7 @@ from pilotage.cli import (
     migrate,
     models,
     operations,
+    past,
     prices,
     principals,
     projects,
@@ -43,6 +45,7 @@ from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import show_json
 
 command(models.GROUP)(push.push)  # it builds on them
+command(models.GROUP)(gates.promote)
 HELP = """\
 One gateway for every model call, one release path for every model change.
 
@@ -62,6 +65,7 @@ def make_app() -> typer.Typer:
         apply.plan,
         apply.apply,
         usage.usage,
+        past.as_of,
         migrate.migrate,
         version,
     ):
@@ -87,6 +91,8 @@ def make_app() -> typer.Typer:
         approvals.GROUP,
         calendar.GROUP,
         decisions.GROUP,
+        gates.GATES,
+        gates.POLICY,
         audit.GROUP,
         holds.GROUP,
         verify.GROUP,

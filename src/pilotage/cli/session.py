@@ -44,7 +44,10 @@ async def _with_control(
     reason: str,
 ) -> Result:
     async with open_control(settings, project, reason) as control:
-        return await work(control)
+        result = await work(control)
+        for decision in control.decisions:
+            note(f"decision {decision}")
+        return result
 
 
 async def collect(control: ControlClient, path: str, **query: object) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ reads more than it must, with a hundred thousand versions as with ten.
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
@@ -23,8 +23,9 @@ from pilotage.registry.store import (
     named_version,
 )
 
-FEW = 1_000
+FEW = 300
 _LAST = "\U0010ffff"  # behind every letter: what begins with a prefix lies below prefix + this
+_MEASURED = cast("sa.Table", EVIDENCE.alias("measured"))  # beside what a query is sorted by
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -34,74 +35,101 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+class _Condition(NamedTuple):
+    """One of a query's conditions: the ids of all that meet it, or a test of the row at hand.
+
+    The ids are in the order of their index, for a database would else count the first few of them
+    by reading the table.
+    """
+
+    ids: sa.Select[Any]
+    test: sa.ColumnElement[bool]
+
+
 async def search_versions(tx: Tx, query: VersionQuery) -> Sequence[FoundVersion]:
     """Return the living versions that a query wants, in its order."""
-    conditions = _list_conditions(tx, query)
-    few: set[str] | None = None
-    walked = []
-    for condition in conditions:
-        ids = await _probe(tx, condition)
-        if ids is None:
-            walked.append(condition)
-        else:
-            few = ids if few is None else few & ids
-    if few is not None and not few:
-        return []
+    key = EVIDENCE.c.version_id if query.metric else MODEL_VERSION.c.id
+    conditions = _list_conditions(tx, query, key)
+    counts = [await _count(tx, condition.ids) for condition in conditions]
     statement = _order_by_metric(tx, query) if query.metric else _order_by_age(tx, query)
-    for column, wanted in (
-        (MODEL_VERSION.c.stage, query.stage),
-        (MODEL_VERSION.c.source, query.source),
-    ):
-        if wanted:
-            statement = statement.where(column == wanted)
-    if few is not None:
-        statement = statement.where(MODEL_VERSION.c.id.in_(sorted(few)))
-    for condition in walked:
-        key = condition.selected_columns[0]
-        this_one = condition.where(key == MODEL_VERSION.c.id).correlate(MODEL_VERSION)
-        statement = statement.where(this_one.exists())
+    if min(counts, default=FEW + 1) <= FEW:
+        rarest = conditions.pop(counts.index(min(counts)))
+        ids = sorted({row["id"] for row in await tx.all(rarest.ids)})
+        statement = statement.where(key.in_(ids))
+    for condition in conditions:
+        statement = statement.where(condition.test)
     rows = await tx.all(statement.limit(query.limit))
     return [_found(row) for row in rows]
 
 
-def _list_conditions(tx: Tx, query: VersionQuery) -> list[sa.Select[Any]]:
-    """Return a SELECT of version ids for each condition that has a table of its own."""
-    return [
+async def _count(tx: Tx, ids: sa.Select[Any]) -> int:
+    """Return how many meet a condition, as far as few."""
+    some = ids.limit(FEW + 1).subquery()
+    counted = some.select().with_only_columns(
+        sa.func.count().label("n"), maintain_column_froms=True
+    )
+    row = await tx.find(counted)
+    return int(row["n"]) if row else 0
+
+
+def _list_conditions(tx: Tx, query: VersionQuery, key: sa.ColumnElement[str]) -> list[_Condition]:
+    joined = [
         *(_begins(tx, word) for word in query.words),
         *(_tagged(tx, tag) for tag in query.tags),
         *(_measured(tx, bound) for bound in query.metrics),
     ]
-
-
-async def _probe(tx: Tx, condition: sa.Select[Any]) -> set[str] | None:
-    """Return the versions that meet a condition if they are few, None if they are many."""
-    rows = await tx.all(condition.limit(FEW + 1))
-    return None if len(rows) > FEW else {row["version_id"] for row in rows}
+    return [
+        *(
+            _Condition(ids, ids.order_by(None).where(ids.selected_columns[0] == key).exists())
+            for ids in joined
+        ),
+        *([_is(tx, MODEL_VERSION.c.stage, query.stage)] if query.stage else []),
+        *([_is(tx, MODEL_VERSION.c.source, query.source)] if query.source else []),
+    ]
 
 
 def _begins(tx: Tx, word: str) -> sa.Select[Any]:
     c = VERSION_WORD.c
-    return tx.select(VERSION_WORD, c.version_id).where(
-        c.project_id == tx.project_id, c.word >= word, c.word < word + _LAST
+    return (
+        tx.select(VERSION_WORD, c.version_id.label("id"))
+        .where(c.project_id == tx.project_id, c.word >= word, c.word < word + _LAST)
+        .order_by(c.word)
     )
 
 
 def _tagged(tx: Tx, tag: str) -> sa.Select[Any]:
     c = VERSION_TAG.c
-    return tx.select(VERSION_TAG, c.version_id).where(c.project_id == tx.project_id, c.tag == tag)
+    return (
+        tx.select(VERSION_TAG, c.version_id.label("id"))
+        .where(c.project_id == tx.project_id, c.tag == tag)
+        .order_by(c.version_id)
+    )
 
 
 def _measured(tx: Tx, bound: MetricBound) -> sa.Select[Any]:
-    compared = _OPERATORS[bound.operator](EVIDENCE.c.value_real, float(bound.value))
-    return tx.select(EVIDENCE, EVIDENCE.c.version_id).where(*_is_metric(tx, bound.name), compared)
+    compared = _OPERATORS[bound.operator](_MEASURED.c.value_real, float(bound.value))
+    return (
+        tx.select(_MEASURED, _MEASURED.c.version_id.label("id"))
+        .where(*_is_metric(tx, _MEASURED, bound.name), compared)
+        .order_by(_MEASURED.c.value_real)
+    )
 
 
-def _is_metric(tx: Tx, name: str) -> list[sa.ColumnElement[bool]]:
+def _is(tx: Tx, column: sa.ColumnElement[str], wanted: str) -> _Condition:
+    ids = tx.select(MODEL_VERSION, MODEL_VERSION.c.id).where(
+        MODEL_VERSION.c.project_id == tx.project_id,
+        MODEL_VERSION.c.deleted_at_us.is_(None),
+        column == wanted,
+    )
+    return _Condition(ids.order_by(MODEL_VERSION.c.id), column == wanted)
+
+
+def _is_metric(tx: Tx, evidence: sa.Table, name: str) -> list[sa.ColumnElement[bool]]:
     return [
-        EVIDENCE.c.project_id == tx.project_id,
-        EVIDENCE.c.subject == name,
-        EVIDENCE.c.superseded_by.is_(None),
-        EVIDENCE.c.kind.in_((KIND_PERFORMANCE, KIND_COST)),
+        evidence.c.project_id == tx.project_id,
+        evidence.c.subject == name,
+        evidence.c.superseded_by.is_(None),
+        evidence.c.kind.in_((KIND_PERFORMANCE, KIND_COST)),
     ]
 
 
@@ -126,7 +154,11 @@ def _order_by_metric(tx: Tx, query: VersionQuery) -> sa.Select[Any]:
         tx.select(EVIDENCE, *columns)
         .join(MODEL_VERSION, MODEL_VERSION.c.id == key)
         .join(MODEL, MODEL.c.id == MODEL_VERSION.c.model_id)
-        .where(*_is_metric(tx, query.metric), MODEL_VERSION.c.deleted_at_us.is_(None))
+        .where(
+            *_is_metric(tx, EVIDENCE, query.metric),
+            MODEL_VERSION.c.project_id == tx.project_id,
+            MODEL_VERSION.c.deleted_at_us.is_(None),
+        )
     )
     if query.after is not None and query.after.value is not None:
         behind = operator.lt if query.is_descending else operator.gt

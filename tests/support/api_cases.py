@@ -17,6 +17,7 @@ from control_api import (
     put_dataset_version,
     put_decision,
     put_operation,
+    seal_name,
 )
 from pilotage.core.errors import CATALOGUE
 from pilotage.kit.api import Body, Route
@@ -25,6 +26,7 @@ from pilotage.kit.operations import OperationState
 from pilotage.kit.outbox import get_last_seq
 
 FREEZE = {"reason": "asked", "starts_at": "2099-02-01", "ends_at": "2099-02-02"}
+ISSUER = {"url": "https://asked.example.org", "audience": "pilotage"}
 JSON_TYPE = {"content-type": "application/json"}
 
 
@@ -126,6 +128,10 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/principals/{principal}/credentials"): Ask(
             {"expires_in": "1d"}, {"expires_in": "2d"}
         ),
+        ("POST", "/issuers"): Ask(ISSUER | {"name": "asked"}, ISSUER | {"name": "else"}),
+        ("PUT", "/issuers/{issuer}"): Ask(
+            ISSUER | {"url": "https://id.example.org"}, ISSUER | {"url": "https://else.example.org"}
+        ),
         ("POST", "/role-bindings"): Ask(
             {"principal": "ada", "role": "auditor", "project": "default"},
             {"principal": "ada", "role": "ml_ops"},
@@ -217,6 +223,10 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
             {"name": "case-1", "reason": "a letter"}, {"name": "case-2", "reason": "a letter"}
         ),
         ("POST", "/audit/holds/{hold}:release"): Ask(None),
+        ("POST", "/backups"): Ask({"exclude_models": True}, {"exclude_models": False}),
+        ("POST", "/root-keys"): Ask(None),
+        ("POST", "/tenants/{tenant}/data-keys"): Ask(None),
+        ("POST", "/tenants/{tenant}:erase"): Ask({"dry_run": True}, {"dry_run": False}),
         ("POST", "/gateways"): Ask({"name": "asked"}, {"name": "else"}),
         ("POST", "/gateways/{gateway}:revoke"): Ask(None),
         ("POST", "/operations/{operation}:cancel"): Ask(None),
@@ -308,6 +318,11 @@ async def make_binding(world: World, number: int) -> object:
     return await world.api.make("/role-bindings", {"principal": "ada", "role": role})
 
 
+async def make_user(world: World, number: int) -> None:
+    """Name one more end user, of a tenant that has none yet."""
+    await seal_name(world.api, f"ten_page_{number}", f"user {number}")
+
+
 async def make_nothing(_: World, __: int) -> object:
     """Make nothing: the list is filled otherwise."""
     return None
@@ -322,6 +337,9 @@ LISTS: dict[str, MakeItem] = {
     "/keys": posts("/keys", tenant="acme", name="page-*"),
     "/principals": posts("/principals", name="page-*"),
     "/role-bindings": make_binding,
+    "/issuers": posts(
+        "/issuers", name="page-*", url="https://page-*.example.org", audience="pilotage"
+    ),
     "/credentials": posts("/principals/ada/credentials", expires_in="1*d"),
     "/artifacts/{tree}/files": make_nothing,  # those of the furnished tree
     "/datasets": posts("/datasets", name="page-*"),
@@ -338,6 +356,8 @@ LISTS: dict[str, MakeItem] = {
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
     "/limits": posts("/limits", name="page-*", measure="requests", amount="60", per="minute"),
     "/gateways": posts("/gateways", name="page-*"),
+    "/users": make_user,
+    "/data-keys": make_user,
     "/usage": make_nothing,  # the calls of the ledger, furnished
     "/traffic": make_nothing,
     "/approvals": posts(

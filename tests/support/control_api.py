@@ -17,6 +17,7 @@ from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import SpoolPlace
+from pilotage.finops.users import Users
 from pilotage.governance.service import GovernanceService
 from pilotage.governance.types import DecisionKind
 from pilotage.identity.types import EVERYWHERE, PrincipalKind, Role
@@ -26,11 +27,14 @@ from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.operations import OPERATION, OperationState
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.secrets import Vault
 from pilotage.migrations.run import migrate
 from pilotage.runtime.credentials import Credentials, read_credentials
 from pilotage.runtime.installation import Installation, open_database, open_installation
 from pilotage.server.app import PREFIX, make_app
 from system import poll
+from users_calls import end
 
 Json = dict[str, Any]
 
@@ -219,14 +223,21 @@ async def furnish_people(api: Api) -> dict[str, str]:
     ada = await api.make("/principals", {"name": "ada", "display_name": "Ada Lovelace"})
     bound = {"principal": "ada", "role": "viewer", "project": "default"}
     binding = await api.make("/role-bindings", bound)
+    async with api.db.write(SYSTEM) as tx:  # nobody gives it to themselves
+        await api.installation.identity.principals.grant(
+            tx, "admin", Role.SECURITY, scope=EVERYWHERE
+        )
     made = await api.make("/principals/ada/credentials", {})
     (own,) = (await api.show("/credentials", principal="admin"))["items"]
+    trusted = {"name": "bank", "url": "https://id.example.org", "audience": "pilotage"}
+    issuer = await api.make("/issuers", trusted)
     return {
         "principal": ada["name"],
         "principal_id": ada["id"],
         "binding": binding["id"],
         "credential": made["id"],
         "own": own["id"],
+        "issuer": issuer["name"],
     }
 
 
@@ -303,6 +314,14 @@ async def put_calls(api: Api, count: int) -> None:
     async with api.db.write(SYSTEM) as tx:
         place = SpoolPlace(gateway="gateway-0", epoch="e", seq=0)
         await FinopsService(api.clock).record(tx, place, count, charges)
+
+
+async def seal_name(api: Api, tenant_id: str, name: str) -> None:
+    """Keep the name of an end user, as the ledger's worker does, in the default project."""
+    project = await api.show("/projects/default")
+    users = Users(Vault(open_root_keys(api.folder.root_keys)))
+    async with api.db.write(SYSTEM) as tx:
+        await users.label(tx, [make_charge(end("c", name, tenant_id, project["id"]), "gateway-0")])
 
 
 async def put_operation(api: Api, state: OperationState) -> str:

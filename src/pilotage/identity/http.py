@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pilotage.core.key_scopes import KeyScope
 from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.identity.issuers_http import issuer_routes
 from pilotage.identity.principals_http import principal_routes, read_ttl
 from pilotage.identity.rules import assess_key
 from pilotage.identity.service import IdentityService, NewKey
@@ -120,6 +121,7 @@ def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
         *_tenant_routes(service),
         *_key_routes(service, clock),
         *principal_routes(service),
+        *issuer_routes(service),
     ]
 
 

@@ -57,6 +57,8 @@ class Principals:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._seen: dict[str, int] = {}  # by principal, until it is written
+        self._used: dict[str, int] = {}  # by credential
 
     async def create(
         self,
@@ -330,6 +332,26 @@ class Principals:
         raise PilotageError(
             "invalid_credential", "The credential is missing or not valid.", hint=hint
         )
+
+    def note_seen(self, principal: Principal, credential: Credential | None = None) -> None:
+        """Remember that somebody is here; :meth:`write_seen` writes it, now and then."""
+        self._seen[principal.id] = self._clock.now_us()
+        if credential is not None:
+            self._used[credential.id] = self._clock.now_us()
+
+    async def write_seen(self, tx: Tx) -> None:
+        """Write when principals were seen and credentials used; no revision tells of it."""
+        seen, self._seen = self._seen, {}
+        used, self._used = self._used, {}
+        for principal_id, at_us in seen.items():
+            await store.mark_seen(tx, principal_id, at_us)
+        for credential_id, at_us in used.items():
+            await store.mark_used(tx, credential_id, at_us)
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether there is something for :meth:`write_seen`."""
+        return bool(self._seen)
 
     async def bootstrap(self, tx: Tx) -> str:
         """Make the first administrator, or give it another credential; return that.

@@ -9,9 +9,12 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.key_scopes import UNBOUNDED, KeyScope
 from pilotage.core.names import check_name
 from pilotage.identity import store
+from pilotage.identity.issuers import Issuers
 from pilotage.identity.matrix import ANYWHERE
 from pilotage.identity.principals import Principals
 from pilotage.identity.rules import assess_key, check_scope, check_tenant, is_allowed
+from pilotage.identity.signing_keys import Fetch
+from pilotage.identity.tokens import Tokens, is_token
 from pilotage.identity.types import (
     API_KEY_PREFIX,
     DEFAULT,
@@ -27,10 +30,15 @@ from pilotage.identity.types import (
 )
 from pilotage.kit.clock import Clock
 from pilotage.kit.crypto import digest_secret, make_secret
-from pilotage.kit.db import Tx
+from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import append_revision
 
 FOREVER_PAGE = 1_000_000
+
+
+async def nobody_asks(url: str) -> Any:  # noqa: ANN401 - JSON of any kind
+    """Fetch nothing: an identity without a way out accepts no tokens."""
+    raise PilotageError("unavailable", f"{url} cannot be asked from here.")
 
 
 class NewKey(NamedTuple):
@@ -57,9 +65,11 @@ class Bootstrap(NamedTuple):
 class IdentityService:
     """Projects, tenants, keys and principals."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, fetch: Fetch = nobody_asks) -> None:
         self._clock = clock
         self.principals = Principals(clock)
+        self.issuers = Issuers(clock, self.principals)
+        self._tokens = Tokens(clock, self.principals, fetch)
 
     # projects
 
@@ -297,6 +307,17 @@ class IdentityService:
     async def authenticate(self, tx: Tx, credential: str) -> Principal:
         """Return whose credential it is; raise ``invalid_credential``."""
         principal, _ = await self.principals.authenticate(tx, credential)
+        return principal
+
+    async def admit(self, db: Database, secret: str) -> Principal:
+        """Return whose credential or token it is; raise ``invalid_credential``."""
+        if is_token(secret):
+            principal = await self._tokens.authenticate(db, secret)
+            self.principals.note_seen(principal)
+            return principal
+        async with db.read(SYSTEM) as tx:
+            principal, credential = await self.principals.authenticate(tx, secret)
+        self.principals.note_seen(principal, credential)
         return principal
 
     async def get_principal(self, tx: Tx, name_or_id: str) -> Principal:

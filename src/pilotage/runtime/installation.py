@@ -41,6 +41,8 @@ from pilotage.kit.config import Settings, duration_s, resolve_secret
 from pilotage.kit.crypto import Signer, open_signer
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import SYSTEM, Database, open_postgres, open_sqlite
+from pilotage.kit.egress import EgressPolicy
+from pilotage.kit.fetch import JsonFetch
 from pilotage.kit.operations import Operations
 from pilotage.kit.operations_http import operation_routes
 from pilotage.kit.resources import Background
@@ -75,6 +77,7 @@ from pilotage.runtime.governing import Governing
 from pilotage.runtime.vault import label_plain_users, open_vault
 
 VISIBLE_WITHIN_S = 2.0
+SEEN_EVERY_S = 30.0  # until it is written when principals were last seen
 _LOG = logging.getLogger("pilotage.runtime")
 
 
@@ -170,7 +173,8 @@ class _Parts:
         self._folder = folder
         self.db = db
         self.vault = vault
-        self.identity = IdentityService(clock)
+        fetch = JsonFetch(EgressPolicy(settings.egress.allow, clock))
+        self.identity = IdentityService(clock, fetch)
         self.audit = AuditService(db, log)
         self.governance = GovernanceService(clock, self.identity)
         self.finops = FinopsService(clock)
@@ -275,6 +279,12 @@ class _Parts:
         self.ledger.close()
         self.remotes.close()
 
+    async def _write_seen(self) -> bool:
+        if self.identity.principals.has_seen:
+            async with self.db.write(SYSTEM) as tx:
+                await self.identity.principals.write_seen(tx)
+        return False
+
     def _make_workers(self, settings: Settings, blobs: FileBlobs, fleet: Fleet) -> list[Worker]:
         bells = [Wakeup() for _ in range(3)]
 
@@ -297,6 +307,7 @@ class _Parts:
             self.governing.make_worker(),
             make_retention_worker(self.db, self.datasets),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
+            Worker("sightings", self._write_seen, Wakeup(), SEEN_EVERY_S),
         ]
 
 

@@ -144,9 +144,9 @@ async def admit(edge: Edge, request: Request, permission: str, *, is_global: boo
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     secret = credential.strip() if scheme.lower() == "bearer" else ""
     name = request.query_params.get("project", "default")
+    principal = await edge.identity.admit(edge.db, secret)
+    _check_text(name, "project")
     async with edge.db.read(SYSTEM) as tx:
-        principal = await edge.identity.authenticate(tx, secret)
-        _check_text(name, "project")
         project_id = None
         if not is_global:
             project_id = (await edge.identity.find_own_project(tx, principal.id, name)).id

@@ -79,9 +79,10 @@ def check_tree(entries: Sequence[TreeEntry]) -> tuple[TreeEntry, ...]:
     checked = []
     for entry in entries:
         path = check_path(entry.path)
-        first = files.setdefault(_key(path), path)
-        if first is not path:
+        first = files.get(_key(path))
+        if first is not None:
             raise _bad_path(f"{_show(first)} and {_show(path)} are one path on many systems")
+        files[_key(path)] = path
         checked.append(TreeEntry(path, check_sha256(entry.sha256), entry.size))
     for path in files.values():
         parts = _key(path).split("/")

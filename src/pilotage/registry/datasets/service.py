@@ -361,9 +361,10 @@ class DatasetService:
         here = Node(NodeKind.DATASET, version.id)
         behind = await self._lineage.get_lineage(tx, here, has_ancestors=False)
         nodes = {node for node, depth in behind.depths.items() if depth}
-        for run in [node for node in nodes if node.kind == NodeKind.EVALUATION]:
+        used_by = [node for node, depth in behind.depths.items() if depth == 1]
+        for run in (node for node in used_by if node.kind == NodeKind.EVALUATION):
             measured = await self._lineage.get_lineage(tx, run, steps=1, has_descendants=False)
-            nodes |= set(measured.depths) - {run, here}
+            nodes |= {node for node in measured.depths if node.kind == NodeKind.VERSION}
         if behind.is_cut:
             names.append("more than could be looked at")
         for node in sorted(nodes):

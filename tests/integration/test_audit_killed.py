@@ -3,7 +3,7 @@
 import random
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,10 @@ def kill_often(folder: Path, kills: int, seed: int) -> int:
             opened = child.stdout.readline().split()
             assert (opened[0], int(opened[1]) >= size) == ("open", True)
             acknowledged = [int(opened[1]), int(child.stdout.readline())]
-            time.sleep(dice.random() * LONGEST_S)  # the point of the kill is what is tried
-            child.kill()
+            killer = threading.Timer(dice.random() * LONGEST_S, child.kill)  # anywhere
+            killer.start()
             acknowledged += [int(line) for line in child.stdout.read().splitlines()]
+            killer.join()
         entries = read_raw(folder)
         assert len(entries) >= max(acknowledged)
         assert entries == [b'{"n": %d}' % n for n in range(len(entries))]

@@ -189,6 +189,59 @@ async def test_a_comparison_says_percents_of_the_first(registry: ModelRegistry) 
     assert found["cost_diff"]["cost_per_request"]["verdict"] == "missing"
 
 
+async def test_stages_are_passed_one_by_one(registry: ModelRegistry) -> None:
+    await registry.upload_model(describe())
+    production, staging = DeploymentStage.PRODUCTION, DeploymentStage.STAGING
+
+    skipped = await refuse(registry.promote_model("routing", "1.0.0", production), "conflict")
+    promoted = await registry.promote_model("routing", "1.0.0", staging, reason="measured")
+    alone = await refuse(
+        registry.promote_model("routing", "1.0.0", production), "approval_required"
+    )
+
+    assert "staging" in f"{skipped.detail} {skipped.hint}"
+    assert promoted.deployment_stage is staging
+    assert "pilotage approvals request" in alone.hint
+    assert [item.version for item in await registry.list_models(stage=staging)] == ["1.0.0"]
+    assert await registry.list_models(stage=production) == []
+
+
+async def test_what_is_archived_comes_back_to_development_with_a_reason(
+    registry: ModelRegistry,
+) -> None:
+    await registry.upload_model(describe())
+    development, archived = DeploymentStage.DEVELOPMENT, DeploymentStage.ARCHIVED
+    await registry.promote_model("routing", "1.0.0", archived, reason="old")
+
+    with pytest.raises(PilotageError):
+        await registry.promote_model("routing", "1.0.0", DeploymentStage.STAGING, reason="x")
+    with pytest.raises(PilotageError, match="reason"):
+        await registry.promote_model("routing", "1.0.0", development)
+    restored = await registry.promote_model("routing", "1.0.0", development, reason="needed")
+
+    assert restored.deployment_stage is development
+
+
+async def test_gates_that_are_not_passed_are_named(registry: ModelRegistry, data: Path) -> None:
+    await registry.upload_model(describe())
+    await registry.aclose()
+    settings = msgspec.convert({"data_dir": str(data)}, type=Settings)
+    async with open_control(settings, registry.project_id) as control:
+        checks = [{"name": "accuracy", "min": "0.9"}]
+        await control.put("/gate-policies/staging", {"checks": checks})
+    staging = DeploymentStage.STAGING
+
+    missing = await refuse(registry.promote_model("routing", "1.0.0", staging), "gate_failed")
+    await registry.update_performance_metrics("routing", "1.0.0", {"accuracy": 0.8})
+    failed = await refuse(registry.promote_model("routing", "1.0.0", staging), "gate_failed")
+    await registry.update_performance_metrics("routing", "1.0.0", {"accuracy": 0.95})
+    promoted = await registry.promote_model("routing", "1.0.0", staging)
+
+    assert "accuracy" in missing.detail
+    assert "0.8" in failed.detail
+    assert promoted.deployment_stage is staging
+
+
 async def test_a_version_is_deleted(registry: ModelRegistry) -> None:
     await registry.upload_model(describe())
     await refuse(
@@ -198,6 +251,19 @@ async def test_a_version_is_deleted(registry: ModelRegistry) -> None:
     await registry.delete_model("routing", "1.0.0")
 
     await refuse(registry.get_model("routing", "1.0.0"), "not_found")
+
+
+async def test_registries_of_one_program_share_what_they_open(data: Path, project: str) -> None:
+    one, two = (ModelRegistry(f"{project}-{name}", data_dir=str(data)) for name in "ab")
+    await asyncio.gather(one.upload_model(describe()), two.upload_model(describe()))
+    await one.aclose()
+    found = await two.list_models()
+    await two.aclose()
+
+    assert [item.version for item in found] == ["1.0.0"]
+    settings = msgspec.convert({"data_dir": str(data)}, type=Settings)
+    async with open_control(settings, two.project_id) as control:  # the folder is free again
+        assert (await control.get("/models/routing"))["name"] == "routing"
 
 
 async def test_many_may_ask_at_once_and_again_after_closing(data: Path) -> None:

@@ -9,16 +9,21 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from pilotage.core.errors import CATALOGUE, PilotageError
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings, resolve_secret
 from pilotage.kit.data_folder import DataFolder, FolderLock, ServerInfo
+from pilotage.kit.resources import Held
 from pilotage.runtime.credentials import read_credentials
 
 if TYPE_CHECKING:  # imported when a client is opened: a command that opens none starts faster
     import httpx
+    from fastapi import FastAPI
 
 TIMEOUT_S = 30.0
 POLL_S = 0.1
@@ -193,31 +198,83 @@ async def open_control(
 
     ``reason`` is kept with every change that is made through it.
     """
+    async with (
+        _open_plane(settings) as plane,
+        _connect(plane, settings, project, reason) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def share_control(
+    settings: Settings, project: str = "default", reason: str = ""
+) -> AsyncIterator[ControlClient]:
+    """Open a client as :func:`open_control` does, beside others of the same program.
+
+    A data folder has one holder: what the first of them opens in this process serves all of them,
+    and closes with the last.
+    """
+    planes = _PLANES.setdefault(asyncio.get_running_loop(), {})
+    key = settings.data_path.absolute()
+    shared = planes.setdefault(key, _SharedPlane(Held(lambda: _open_plane(settings))))
+    shared.users += 1
+    try:
+        async with _connect(await shared.held.open(), settings, project, reason) as client:
+            yield client
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            planes.pop(key, None)
+            await shared.held.close()
+
+
+@dataclass
+class _SharedPlane:
+    held: "Held[ServerInfo | FastAPI]"
+    users: int = 0
+
+
+_PLANES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, _SharedPlane]] = (
+    WeakKeyDictionary()
+)
+
+
+@asynccontextmanager
+async def _open_plane(settings: Settings) -> "AsyncIterator[ServerInfo | FastAPI]":
+    """Find the live server of the data folder, or run its control plane in this process."""
     folder = DataFolder(settings.data_path)
     taken = await _take(folder)
     if isinstance(taken, ServerInfo):
-        credential = _find_credential(settings, folder)
-        async with _connect(credential, project, reason, base_url=taken.control_url) as http:
-            yield ControlClient(http, is_live=True)
+        yield taken
         return
     with taken:
-        import httpx
-
         from pilotage.server.embedded import (
             open_embedded,
         )  # FastAPI and SQL, which a client of a live server does without
 
-        async with (
-            open_embedded(settings, folder) as app,
-            _connect(
-                _find_credential(settings, folder),
-                project,
-                reason,
-                base_url="http://pilotage",
-                transport=httpx.ASGITransport(app=app),
-            ) as http,
-        ):
-            yield ControlClient(http, is_live=False)
+        async with open_embedded(settings, folder) as app:
+            yield app
+
+
+@asynccontextmanager
+async def _connect(
+    plane: "ServerInfo | FastAPI", settings: Settings, project: str, reason: str
+) -> AsyncIterator[ControlClient]:
+    import httpx
+
+    headers = {b"authorization": f"Bearer {_find_credential(settings)}".encode()}
+    if reason:
+        headers[b"x-pilotage-reason"] = " ".join(reason.split()).encode()
+    is_live = isinstance(plane, ServerInfo)
+    async with httpx.AsyncClient(
+        base_url=plane.control_url if isinstance(plane, ServerInfo) else "http://pilotage",
+        transport=None if isinstance(plane, ServerInfo) else httpx.ASGITransport(app=plane),
+        headers=headers,
+        params={"project": project},
+        timeout=TIMEOUT_S,
+        trust_env=False,
+    ) as http:
+        yield ControlClient(http, is_live=is_live)
 
 
 async def _take(folder: DataFolder) -> ServerInfo | FolderLock:
@@ -242,28 +299,8 @@ async def _take(folder: DataFolder) -> ServerInfo | FolderLock:
         await asyncio.sleep(POLL_S)
 
 
-def _find_credential(settings: Settings, folder: DataFolder) -> str:
+def _find_credential(settings: Settings) -> str:
     """Return what commands act with: somebody's own, or else the administrator's."""
     if settings.control.credential:
         return resolve_secret(settings.control.credential).strip()
-    return read_credentials(folder.credentials).admin
-
-
-def _connect(
-    credential: str,
-    project: str,
-    reason: str,
-    **more: Any,  # noqa: ANN401 - httpx's own
-) -> "httpx.AsyncClient":
-    import httpx
-
-    headers = {b"authorization": f"Bearer {credential}".encode()}
-    if reason:
-        headers[b"x-pilotage-reason"] = " ".join(reason.split()).encode()
-    return httpx.AsyncClient(
-        headers=headers,
-        params={"project": project},
-        timeout=TIMEOUT_S,
-        trust_env=False,
-        **more,
-    )
+    return read_credentials(DataFolder(settings.data_path).credentials).admin

@@ -241,12 +241,12 @@ class ModelRegistry:
 @asynccontextmanager
 async def _open(project_id: str, data_dir: str | None, reason: str) -> AsyncIterator[ControlClient]:
     from pilotage.kit.config import load_settings
-    from pilotage.sdk.control import open_control
+    from pilotage.sdk.control import share_control
 
     settings = load_settings()
     if data_dir is not None:
         settings = msgspec.structs.replace(settings, data_dir=str(Path(data_dir)))
-    async with open_control(settings, project_id, reason) as control:
+    async with share_control(settings, project_id, reason) as control:
         if await control.find(f"/projects/{quote(project_id, safe='')}") is None:
             await control.post("/projects", {"name": project_id})
         yield control

@@ -148,7 +148,10 @@ class LineageView(View):
 
 def evidence_routes(service: RegistryService) -> list[Route]:
     """List the routes of evidence, comparison and lineage."""
+    return [*_comparison_routes(service), *_evidence_routes(service), *_lineage_routes(service)]
 
+
+def _evidence_routes(service: RegistryService) -> list[Route]:
     async def add_evidence(
         call: ApiCall, model: str, version: str, body: EvidenceBody
     ) -> AddedEvidence:
@@ -184,6 +187,20 @@ def evidence_routes(service: RegistryService) -> list[Route]:
             )
         return make_page(rows, limit, _show, "id")
 
+    path = "/models/{model}/versions/{version}/evidence"
+    return [
+        Route(
+            method="POST",
+            path=path,
+            permission="registry.evidence.create",
+            handler=add_evidence,
+            status=201,
+        ),
+        Route(method="GET", path=path, permission="registry.evidence.read", handler=list_evidence),
+    ]
+
+
+def _comparison_routes(service: RegistryService) -> list[Route]:
     async def compare_versions(
         call: ApiCall, model: str, a: str, b: str, directions: str = ""
     ) -> ComparisonView:
@@ -197,6 +214,17 @@ def evidence_routes(service: RegistryService) -> list[Route]:
             version_b = await service.get_version(tx, f"{model}@{b}")
             return _show_comparison(await service.evidence.compare(tx, version_a, version_b, given))
 
+    return [
+        Route(
+            method="GET",
+            path="/models/{model}:compare",
+            permission="registry.versions.read",
+            handler=compare_versions,
+        )
+    ]
+
+
+def _lineage_routes(service: RegistryService) -> list[Route]:
     async def get_lineage(
         call: ApiCall,
         of: str,
@@ -223,28 +251,13 @@ def evidence_routes(service: RegistryService) -> list[Route]:
             refs = {item.id: item.ref for item in await service.list_by_ids(tx, ids)}
         return _show_lineage(lineage, refs)
 
-    path = "/models/{model}/versions/{version}/evidence"
     return [
-        Route(
-            method="GET",
-            path="/models/{model}:compare",
-            permission="registry.versions.read",
-            handler=compare_versions,
-        ),
-        Route(
-            method="POST",
-            path=path,
-            permission="registry.evidence.create",
-            handler=add_evidence,
-            status=201,
-        ),
-        Route(method="GET", path=path, permission="registry.evidence.read", handler=list_evidence),
         Route(
             method="GET",
             path="/lineage",
             permission="registry.lineage.read",
             handler=get_lineage,
-        ),
+        )
     ]
 
 

@@ -13,6 +13,8 @@ from pilotage.registry.service import RegistryService
 from pilotage.registry.types import ModelCard, NamedVersion
 from pilotage.registry.upkeep import VersionChange
 
+ONE = "/models/{model}/versions/{version}"
+
 
 class FoundView(VersionView):
     """A version that was found, and what it was sorted by where that is a metric."""
@@ -63,7 +65,10 @@ class CardView(RevisedView):
 
 def version_routes(service: RegistryService) -> list[Route]:
     """List the routes of searching versions, changing and deprecating them, and their cards."""
+    return [*_search_routes(service), *_change_routes(service), *_card_routes(service)]
 
+
+def _search_routes(service: RegistryService) -> list[Route]:
     async def search_versions(  # noqa: PLR0913, PLR0917 - a search has that many parts
         call: ApiCall,
         q: str = "",
@@ -95,6 +100,17 @@ def version_routes(service: RegistryService) -> list[Route]:
             found = await service.search_versions(tx, query)
         return make_page(found, limit, _show_found, "cursor")
 
+    return [
+        Route(
+            method="GET",
+            path="/versions",
+            permission="registry.versions.read",
+            handler=search_versions,
+        )
+    ]
+
+
+def _change_routes(service: RegistryService) -> list[Route]:
     async def change_version(
         call: ApiCall, model: str, version: str, body: VersionChangeBody
     ) -> VersionView:
@@ -114,6 +130,20 @@ def version_routes(service: RegistryService) -> list[Route]:
             ref = f"{model}@{version}"
             return _show(await service.deprecate_version(tx, ref, body.reason, body.replacement))
 
+    return [
+        Route(
+            method="PUT", path=ONE, permission="registry.versions.change", handler=change_version
+        ),
+        Route(
+            method="POST",
+            path=f"{ONE}:deprecate",
+            permission="registry.versions.deprecate",
+            handler=deprecate_version,
+        ),
+    ]
+
+
+def _card_routes(service: RegistryService) -> list[Route]:
     async def get_card(
         call: ApiCall,
         model: str,
@@ -132,35 +162,10 @@ def version_routes(service: RegistryService) -> list[Route]:
             card = await service.cards.write_card(tx, found, dict(body), call.expected_rev)
         return _show_card(found, card)
 
-    path = "/models/{model}/versions/{version}"
+    path = f"{ONE}/card"
     return [
-        Route(
-            method="GET",
-            path="/versions",
-            permission="registry.versions.read",
-            handler=search_versions,
-        ),
-        Route(
-            method="PUT",
-            path=path,
-            permission="registry.versions.change",
-            handler=change_version,
-        ),
-        Route(
-            method="POST",
-            path=f"{path}:deprecate",
-            permission="registry.versions.deprecate",
-            handler=deprecate_version,
-        ),
-        Route(
-            method="GET", path=f"{path}/card", permission="registry.cards.read", handler=get_card
-        ),
-        Route(
-            method="PUT",
-            path=f"{path}/card",
-            permission="registry.cards.write",
-            handler=write_card,
-        ),
+        Route(method="GET", path=path, permission="registry.cards.read", handler=get_card),
+        Route(method="PUT", path=path, permission="registry.cards.write", handler=write_card),
     ]
 
 

@@ -397,12 +397,12 @@ def _check_one(check: Check) -> None:
     bounds = (check.min, check.max)
     if kind.form is Form.MEASURED and bounds == (None, None):
         raise _refuse(place, "It needs a bound.", "Give min or max.")
-    if None not in bounds and (check.min or 0) > (check.max or 0):
-        raise _refuse(place, "Nothing is within its bounds.", "min may not be above max.")
     numbers = [check.tolerance_percent, *(bound for bound in bounds if bound is not None)]
     if not all(number.is_finite() for number in numbers) or check.tolerance_percent < 0:
         raise _refuse(place, "A bound must be a number.", "Write it such as 0.95 or 250.")
-    if min(check.min_n or 1, check.max_age_days or 1) < 1:
+    if check.min is not None and check.max is not None and check.min > check.max:
+        raise _refuse(place, "Nothing is within its bounds.", "min may not be above max.")
+    if any(count is not None and count < 1 for count in (check.min_n, check.max_age_days)):
         raise _refuse(place, "min_n and max_age_days are at least 1.", "Leave them out for any.")
 
 

@@ -24,7 +24,7 @@ from pilotage.registry.gates import (
     describe_failures,
 )
 from pilotage.registry.service import RegistryService
-from pilotage.registry.stages import Move, decide_move
+from pilotage.registry.stages import MOVES, Move, decide_move
 from pilotage.registry.subjects import VersionSubjects
 from pilotage.registry.types import NamedVersion, Stage
 
@@ -125,7 +125,7 @@ class Promotions:
         """Return what the gates of a stage say of a version, without changing anything."""
         version = await self._registry.get_version(tx, ref)
         policy = await self.get_policy(tx, stage)
-        results = await self._assess(tx, version, policy)
+        results = [_assess_way(version, stage), *await self._assess(tx, version, policy)]
         if policy.approvals:
             results.append(await self._assess_approval(tx, version, policy))
         return Assessment(version=version, stage=stage, results=results)
@@ -307,6 +307,17 @@ class Promotions:
             f"{version.ref} has changed meanwhile: it is in {version.stage} now.{who}",
             hint="Read it again and decide anew.",
         )
+
+
+def _assess_way(version: NamedVersion, stage: Stage) -> GateResult:
+    """Say whether the stage is the next one on the way."""
+    is_next = MOVES.get((Stage(version.stage), stage)) is Move.PROMOTE
+    return GateResult(
+        name="next_stage",
+        state=GateState.PASSED if is_next else GateState.FAILED,
+        value=version.stage,
+        detail="" if is_next else f"from {version.stage} it cannot be promoted to {stage}",
+    )
 
 
 _IN_FACT = ("name", "state", "value", "threshold", "unit", "evidence_id", "detail")

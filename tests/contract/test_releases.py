@@ -1,0 +1,305 @@
+"""The release policy and the record of each change of traffic, on both databases."""
+
+from decimal import Decimal
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+
+import stores
+from pilotage.core.errors import PilotageError
+from pilotage.endpoints.backends.local import AbsentFleet
+from pilotage.endpoints.routing import RoutingSpec
+from pilotage.endpoints.service import EndpointService
+from pilotage.endpoints.types import Provider, UpstreamSpec
+from pilotage.governance.service import GovernanceService
+from pilotage.governance.types import ApprovalAsk, Decision, FreezeSpec, Verdict
+from pilotage.identity.service import IdentityService
+from pilotage.identity.types import PrincipalKind, Role
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Actor, Database
+from pilotage.kit.outbox import get_last_seq
+from pilotage.registry.artifacts.types import Inspection
+from pilotage.registry.promotions import Promotions
+from pilotage.registry.service import RegistryService
+from pilotage.registry.types import Stage
+
+SHA = "ab" * 32
+INFO = Inspection(
+    architecture="llama",
+    name="Tiny",
+    parameters=100,
+    quantization="Q8_0",
+    context_length=2048,
+    file_bytes=10,
+    license="MIT",
+    has_chat_template=True,
+    tensor_count=2,
+    metadata_count=3,
+)
+CLOUD = UpstreamSpec(provider=Provider.OPENAI, base_url="https://api.openai.com/v1")
+
+
+class World(NamedTuple):
+    """A project with the endpoint chat, two versions of tiny in development, and two people."""
+
+    db: Database
+    clock: ManualClock
+    governance: GovernanceService
+    service: EndpointService
+    promotions: Promotions
+    ops: Actor
+    approver: Actor
+
+    async def deploy(self, version: str = "1.0.0") -> None:
+        async with self.db.write(self.ops) as tx:
+            await self.service.deploy(tx, "chat", f"tiny@{version}")
+
+    async def split(self, **shares: int) -> None:
+        percents = {name.replace("v", "").replace("_", "."): n for name, n in shares.items()}
+        async with self.db.write(self.ops) as tx:
+            await self.service.split(tx, "chat", {k: Decimal(n) for k, n in percents.items()})
+
+    async def promote(self, ref: str) -> None:
+        async with self.db.write(self.ops) as tx:
+            await self.promotions.promote(tx, ref, Stage.STAGING)
+
+    async def set_policy(self, stage: Stage, approvals: int = 0) -> None:
+        async with self.db.write(self.approver) as tx:
+            await self.service.traffic.policies.replace(tx, stage, approvals)
+
+    async def approve(self, action: str, subject: str) -> None:
+        approvals = self.governance.approvals
+        async with self.db.write(self.ops) as tx:
+            asked = await approvals.request(
+                tx, ApprovalAsk(action=action, subject=subject, reason="now")
+            )
+        async with self.db.write(self.approver) as tx:
+            await approvals.vote(tx, asked.id, Verdict.APPROVE, "looked at it")
+
+    async def list_decisions(self) -> list[Decision]:
+        async with self.db.read(self.ops) as tx:
+            found = await self.governance.list_decisions(tx)
+            return [item for item in found if item.kind not in ("promote", "archive")]
+
+    async def shares(self) -> dict[str, int]:
+        async with self.db.read(self.ops) as tx:
+            endpoint = await self.service.get_endpoint(tx, "chat")
+            names = {d.id: d.model for d in await self.service.list_deployments(tx, endpoint)}
+        return {names[arm]: points for arm, points in endpoint.split.items()}
+
+    async def list_facts(self, decision: Decision) -> list[tuple[str, dict[str, object]]]:
+        async with self.db.read(self.ops) as tx:
+            facts = await self.governance.decisions.list_facts(tx, decision.id)
+        return [(str(fact.kind), fact.content) for fact in facts]
+
+
+@pytest.fixture
+async def world(database: Database, clock: ManualClock) -> World:
+    projects, identity = await stores.make_projects(database, clock), IdentityService(clock)
+    scope = str(projects.mine.project_id)
+    people = []
+    async with database.write(SYSTEM) as tx:
+        for name in ("ops", "approver"):
+            made = await identity.principals.create(tx, PrincipalKind.USER, name)
+            await identity.principals.grant(tx, made.id, Role.APPROVER, scope=scope)
+            people.append(Actor(principal_id=made.id, project_id=scope, reason="a test"))
+    governance = GovernanceService(clock, identity)
+    registry = RegistryService(clock, governance)
+    service = EndpointService(clock, identity, registry, AbsentFleet(), governance=governance)
+    promotions = Promotions(clock, registry, governance, service.traffic.find_obstacle)
+    world = World(database, clock, governance, service, promotions, people[0], people[1])
+    async with database.write(world.ops) as tx:
+        await registry.create_model(tx, "tiny", "small")
+        await registry.add_artifact(tx, SHA, 10, INFO)
+        for version in ("1.0.0", "1.1.0"):
+            await registry.create_version(tx, "tiny", version, SHA)
+        await service.create_endpoint(tx, "chat")
+    return world
+
+
+async def test_every_change_has_a_record_of_before_and_after(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+    await world.split(v1_0_0=90, v1_1_0=10)
+    async with world.db.write(world.ops) as tx:
+        await world.service.route(tx, "chat", RoutingSpec(fallbacks=["1.0.0"]))
+        await world.service.route(tx, "chat", RoutingSpec(fallbacks=["1.0.0"]))
+    async with world.db.write(world.ops) as tx:
+        await world.service.undeploy(tx, "chat", "1.1.0", is_forced=True)
+    async with world.db.write(world.ops) as tx:
+        await world.service.delete_endpoint(tx, "chat", is_forced=True)
+
+    made = await world.list_decisions()
+    kinds = ["deploy", "deploy", "split", "route", "undeploy", "delete"]
+    assert [str(item.kind) for item in made] == kinds
+    assert [item.subject for item in made] == ["chat"] * 6
+    shares = [item.after and item.after["shares"] for item in made]
+    one, two = {"tiny@1.0.0": "100"}, {"tiny@1.0.0": "90", "tiny@1.1.0": "10"}
+    assert shares == [one, one | {"tiny@1.1.0": "0"}, two, two, {"tiny@1.0.0": "0"}, None]
+    for earlier, later in pairwise(made):
+        assert later.before == earlier.after
+    assert made[3].after["routing"]["fallbacks"] == ["tiny@1.0.0"]
+    interventions = [kind for item in made for kind, _ in await world.list_facts(item)]
+    assert interventions.count("intervention") == 2  # the two that cut traffic
+
+
+async def test_a_record_names_what_came_what_it_rests_on_and_the_way_back(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+    await world.split(v1_0_0=90, v1_1_0=10)
+
+    first, _, last = await world.list_decisions()
+    facts = dict(await world.list_facts(last))
+    assert facts["version"] | {"version_id": ""} == {
+        "side": "after",
+        "version_id": "",
+        "version": "tiny@1.1.0",
+        "artifact_sha256": SHA,
+    }
+    assert facts["plan"]["way"] == "split"
+    assert facts["rollback"]["command"] == "pilotage endpoints split chat tiny@1.0.0=100"
+    assert len(last.evidence) == 2  # the scan of its file, and its licence
+    assert "undeploy chat tiny@1.0.0 --force" in str(await world.list_facts(first))
+
+
+async def test_an_upstream_that_serves_is_changed_on_record(world: World) -> None:
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.create_upstream(tx, "cloud", CLOUD)
+        other = UpstreamSpec(provider=Provider.OPENAI, base_url="https://eu.example.org/v1")
+        await world.service.upstreams.replace_upstream(tx, "cloud", other)
+        assert tx.decisions == []
+        await world.service.deploy_upstream(tx, "chat", "cloud", "gpt-4o")
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.replace_upstream(tx, "cloud", CLOUD)
+        assert len(tx.decisions) == 1
+
+    last = (await world.list_decisions())[-1]
+    assert (last.kind, last.after["base_url"]) == ("upstream", CLOUD.base_url)
+
+
+async def test_only_stages_that_may_serve_do(world: World) -> None:
+    await world.set_policy(Stage.STAGING)
+    with pytest.raises(PilotageError) as refused:
+        await world.deploy()
+    assert refused.value.code == "conflict"
+    assert "tiny@1.0.0 is in development" in refused.value.detail
+    assert "pilotage models promote tiny@1.0.0" in refused.value.hint
+
+    await world.promote("tiny@1.0.0")
+    await world.deploy()
+    await world.deploy("1.1.0")  # it takes no traffic
+    for change in (
+        world.split(v1_0_0=90, v1_1_0=10),
+        _route(world, RoutingSpec(fallbacks=["1.1.0"])),
+    ):
+        with pytest.raises(PilotageError, match=r"tiny@1\.1\.0 is in development") as refused:
+            await change
+        assert refused.value.code == "conflict"
+    await world.promote("tiny@1.1.0")
+    await world.split(v1_0_0=90, v1_1_0=10)
+    assert await world.shares() == {"tiny@1.0.0": 9000, "tiny@1.1.0": 1000}
+
+
+async def test_what_is_archived_serves_nowhere(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+    async with world.db.write(world.ops) as tx:
+        await world.promotions.promote(tx, "tiny@1.1.0", Stage.ARCHIVED)
+
+    with pytest.raises(PilotageError, match=r"tiny@1\.1\.0 is in archived"):
+        await world.split(v1_0_0=90, v1_1_0=10)
+
+
+async def test_a_change_that_others_must_agree_to_is_exactly_the_one_they_saw(
+    world: World,
+) -> None:
+    await world.set_policy(Stage.DEVELOPMENT, 1)
+    await world.deploy()
+    await world.deploy("1.1.0")
+    assert await world.shares() == {}
+    with pytest.raises(PilotageError) as refused:
+        await world.split(v1_0_0=100)
+    assert refused.value.code == "approval_required"
+    assert 'endpoints.traffic.split "chat tiny@1.0.0=100"' in refused.value.hint
+
+    await world.approve("endpoints.traffic.split", "chat 1.0.0=100")
+    with pytest.raises(PilotageError) as refused:
+        await world.split(v1_0_0=50, v1_1_0=50)
+    assert refused.value.code == "approval_required"
+    await world.split(v1_0_0=100)
+    with pytest.raises(PilotageError):
+        await world.split(v1_0_0=100)  # an approval is for once
+
+    last = (await world.list_decisions())[-1]
+    assert "approval" in dict(await world.list_facts(last))
+    with pytest.raises(PilotageError) as refused:
+        await _route(world, RoutingSpec(retries=3))
+    assert refused.value.code == "approval_required"
+    await world.approve("endpoints.traffic.route", "chat")
+    await _route(world, RoutingSpec(retries=3))
+
+
+@pytest.mark.parametrize(
+    "text", ["chat", "chat 1.0.0", "chat =100", "chat 1.0.0=x", "chat 1.0.0=nan"]
+)
+async def test_a_split_that_nobody_can_read_is_not_asked_for(world: World, text: str) -> None:
+    await world.deploy()
+    with pytest.raises(PilotageError) as refused:
+        await world.approve("endpoints.traffic.split", text)
+    assert (refused.value.code, refused.value.param) == ("invalid_request", "subject")
+
+
+async def test_a_freeze_holds_for_every_change_and_nothing_is_changed(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+    async with world.db.write(world.ops) as tx:
+        now_us = tx.now_us
+        spec = FreezeSpec(reason="year end", starts_at_us=now_us, ends_at_us=now_us + 10**9)
+        await world.governance.calendar.freeze(tx, "year-end", spec)
+        before = await get_last_seq(tx)
+
+    for change in (
+        world.split(v1_0_0=90, v1_1_0=10),
+        _route(world, RoutingSpec(retries=3)),
+        _undeploy(world, "1.1.0"),
+        _delete(world),
+    ):
+        with pytest.raises(PilotageError) as refused:
+            await change
+        assert refused.value.code == "frozen"
+    async with world.db.read(world.ops) as tx:
+        assert await get_last_seq(tx) == before
+
+
+async def test_a_policy_is_replaced_once_for_each_revision(world: World) -> None:
+    policies = world.service.traffic.policies
+    async with world.db.read(world.ops) as tx:
+        assert (await policies.get(tx)).rev == 0
+    await world.set_policy(Stage.STAGING, 2)
+    await world.set_policy(Stage.STAGING, 2)
+    async with world.db.write(world.ops) as tx:
+        assert (await policies.get(tx)).rev == 1
+        for stage, approvals, rev, code in (
+            (Stage.STAGING, 3, 0, "precondition_failed"),
+            (Stage.ARCHIVED, 0, 1, "invalid_request"),
+            (Stage.STAGING, 11, 1, "invalid_request"),
+        ):
+            with pytest.raises(PilotageError) as refused:
+                await policies.replace(tx, stage, approvals, rev)
+            assert refused.value.code == code
+
+
+async def _route(world: World, spec: RoutingSpec) -> None:
+    async with world.db.write(world.ops) as tx:
+        await world.service.route(tx, "chat", spec)
+
+
+async def _undeploy(world: World, name: str) -> None:
+    async with world.db.write(world.ops) as tx:
+        await world.service.undeploy(tx, "chat", name)
+
+
+async def _delete(world: World) -> None:
+    async with world.db.write(world.ops) as tx:
+        await world.service.delete_endpoint(tx, "chat", is_forced=True)

@@ -26,6 +26,7 @@ def test_the_changes_that_people_make_are_seen(modules: dict[str, str]) -> None:
     changes = {"deploy", "deploy_upstream", "split", "route", "undeploy", "delete_endpoint"}
     assert {f"{service}.{name}" for name in changes} <= seen
     assert "endpoints.upstreams.UpstreamService.replace_upstream" in seen
+    assert "registry.promotions.Promotions.promote" in seen
 
 
 def test_what_is_called_harmless_would_be_found_without_it(modules: dict[str, str]) -> None:
@@ -59,6 +60,15 @@ def test_what_is_called_harmless_would_be_found_without_it(modules: dict[str, st
                 "    async def create_upstream("
             ),
             ["endpoints.upstreams.UpstreamService.swap"],
+        ),
+        (
+            "registry.promotions",
+            "await self._record(tx, version, _KINDS[move], before, stage, results)",
+            "found",
+            [
+                "registry.promotions.Promotions.promote",
+                "registry.scheduled.ScheduledPromotion.run",
+            ],
         ),
         (
             "registry.rules",

@@ -1,6 +1,7 @@
 """What the names of metrics mean, by name, by word, by unit, or because somebody says it."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from pilotage.registry.metrics import (
 )
 
 HIGHER, LOWER, UNKNOWN = Direction
+GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "compare-versions.md"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,17 @@ def test_a_direction_is_known_by_name_word_or_unit(
     name: str, unit: str, direction: Direction, family: Family
 ) -> None:
     assert find_meaning(name, unit)[:2] == (direction, family)
+
+
+def test_the_guide_lists_every_metric_with_its_direction() -> None:
+    rows = [line.split("|")[1:3] for line in GUIDE.read_text().splitlines() if line[:3] == "| `"]
+    told = {name: better.strip() for names, better in rows for name in names.split("`")[1::2]}
+
+    words = {UNKNOWN: "not known"}
+    assert told == {
+        name: words.get(meaning.direction, meaning.direction.value)
+        for name, meaning in METRICS.items()
+    }
 
 
 def test_a_metric_of_costs_is_a_cost() -> None:

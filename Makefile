@@ -35,6 +35,7 @@ coverage: .venv/.dev  ## the quick tests with branch coverage: 90 % of all, 100 
 bench: .venv/.dev  ## what a call costs, beside nginx and the peers there are in the same run
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/latency.py
+	$(BIN)/python tests/bench/audit.py
 
 bench-peers: .venv/.dev  ## install the gateways to measure ours beside (900 MB, below build/)
 	$(BIN)/python tests/support/bench_peers.py

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pilotage.core.frames import Ended, Outcome
-from pilotage.core.usage import Usage
+from pilotage.core.frames import Ended
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import GroupBy
@@ -17,6 +16,7 @@ from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.outbox import CURSOR
 from pilotage.kit.root_keys import open_root_keys
 from pilotage.kit.secrets import Vault
+from users_calls import end
 
 
 @pytest.fixture
@@ -32,27 +32,6 @@ def users(vault: Vault) -> Users:
 @pytest.fixture
 def finops(clock: ManualClock) -> FinopsService:
     return FinopsService(clock)
-
-
-def end(call_id: str, user: str, tenant_id: str = "ten_1") -> Ended:
-    return Ended(
-        call_id=call_id,
-        at_us=1_700_000_000_000_000,
-        project_id=f"prj_{tenant_id[-1]}",
-        tenant_id=tenant_id,
-        key_id="key_1",
-        alias="chat",
-        outcome=Outcome.OK,
-        status=200,
-        usage=Usage(input=10),
-        cost_nano=1,
-        is_estimated=False,
-        duration_us=1,
-        ttft_us=1,
-        chunks=1,
-        attempts=1,
-        user=user,
-    )
 
 
 async def write(
@@ -154,7 +133,7 @@ async def test_a_rotation_reseals_names_and_keeps_tokens(
         await vault.rotate(tx, "ten_1")
     await write(database, finops, [end("c7", "user 1"), end("c8", "new")], users)
 
-    resealed = []
+    resealed: list[int] = []
     while not resealed or resealed[-1]:
         async with database.write(SYSTEM) as tx:
             resealed.append(await users.reseal_next(tx, "ten_1", 3))

@@ -128,6 +128,7 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/principals/{principal}/credentials"): Ask(
             {"expires_in": "1d"}, {"expires_in": "2d"}
         ),
+        ("POST", "/principals/{principal}:revoke-access"): Ask(None),
         ("POST", "/issuers"): Ask(ISSUER | {"name": "asked"}, ISSUER | {"name": "else"}),
         ("PUT", "/issuers/{issuer}"): Ask(
             ISSUER | {"url": "https://id.example.org"}, ISSUER | {"url": "https://else.example.org"}

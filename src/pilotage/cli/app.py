@@ -7,9 +7,11 @@ import typer
 
 import pilotage
 from pilotage.cli import (
+    access,
     apply,
     approvals,
     audit,
+    backup,
     blobs,
     calendar,
     chat,
@@ -34,6 +36,7 @@ from pilotage.cli import (
     projects,
     prompts,
     push,
+    secrets,
     tenants,
     traffic,
     up,
@@ -67,6 +70,8 @@ def make_app() -> typer.Typer:
         usage.usage,
         past.as_of,
         migrate.migrate,
+        backup.backup,
+        backup.restore,
         version,
     ):
         command(app)(function)
@@ -84,8 +89,10 @@ def make_app() -> typer.Typer:
         principals.PRINCIPALS,
         principals.ROLES,
         principals.CREDENTIALS,
+        access.GROUP,
         gateways.GROUP,
         tenants.GROUP,
+        secrets.GROUP,
         projects.GROUP,
         operations.GROUP,
         approvals.GROUP,

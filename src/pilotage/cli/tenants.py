@@ -171,3 +171,37 @@ def _describe(tenant: dict[str, Any]) -> dict[str, object]:
         "logged": f"{tenant['log_percent']:g} %",
         "id": tenant["id"],
     }
+
+
+@command(GROUP)
+def erase(
+    name: Name,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    project: Project = "default",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Erase a tenant for ever: its keys, and who its users are. Needs the role security.
+
+    [bold]Examples[/bold]: pilotage tenants erase acme --dry-run
+    |    pilotage tenants erase acme --reason "request of 3 March"
+    """
+    if not dry_run and not is_sure:
+        typer.confirm(f"Erase {name} for ever?", abort=True, err=True)
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        return await control.post(at("tenants", name) + ":erase", {"dry_run": dry_run})
+
+    report = run(work, project, reason)
+    if as_json:
+        show_json(report)
+        return
+    said = "is erased" if report["is_done"] else "would be erased"
+    say(
+        f"{name} {said}: {report['users']} users, {report['data_keys']} data keys, "
+        f"{report['api_keys']} API keys, {report['limits']} limits that name a user."
+    )
+    rows = [(item["where"], item["what"], item["until"]) for item in report["remnants"]]
+    show_table(("left in", "what", "until"), rows, "Nothing is left.")

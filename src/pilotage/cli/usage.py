@@ -6,7 +6,10 @@ import typer
 
 from pilotage.cli.keys import name_tenants
 from pilotage.cli.session import Json, Project, collect, run, show_json, show_table
+from pilotage.core.errors import PilotageError
 from pilotage.sdk.control import ControlClient
+
+USERS_AT_ONCE = 100
 
 
 def usage(
@@ -35,7 +38,8 @@ def usage(
     ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]:
         groups = await collect(control, "/usage", by=by, **query)
         total = await control.get("/usage", **query)
-        return groups, total["items"][0], await name_tenants(control)
+        names = await name_tenants(control) | await _name_users(control, groups)
+        return groups, total["items"][0], names
 
     groups, total, names = run(work, project)
     if as_json:
@@ -64,5 +68,21 @@ def _sums(item: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+async def _name_users(control: ControlClient, groups: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the names of the users in groups, for those who may know them."""
+    tokens = sorted({item["groups"].get("user", "") for item in groups} - {""})
+    names: dict[str, str] = {}
+    for start in range(0, len(tokens), USERS_AT_ONCE):
+        some = ",".join(tokens[start : start + USERS_AT_ONCE])
+        try:
+            found = await collect(control, "/users", tokens=some, limit=USERS_AT_ONCE)
+        except PilotageError as refused:
+            if refused.code != "permission_denied":
+                raise
+            return {}
+        names |= {user["id"]: user["name"] for user in found}
+    return names
+
+
 def _name(key: str, value: str, names: dict[str, str]) -> str:
-    return names.get(value, value) if key == "tenant" else value or "(none)"
+    return names.get(value, value or "(none)") if key in ("tenant", "user") else value or "(none)"

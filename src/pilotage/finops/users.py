@@ -9,13 +9,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pilotage.core.errors import PilotageError
-from pilotage.finops import user_store
+from pilotage.finops import erasure_store, user_store
 from pilotage.finops.types import LedgerEntry
 from pilotage.finops.user_store import SealedName
 from pilotage.kit.db import Tx
+from pilotage.kit.outbox import append_revision
 from pilotage.kit.secrets import OwnerKeys, Vault
 
 PAGE = 1_000
+_ALL = 2**31 - 1
 _USER = "user"  # what fingerprints of users are for
 
 
@@ -26,6 +28,11 @@ class User:
     tenant_id: str
     token: str
     name: str
+
+    @property
+    def id(self) -> str:
+        """The token."""
+        return self.token
 
 
 class Users:
@@ -67,8 +74,23 @@ class Users:
         """Return how many users of a tenant have a name."""
         return await user_store.count_names(tx, tenant_id)
 
+    async def count_limits(self, tx: Tx, tenant_id: str) -> int:
+        """Return how many limits name a user of a tenant."""
+        return len(await erasure_store.list_naming_limits(tx, tenant_id))
+
     async def forget(self, tx: Tx, tenant_id: str) -> int:
-        """Remove the names of a tenant's users; return how many."""
+        """Remove the names of a tenant's users wherever finops has them; return how many users.
+
+        Their counters go too, and the limits that are for one of them.
+        """
+        names = {user.name for user in await self.list_users(tx, tenant_id, limit=_ALL)}
+        counters = erasure_store.pick_counters(await erasure_store.list_user_counters(tx), names)
+        await erasure_store.delete_counters(tx, counters)
+        for limit in await erasure_store.list_naming_limits(tx, tenant_id):
+            if not await erasure_store.unname_limit(tx, limit):
+                raise PilotageError("conflict", f"Limit {limit.name!r} has changed meanwhile.")
+            gone = {"id": limit.id, "name": limit.name}
+            await append_revision(tx, "finops.limit.deleted", limit.id, limit.rev + 1, gone)
         return await user_store.delete_names(tx, tenant_id)
 
     async def label_next_plain(self, tx: Tx, limit: int = PAGE) -> int:

@@ -9,10 +9,10 @@ MOST_TOKENS = 500
 
 
 class UserView(View):
-    """An end user: the token that stands in the ledger, and the name that a tenant gave."""
+    """An end user: ``id`` is what the ledger calls it, ``name`` what its tenant calls it."""
 
+    id: str
     tenant_id: str
-    token: str
     name: str
 
 
@@ -35,7 +35,7 @@ def user_routes(users: Users, identity: IdentityService) -> list[Route]:
         async with call.read() as tx:
             tenant_id = None if tenant is None else (await identity.get_tenant(tx, tenant)).id
             found = await users.list_users(tx, tenant_id, wanted, after, limit + 1)
-            return make_page(found, limit, _show, "token")
+            return make_page(found, limit, _show, "id")
 
     return [
         Route(method="GET", path="/users", permission="finops.users.reveal", handler=list_users)

@@ -49,6 +49,7 @@ MATRIX = (
     Rule("identity.projects.read", PEOPLE, "only those in which one has a role"),
     Rule("identity.projects.*", (ADMIN,)),
     Rule("identity.tenants.read", READERS),
+    Rule("identity.tenants.erase", (SECURITY,), "it cannot be undone"),
     Rule("identity.keys.read", READERS, "keys are shown without their texts"),
     Rule("identity.*.read", WATCHERS, "who may do what is nobody else's business"),
     Rule("identity.*.*", GUARDIANS, "nobody may give a role to themselves"),
@@ -86,6 +87,9 @@ MATRIX = (
     Rule("publisher.*.*", GUARDIANS, "a gateway holds a credential"),
     # the installation
     Rule("kit.backups.create", GUARDIANS, "everything is in it"),
+    Rule("kit.data_keys.read", WATCHERS),
+    Rule("kit.data_keys.rotate", GUARDIANS),
+    Rule("kit.root_keys.rotate", GUARDIANS),
     Rule("kit.operations.read", READERS),
     Rule("kit.operations.cancel", MAKERS),
 )

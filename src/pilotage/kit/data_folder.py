@@ -41,6 +41,7 @@ class DataFolder:
         self.logs = path / "logs"
         self.audit = path / "audit"
         self.checkpoints = path / "checkpoints"
+        self.backups = path / "backups"
         self.targets = path / "run" / "targets.json"
         self.seeds = path / "run" / "seeds.json"
         self._lock = path / "lock"
@@ -61,6 +62,7 @@ class DataFolder:
                 self.logs,
                 self.audit,
                 self.checkpoints,
+                self.backups,
             ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.TemporaryFile(dir=self.path):

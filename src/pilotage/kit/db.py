@@ -108,6 +108,12 @@ class Tx:
         row: Row | None = (await self.conn.execute(statement)).mappings().first()
         return row
 
+    async def stream(self, statement: sa.Select[Any], size: int) -> AsyncIterator[Sequence[Row]]:
+        """Yield the rows of a query in pages, however many they are."""
+        result = await self.conn.stream(statement)
+        async for page in result.mappings().partitions(size):
+            yield page
+
     async def change(self, statement: sa.Update | sa.Delete) -> int:
         """Run an UPDATE or DELETE; return how many rows it changed."""
         return (await self.conn.execute(statement)).rowcount
@@ -161,6 +167,14 @@ class Database:
     async def read(self, actor: Actor) -> AsyncIterator[Tx]:
         """Open a transaction that only reads."""
         async with self._reader.connect() as conn:
+            yield self._tx(conn, actor)
+
+    @asynccontextmanager
+    async def snapshot(self, actor: Actor) -> AsyncIterator[Tx]:
+        """Open a transaction that sees the moment of its first query, however long it lasts."""
+        async with self._reader.connect() as conn:
+            if self.dialect == "postgresql":
+                await conn.execution_options(isolation_level="REPEATABLE READ")
             yield self._tx(conn, actor)
 
     @property
@@ -226,6 +240,7 @@ def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
             "synchronous=NORMAL",
             "busy_timeout=10000",
             "foreign_keys=ON",
+            "secure_delete=ON",  # what is deleted is overwritten, for some of it was a name
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -72,8 +72,13 @@ from pilotage.registry.prompts.service import PromptService
 from pilotage.registry.pull import ModelFiles
 from pilotage.registry.service import RegistryService
 from pilotage.registry.versions_http import version_routes
+from pilotage.runtime.backup.http import backup_routes
+from pilotage.runtime.backup.service import Backups
 from pilotage.runtime.credentials import write_credentials
+from pilotage.runtime.erasure import Erasure
 from pilotage.runtime.governing import Governing
+from pilotage.runtime.rotation import Rotation
+from pilotage.runtime.secrets_http import erasure_routes, secret_routes
 from pilotage.runtime.vault import label_plain_users, open_vault
 
 VISIBLE_WITHIN_S = 2.0
@@ -131,8 +136,8 @@ async def open_installation(
         stack.push_async_callback(db.close)
         await prepare_schema(db, settings, folder, clock)
         background = await stack.enter_async_context(Background())
-        log = await stack.enter_async_context(open_log(folder.audit, open_audit_signer(folder)))
         vault = await open_vault(db, settings, folder)
+        log = await stack.enter_async_context(open_log(folder.audit, open_audit_signer(folder)))
         parts = _Parts(settings, folder, clock, fleet, db, background, log, vault)
         await _make_credentials(parts, folder)
         await parts.operations.recover()
@@ -173,8 +178,9 @@ class _Parts:
         self._folder = folder
         self.db = db
         self.vault = vault
-        fetch = JsonFetch(EgressPolicy(settings.egress.allow, clock))
-        self.identity = IdentityService(clock, fetch)
+        self.identity = IdentityService(
+            clock, JsonFetch(EgressPolicy(settings.egress.allow, clock))
+        )
         self.audit = AuditService(db, log)
         self.governance = GovernanceService(clock, self.identity)
         self.finops = FinopsService(clock)
@@ -230,10 +236,10 @@ class _Parts:
             *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),
             *publisher_routes(self.publisher),
             *gateway_routes(self.identity, self.remotes, signer.public),
-            *self.governing.list_routes(),
             *audit_routes(self.audit, inspection),
             *retention_routes(self.audit, self.pruner, self.holds),
             *operation_routes(self.operations),
+            *self._list_custody_routes(settings, clock),
         ]
         self.raw_routes: list[RawRoute] = [
             *remote_routes(
@@ -264,6 +270,35 @@ class _Parts:
             self.remotes.wait_served(n, VISIBLE_WITHIN_S),
         )
         return here + apart
+
+    def _list_custody_routes(self, settings: Settings, clock: Clock) -> list[Route]:
+        """List the routes of backups, of keys at rest and of erasure."""
+        backups = Backups(
+            self.db,
+            self._folder,
+            clock,
+            audit=self.audit,
+            finops=self.finops,
+            root_keys=self.vault.root.path,
+            sealed_until=self._sealed_until,
+        )
+        erasure = Erasure(
+            settings,
+            self._folder,
+            identity=self.identity,
+            users=self.users,
+            vault=self.vault,
+            holds=self.holds,
+        )
+        rotation = Rotation(self.db, self.vault, self.users)
+        return [
+            *backup_routes(backups, self.operations, self.identity),
+            *secret_routes(self.vault, rotation, self.operations, self.identity),
+            *erasure_routes(erasure),
+        ]
+
+    def _sealed_until(self, spool: Path) -> int:
+        return self.sealer.sealed_until(spool)
 
     async def settle(self) -> None:
         """Do what the workers would do next, once: nothing waits for the next start."""

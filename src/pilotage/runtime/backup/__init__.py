@@ -1,0 +1,1 @@
+"""Backups: one archive of everything an installation knows, and its way back."""

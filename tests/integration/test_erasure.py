@@ -1,0 +1,130 @@
+"""Erasing a tenant: afterwards no file and no table of the installation knows its users."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from control_api import Api, Json, open_api, seal_name
+from pilotage.finops.store import add_to_counters, list_counter_totals
+from pilotage.finops.types import CounterTotal
+from pilotage.identity.types import Role
+from pilotage.kit.db import SYSTEM
+
+MARKER = "Zaphod-Beeblebrox-4711"
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    async with open_api(tmp_path / "data") as opened:
+        yield opened
+
+
+async def erase(api: Api, credential: str, reason: str = "asked", **body: object) -> httpx.Response:
+    headers = {"authorization": f"Bearer {credential}", "x-pilotage-reason": reason}
+    return await api.http.post("/tenants/acme:erase", json=body, headers=headers)
+
+
+async def furnish_acme(api: Api) -> Json:
+    """Make a tenant with a key, a user whose name is the marker, and a counter of that user."""
+    tenant = await api.make("/tenants", {"name": "acme"})
+    await api.make("/keys", {"tenant": "acme", "name": "ci"})
+    for name in (MARKER, "somebody else"):
+        await seal_name(api, tenant["id"], name)
+    await seal_name(api, "ten_other", "of another tenant")
+    async with api.db.write(SYSTEM) as tx:
+        await add_to_counters(
+            tx,
+            [
+                CounterTotal(
+                    counter=f"lim_1|cost|total|user={name}",
+                    gateway="g",
+                    epoch="e",
+                    used=1,
+                    forget_at_us=0,
+                )
+                for name in (MARKER, "kept")
+            ],
+        )
+    return tenant
+
+
+def find_marker(folder: Path) -> list[str]:
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and MARKER.encode() in path.read_bytes()
+    ]
+
+
+async def test_nothing_in_the_data_folder_names_a_user_of_an_erased_tenant(api: Api) -> None:
+    tenant = await furnish_acme(api)
+    assert find_marker(api.folder.path)  # the counter: the search does find
+    security = await api.make_principal("sue", Role.SECURITY)
+
+    planned = (await erase(api, security, dry_run=True)).json()
+    assert await api.show("/tenants/acme")
+    done = await erase(api, security)
+
+    report = done.json()
+    assert done.status_code == 200
+    assert planned | {"is_done": True} == report | {"remnants": planned["remnants"]}
+    assert (report["users"], report["data_keys"], report["api_keys"]) == (2, 1, 1)
+    assert {"spools", "audit log", "ledger", "backups elsewhere"} <= {
+        item["where"] for item in report["remnants"]
+    }
+    assert find_marker(api.folder.path) == []
+    assert [item["name"] for item in (await api.show("/users"))["items"]] == ["of another tenant"]
+    (key,) = [
+        item for item in (await api.show("/data-keys"))["items"] if item["owner_id"] == tenant["id"]
+    ]
+    assert key["destroyed_at"]
+    assert (await api.http.get("/tenants/acme")).status_code == 404
+    await seal_name(api, tenant["id"], MARKER)  # a call of it that comes late
+    assert find_marker(api.folder.path) == []
+    counters = await _list_counters(api)
+    assert counters == ["lim_1|cost|total|user=kept"]
+
+
+async def test_only_security_erases_with_a_reason_and_not_under_a_hold(api: Api) -> None:
+    await furnish_acme(api)
+    security = await api.make_principal("sue", Role.SECURITY)
+    await api.make("/audit/holds", {"name": "case-1", "reason": "a letter"})
+
+    refused = [
+        await erase(api, api.credentials.admin),
+        await erase(api, security, reason=""),
+        await erase(api, security),
+    ]
+
+    assert [reply.json()["code"] for reply in refused] == [
+        "permission_denied",
+        "invalid_request",
+        "on_hold",
+    ]
+    assert await api.show("/tenants/acme")
+    await api.http.post("/audit/holds/case-1:release", headers={"x-pilotage-reason": "case closed"})
+    assert (await erase(api, security)).status_code == 200
+
+
+async def test_keys_are_rotated_while_everything_goes_on(api: Api) -> None:
+    await furnish_acme(api)
+    before = await api.show("/users")
+
+    for path in ("/root-keys", "/tenants/acme/data-keys", "/root-keys"):
+        operation = await api.make(path)
+        while operation["state"] == "running":
+            operation = await api.show(f"/operations/{operation['id']}")
+        assert operation["state"] == "succeeded", operation
+
+    assert operation["result"] == {"root": 3, "data_keys": 3}
+    assert await api.show("/users") == before
+    keys = (await api.show("/data-keys"))["items"]
+    assert {key["root"] for key in keys} == {3}
+    assert sorted(key["number"] for key in keys) == [1, 1, 2]
+
+
+async def _list_counters(api: Api) -> list[str]:
+    async with api.db.read(SYSTEM) as tx:
+        return [total.counter for total in await list_counter_totals(tx)]

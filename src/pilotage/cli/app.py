@@ -8,6 +8,7 @@ import typer
 import pilotage
 from pilotage.cli import (
     access,
+    access,
     apply,
     approvals,
     audit,
@@ -89,6 +90,7 @@ def make_app() -> typer.Typer:
         principals.PRINCIPALS,
         principals.ROLES,
         principals.CREDENTIALS,
+        access.GROUP,
         access.GROUP,
         gateways.GROUP,
         tenants.GROUP,

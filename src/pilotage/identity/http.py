@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pilotage.core.key_scopes import KeyScope
 from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.identity.access_http import access_routes
 from pilotage.identity.issuers_http import issuer_routes
 from pilotage.identity.principals_http import principal_routes, read_ttl
 from pilotage.identity.rules import assess_key
@@ -122,6 +123,7 @@ def identity_routes(service: IdentityService, clock: Clock) -> list[Route]:
         *_key_routes(service, clock),
         *principal_routes(service),
         *issuer_routes(service),
+        *access_routes(service),
     ]
 
 

@@ -9,6 +9,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.key_scopes import UNBOUNDED, KeyScope
 from pilotage.core.names import check_name
 from pilotage.identity import store
+from pilotage.identity.access import AccessReview
 from pilotage.identity.issuers import Issuers
 from pilotage.identity.matrix import ANYWHERE
 from pilotage.identity.principals import Principals
@@ -69,6 +70,7 @@ class IdentityService:
         self._clock = clock
         self.principals = Principals(clock)
         self.issuers = Issuers(clock, self.principals)
+        self.access = AccessReview(self.principals)
         self._tokens = Tokens(clock, self.principals, fetch)
 
     # projects

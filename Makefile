@@ -36,6 +36,7 @@ bench: .venv/.dev  ## what a call costs, beside nginx and the peers there are in
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python tests/bench/latency.py
 	$(BIN)/python tests/bench/audit.py
+	$(BIN)/python tests/bench/registry.py
 
 bench-peers: .venv/.dev  ## install the gateways to measure ours beside (900 MB, below build/)
 	$(BIN)/python tests/support/bench_peers.py

@@ -1,5 +1,7 @@
 """A registry with a hundred thousand versions, written by the database itself in seconds."""
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 
 from pilotage.kit.db import Database
@@ -40,6 +42,33 @@ _STATEMENTS = (
         for number, name in enumerate(("accuracy", "latency_p95"))
     ),
 )
+
+ASKED: Mapping[str, tuple[str, Mapping[str, object]]] = {
+    "get": ("/models/model-1000/versions/1.50000.0", {}),
+    "get evidence": ("/models/model-1000/versions/1.50000.0/evidence", {}),
+    "list models": ("/models", {}),
+    "list models, newest": ("/models", {"sort": "newest"}),
+    "list versions": ("/models/model-1000/versions", {}),
+    "list versions, deep": ("/models/model-1000/versions", {"after": "1.99000.0"}),
+    "newest": ("/versions", {}),
+    "newest, deep": ("/versions", {"after": "ver_1000001000"}),
+    "a rare stage": ("/versions", {"stage": "production"}),
+    "a common stage": ("/versions", {"stage": "development", "source": "custom"}),
+    "a common tag": ("/versions", {"tag": "eu"}),
+    "a rare tag": ("/versions", {"tag": "eu,rare"}),
+    "a common word": ("/versions", {"q": "tuned"}),
+    "a beginning of many words": ("/versions", {"q": "batch"}),
+    "a rare word": ("/versions", {"q": "batch1999 tuned"}),
+    "two words": ("/versions", {"q": "fraud batch"}),
+    "a metric": ("/versions", {"metric": "accuracy>=900"}),
+    "a metric that few reach": ("/versions", {"metric": "accuracy>=999,latency_p95>0"}),
+    "the best": ("/versions", {"sort": "-accuracy"}),
+    "the best, deep": ("/versions", {"sort": "-accuracy", "after": "10.0:ver_1000000500"}),
+    "the best of a stage": (
+        "/versions",
+        {"sort": "-accuracy", "stage": "staging", "tag": "team=3"},
+    ),
+}
 
 
 async def fill(database: Database, project_id: str, count: int = 100_000) -> None:

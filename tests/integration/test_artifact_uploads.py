@@ -497,3 +497,16 @@ async def test_an_artifact_in_use_stays_and_a_deleted_one_can_come_back(api: Api
     assert (in_use.status_code, in_use.json()["code"]) == (409, "conflict")
     assert (deleted.status_code, gone.status_code, back.status_code) == (204, 404, 201)
     assert len((await api.show(f"{path}/files"))["items"]) == len(files)
+
+
+async def test_what_the_engine_here_cannot_run_is_not_deployed(api: Api) -> None:
+    made = (await push(api, FOLDER)).json()
+    await api.make("/models", {"name": "wide"})
+    body = {"version": "1.0.0", "artifact_sha256": made["sha256"]}
+    await api.make("/models/wide/versions", body)
+    await api.make("/endpoints", {"name": "wide"})
+
+    reply = await api.http.post("/endpoints/wide/deployments", json={"model": "wide@1.0.0"})
+
+    assert (reply.status_code, reply.json()["code"]) == (409, "conflict")
+    assert "safetensors" in reply.json()["detail"]

@@ -86,23 +86,18 @@ def sent(body: Json | bytes | None) -> dict[str, Any]:
 
 def make_asks(world: World) -> dict[tuple[str, str], Ask]:
     """Return a working request for every route that changes something by its body or its key."""
+    return {
+        **_ask_registry(world),
+        **_ask_identity(world),
+        **_ask_governance(world),
+        **_ask_traffic(world),
+    }
+
+
+def _ask_registry(world: World) -> dict[tuple[str, str], Ask]:
+    """Ask for models, artifacts, datasets and prompts."""
     gguf, sha256 = world.gguf.read_bytes(), world.names["sha256"]
-    price = {"subject": "asked", "input": "1", "output": "2", "valid_from": "2030-01-01T00:00:00Z"}
-    limit = {"measure": "usd", "amount": "10", "per": "month", "tenant": "acme"}
     version = {"version": "2.0.0", "artifact_sha256": sha256}
-    upstream = {"provider": "anthropic", "base_url": "https://api.anthropic.com/v1"}
-    approval = {
-        "action": "registry.version.promote:production",
-        "subject": "tiny@1.0.0",
-        "reason": "asked",
-    }
-    release = plan_split(world.api)
-    routing = {
-        "policy": "cheapest",
-        "rules": [{"deployments": ["1.0.0"], "tenants": ["acme"], "max_input": 9}],
-        "fallbacks": ["tiny@1.0.0"],
-        "regions": ["eu"],
-    }
     return {
         ("POST", "/prompts"): Ask({"name": "asked", "description": "a"}, {"name": "asked"}),
         ("PUT", "/prompts/{prompt}"): Ask({"description": "asked"}, {"description": "else"}),
@@ -116,31 +111,6 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("PUT", "/prompts/{prompt}/labels/{label}"): Ask(
             {"version": "1.1.0"}, {"version": "1.0.0"}
         ),
-        ("POST", "/projects"): Ask({"name": "asked"}, {"name": "else"}),
-        ("POST", "/tenants"): Ask({"name": "asked"}, {"name": "else"}),
-        ("POST", "/keys"): Ask({"tenant": "acme", "expires_in": "1d"}, {"tenant": "default"}),
-        ("POST", "/keys/{key}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
-        ("POST", "/keys/{key}:revoke"): Ask(None),
-        ("POST", "/principals"): Ask({"name": "asked", "email": "a@example.org"}, {"name": "else"}),
-        ("PUT", "/principals/{principal}"): Ask({"display_name": "Ada"}, {"display_name": "Eve"}),
-        ("POST", "/principals/{principal}:disable"): Ask(None),
-        ("POST", "/principals/{principal}:enable"): Ask(None),
-        ("POST", "/principals/{principal}/credentials"): Ask(
-            {"expires_in": "1d"}, {"expires_in": "2d"}
-        ),
-        ("POST", "/principals/{principal}:revoke-access"): Ask(None),
-        ("POST", "/issuers"): Ask(ISSUER | {"name": "asked"}, ISSUER | {"name": "else"}),
-        ("PUT", "/issuers/{issuer}"): Ask(
-            ISSUER | {"url": "https://id.example.org"}, ISSUER | {"url": "https://else.example.org"}
-        ),
-        ("POST", "/role-bindings"): Ask(
-            {"principal": "ada", "role": "auditor", "project": "default"},
-            {"principal": "ada", "role": "ml_ops"},
-        ),
-        ("POST", "/role-bindings/{binding}:end"): Ask(None),
-        ("POST", "/credentials/{credential}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
-        ("POST", "/credentials/{credential}:revoke"): Ask(None),
-        ("POST", "/me/credentials/{own}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
         ("POST", "/artifacts"): Ask(gguf, gguf + b"\x00"),
         ("POST", "/artifacts:tree"): Ask({"files": {"a.gguf": sha256}}, {"files": {"b": sha256}}),
         ("POST", "/artifacts:import"): Ask({"uri": "gs://asked/a.gguf"}, {"uri": "gs://asked/b"}),
@@ -175,34 +145,69 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/models/{model}/versions/{version}:promote"): Ask(
             {"stage": "staging", "reason": "asked"}, {"stage": "archived"}
         ),
+        ("PUT", "/models/{model}/versions/{version}/card"): Ask(
+            {"intended_use": "asked"}, {"limits": "else"}
+        ),
+        ("PUT", "/models/{model}"): Ask({"description": "asked"}, {"description": "else"}),
+    }
+
+
+def _ask_identity(_: World) -> dict[tuple[str, str], Ask]:
+    """Ask for who may do what, and the installation itself."""
+    return {
+        ("POST", "/projects"): Ask({"name": "asked"}, {"name": "else"}),
+        ("POST", "/tenants"): Ask({"name": "asked"}, {"name": "else"}),
+        ("POST", "/keys"): Ask({"tenant": "acme", "expires_in": "1d"}, {"tenant": "default"}),
+        ("POST", "/keys/{key}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
+        ("POST", "/keys/{key}:revoke"): Ask(None),
+        ("POST", "/principals"): Ask({"name": "asked", "email": "a@example.org"}, {"name": "else"}),
+        ("PUT", "/principals/{principal}"): Ask({"display_name": "Ada"}, {"display_name": "Eve"}),
+        ("POST", "/principals/{principal}:disable"): Ask(None),
+        ("POST", "/principals/{principal}:enable"): Ask(None),
+        ("POST", "/principals/{principal}/credentials"): Ask(
+            {"expires_in": "1d"}, {"expires_in": "2d"}
+        ),
+        ("POST", "/principals/{principal}:revoke-access"): Ask(None),
+        ("POST", "/issuers"): Ask(ISSUER | {"name": "asked"}, ISSUER | {"name": "else"}),
+        ("PUT", "/issuers/{issuer}"): Ask(
+            ISSUER | {"url": "https://id.example.org"}, ISSUER | {"url": "https://else.example.org"}
+        ),
+        ("POST", "/role-bindings"): Ask(
+            {"principal": "ada", "role": "auditor", "project": "default"},
+            {"principal": "ada", "role": "ml_ops"},
+        ),
+        ("POST", "/role-bindings/{binding}:end"): Ask(None),
+        ("POST", "/credentials/{credential}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
+        ("POST", "/credentials/{credential}:revoke"): Ask(None),
+        ("POST", "/me/credentials/{own}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
+        ("PUT", "/tenants/{tenant}"): Ask(
+            {"time_zone": "Europe/Berlin", "regions": ["eu"], "log_percent": "12.5"},
+            {"features": ["search"], "data_class": "restricted", "shows": False},
+        ),
+        ("POST", "/backups"): Ask({"exclude_models": True}, {"exclude_models": False}),
+        ("POST", "/root-keys"): Ask(None),
+        ("POST", "/tenants/{tenant}/data-keys"): Ask(None),
+        ("POST", "/tenants/{tenant}:erase"): Ask({"dry_run": True}, {"dry_run": False}),
+        ("POST", "/gateways"): Ask({"name": "asked"}, {"name": "else"}),
+        ("POST", "/gateways/{gateway}:revoke"): Ask(None),
+        ("POST", "/operations/{operation}:cancel"): Ask(None),
+    }
+
+
+def _ask_governance(world: World) -> dict[tuple[str, str], Ask]:
+    """Ask for approvals, the calendar, gates and the audit log."""
+    approval = {
+        "action": "registry.version.promote:production",
+        "subject": "tiny@1.0.0",
+        "reason": "asked",
+    }
+    release = plan_split(world.api)
+    return {
         ("PUT", "/gate-policies/{stage}"): Ask(
             {"checks": [{"name": "accuracy", "min": "0.9", "min_n": 100}], "approvals": 1},
             {"checks": [{"name": "licence", "allowed": ["MIT"]}], "approvals": 2},
         ),
         ("PUT", "/release-policy"): Ask({"serve_from_stage": "development"}, {"approvals": 1}),
-        ("PUT", "/models/{model}/versions/{version}/card"): Ask(
-            {"intended_use": "asked"}, {"limits": "else"}
-        ),
-        ("POST", "/endpoints"): Ask(
-            {"name": "asked/a:b", "max_output_tokens": 9}, {"name": "asked/a:b"}
-        ),
-        ("POST", "/endpoints/{endpoint:path}/deployments"): Ask(
-            {"model": "tiny@3.0.0"}, {"model": "tiny@1.0.0"}
-        ),
-        ("POST", "/upstreams"): Ask(
-            upstream | {"name": "asked"}, upstream | {"name": "asked", "location": "eu"}
-        ),
-        ("PUT", "/upstreams/{upstream}"): Ask(upstream, upstream | {"secret": "env:KEY"}),
-        ("PUT", "/tenants/{tenant}"): Ask(
-            {"time_zone": "Europe/Berlin", "regions": ["eu"], "log_percent": "12.5"},
-            {"features": ["search"], "data_class": "restricted", "shows": False},
-        ),
-        ("PUT", "/endpoints/{endpoint:path}/routing"): Ask(routing, {"retries": 3}),
-        ("POST", "/prices"): Ask(price, price | {"input": "2"}),
-        ("POST", "/limits"): Ask(
-            limit | {"name": "asked"}, limit | {"name": "asked", "amount": "11"}
-        ),
-        ("PUT", "/limits/{limit_name}"): Ask(limit, limit | {"amount": "11"}),
         ("POST", "/approvals"): Ask(approval, approval | {"needed": 2}),
         ("POST", "/approvals/{approval}/votes"): Ask(
             {"verdict": "withdraw", "reason": "asked"}, {"verdict": "withdraw", "reason": "else"}
@@ -224,20 +229,43 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
             {"name": "case-1", "reason": "a letter"}, {"name": "case-2", "reason": "a letter"}
         ),
         ("POST", "/audit/holds/{hold}:release"): Ask(None),
-        ("POST", "/backups"): Ask({"exclude_models": True}, {"exclude_models": False}),
-        ("POST", "/root-keys"): Ask(None),
-        ("POST", "/tenants/{tenant}/data-keys"): Ask(None),
-        ("POST", "/tenants/{tenant}:erase"): Ask({"dry_run": True}, {"dry_run": False}),
-        ("POST", "/gateways"): Ask({"name": "asked"}, {"name": "else"}),
-        ("POST", "/gateways/{gateway}:revoke"): Ask(None),
-        ("POST", "/operations/{operation}:cancel"): Ask(None),
+    }
+
+
+def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
+    """Ask for endpoints, upstreams, prices and limits."""
+    price = {"subject": "asked", "input": "1", "output": "2", "valid_from": "2030-01-01T00:00:00Z"}
+    limit = {"measure": "usd", "amount": "10", "per": "month", "tenant": "acme"}
+    upstream = {"provider": "anthropic", "base_url": "https://api.anthropic.com/v1"}
+    routing = {
+        "policy": "cheapest",
+        "rules": [{"deployments": ["1.0.0"], "tenants": ["acme"], "max_input": 9}],
+        "fallbacks": ["tiny@1.0.0"],
+        "regions": ["eu"],
+    }
+    return {
+        ("POST", "/endpoints"): Ask(
+            {"name": "asked/a:b", "max_output_tokens": 9}, {"name": "asked/a:b"}
+        ),
+        ("POST", "/endpoints/{endpoint:path}/deployments"): Ask(
+            {"model": "tiny@3.0.0"}, {"model": "tiny@1.0.0"}
+        ),
+        ("POST", "/upstreams"): Ask(
+            upstream | {"name": "asked"}, upstream | {"name": "asked", "location": "eu"}
+        ),
+        ("PUT", "/upstreams/{upstream}"): Ask(upstream, upstream | {"secret": "env:KEY"}),
+        ("PUT", "/endpoints/{endpoint:path}/routing"): Ask(routing, {"retries": 3}),
+        ("POST", "/prices"): Ask(price, price | {"input": "2"}),
+        ("POST", "/limits"): Ask(
+            limit | {"name": "asked"}, limit | {"name": "asked", "amount": "11"}
+        ),
+        ("PUT", "/limits/{limit_name}"): Ask(limit, limit | {"amount": "11"}),
         ("PUT", "/endpoints/{endpoint:path}/split"): Ask(
             {"split": {"tiny@1.0.0": "100"}}, {"split": {"tiny@1.0.0": 100}}
         ),
         ("PUT", "/endpoints/{endpoint:path}"): Ask(
             {"description": "asked", "max_output_tokens": 5}, {"description": "else"}
         ),
-        ("PUT", "/models/{model}"): Ask({"description": "asked"}, {"description": "else"}),
     }
 
 

@@ -140,16 +140,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     content = gguf.read_bytes()
     artifact = await api.make("/artifacts", content=content)
     assert artifact["sha256"] == hashlib.sha256(content).hexdigest()
-    notes = [await api.make("/blobs", content=f"note {number}".encode()) for number in range(5)]
-    files = {f"notes/{note['sha256'][:8]}.txt": note["sha256"] for note in notes}
-    tree = await api.make("/artifacts:tree", {"files": files | {"tiny.gguf": artifact["sha256"]}})
-    dataset = await api.make("/datasets", {"name": "questions"})
-    for version in ("1.0.0", "1.1.0"):
-        texts = [f"question {number} of {version}" for number in range(6)]
-        await put_dataset_version(api, version, texts)
-    golden = await api.http.put(
-        "/datasets/questions/releases/golden", json={"version": "1.0.0"}, headers={"if-match": "*"}
-    )
+    stored = await furnish_files(api, artifact["sha256"])
     project = await api.make("/projects", {"name": "furnished"})
     tenant = await api.make("/tenants", {"name": "acme"})
     key = await api.make("/keys", {"tenant": "acme", "name": "ci"})
@@ -185,6 +176,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     return (
         governed
         | people
+        | stored
         | {
             "project_name": project["name"],
             "tenant": tenant["name"],
@@ -195,10 +187,6 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
             "label": "production",
             "other": "1.1.0",
             "sha256": artifact["sha256"],
-            "tree": tree["sha256"],
-            "dataset": dataset["name"],
-            "dataset_version": "1.0.0",
-            "dataset_release": golden.json()["name"],
             "upstream": upstream["name"],
             "endpoint": endpoint["name"],
             "deployment": deployment["id"],
@@ -216,6 +204,26 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
             "upstream_id": upstream["id"],
         }
     )
+
+
+async def furnish_files(api: Api, sha256: str) -> dict[str, str]:
+    """Make a tree of files, and a dataset with versions and a release."""
+    notes = [await api.make("/blobs", content=f"note {number}".encode()) for number in range(5)]
+    files = {f"notes/{note['sha256'][:8]}.txt": note["sha256"] for note in notes}
+    tree = await api.make("/artifacts:tree", {"files": files | {"tiny.gguf": sha256}})
+    dataset = await api.make("/datasets", {"name": "questions"})
+    for version in ("1.0.0", "1.1.0"):
+        texts = [f"question {number} of {version}" for number in range(6)]
+        await put_dataset_version(api, version, texts)
+    golden = await api.http.put(
+        "/datasets/questions/releases/golden", json={"version": "1.0.0"}, headers={"if-match": "*"}
+    )
+    return {
+        "tree": tree["sha256"],
+        "dataset": dataset["name"],
+        "dataset_version": "1.0.0",
+        "dataset_release": golden.json()["name"],
+    }
 
 
 async def furnish_people(api: Api) -> dict[str, str]:

@@ -40,6 +40,7 @@ from pilotage.registry.service import RegistryService
 from pilotage.registry.types import Node, NodeKind
 
 EVERYTHING = 1_000_000
+RUNNABLE = "gguf"  # what the engine here runs
 
 
 class EndpointService:
@@ -157,6 +158,13 @@ class EndpointService:
                 "conflict",
                 f"{version.ref} has no file that an engine here could run.",
                 hint="Deploy the provider's name of it: pilotage endpoints deploy --upstream",
+            )
+        artifact = await self._registry.get_artifact(tx, version.artifact_sha256)
+        if artifact.is_tree or artifact.format != RUNNABLE:
+            raise PilotageError(
+                "conflict",
+                f"{version.ref} is made of {artifact.format} files, the engine runs {RUNNABLE}.",
+                hint="Convert it with llama.cpp's convert_hf_to_gguf.py and push the file.",
             )
         there = await store.list_deployments(tx, endpoint.id)
         for other in there:

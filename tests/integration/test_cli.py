@@ -358,6 +358,26 @@ def test_the_doctor_makes_nothing_and_names_the_next_step(tmp_path: Path) -> Non
     assert not pilotage.data.exists()
 
 
+@pytest.mark.parametrize(
+    ("folder", "state", "said"),
+    [
+        ("", "warning", "disk of the log itself"),
+        ("/nowhere/at/all", "warning", "no /nowhere/at/all"),
+        ("/dev/shm", "ok", "put into /dev/shm"),
+    ],
+)
+def test_the_doctor_wants_checkpoints_on_another_disk(
+    tmp_path: Path, folder: str, state: str, said: str
+) -> None:
+    pilotage = CommandLine(tmp_path)
+    pilotage.ok("tenants", "create", "acme")
+    asked = CommandLine(tmp_path, PILOTAGE_AUDIT_CHECKPOINTS=folder)
+    found = {finding["check"]: finding for finding in asked("doctor", "--json").json}
+
+    assert found["audit checkpoints"]["state"] == state
+    assert said in found["audit checkpoints"]["detail"]
+
+
 def test_the_doctor_finds_what_is_wrong(pilotage: CommandLine) -> None:
     pilotage.ok("endpoints", "create", "chat")
     (pilotage.data / "credentials.toml").chmod(0o644)

@@ -70,10 +70,14 @@ async def _examine_installation(
     settings: Settings, folder: DataFolder, project: str
 ) -> AsyncIterator["Finding"]:
     from pilotage.runtime import diagnosis
+    from pilotage.runtime.vault import find_root_keys
 
     server = folder.find_server()
+    if folder.audit.exists():
+        yield diagnosis.check_checkpoints(settings, folder)
     for finding in diagnosis.check_ports(settings, server):
         yield finding
+    yield diagnosis.check_root_keys(find_root_keys(settings, folder))
     database = await diagnosis.check_database(settings, folder)
     yield database
     if server is not None:

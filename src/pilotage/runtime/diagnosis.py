@@ -16,14 +16,19 @@ import sqlalchemy as sa
 
 from pilotage.core.errors import PilotageError
 from pilotage.endpoints.engines.llamacpp import ENGINE
+from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder, ServerInfo
+from pilotage.kit.root_keys import check_private
+from pilotage.runtime.backup.service import LAST, MadeBackup
 from pilotage.runtime.credentials import read_credentials
+from pilotage.runtime.installation import list_outside
 from pilotage.runtime.schema import read_schema
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_SPACE = 2 << 30
 NO_SPACE = 256 << 20
+OLD_BACKUP_HOURS = 26
 
 
 class State(StrEnum):
@@ -82,6 +87,18 @@ def check_folder(folder: DataFolder) -> Iterator[Finding]:
     yield _check_lock(folder)
     yield _check_space(folder.path)
     yield _check_credentials(folder.credentials)
+    yield _check_backup(folder.backups / LAST)
+
+
+def check_root_keys(path: Path) -> Finding:
+    """Look at the file of root keys."""
+    if not path.exists():
+        return _ok("root keys", f"the first start makes {path}")
+    try:
+        check_private(path)
+    except PilotageError as refused:
+        return _problem("root keys", refused.detail, refused.hint)
+    return _ok("root keys", f"{path}, its owner's alone")
 
 
 def check_ports(settings: Settings, server: ServerInfo | None) -> Iterator[Finding]:
@@ -161,6 +178,21 @@ def _check_credentials(path: Path) -> Finding:
     if mode & 0o077:
         return _problem("credentials", f"{path} can be read by others.", f"Run: chmod 600 {path}")
     return _ok("credentials", f"{path}, readable by its owner alone")
+
+
+def _check_backup(path: Path) -> Finding:
+    try:
+        made = msgspec.json.decode(path.read_bytes(), type=MadeBackup)
+    except FileNotFoundError:
+        return _ok("backup", "none was made yet: pilotage backup FOLDER --with-keys")
+    except (OSError, msgspec.DecodeError) as broken:
+        hint = "Make one: pilotage backup FOLDER --with-keys"
+        return _warning("backup", f"{path} cannot be read: {broken}", hint)
+    hours = (SystemClock().now_us() - made.made_at_us) / 3.6e9
+    detail = f"the last was made {hours:.0f} hours ago"
+    if hours > OLD_BACKUP_HOURS:
+        return _warning("backup", detail, "Make one: pilotage backup FOLDER --with-keys")
+    return _ok("backup", detail)
 
 
 def _check_port(check: str, host: str, port: int) -> Finding:

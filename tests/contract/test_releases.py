@@ -1,5 +1,6 @@
 """The release policy and the record of each change of traffic, on both databases."""
 
+import asyncio
 from decimal import Decimal
 from itertools import pairwise
 from typing import NamedTuple
@@ -303,3 +304,27 @@ async def _undeploy(world: World, name: str) -> None:
 async def _delete(world: World) -> None:
     async with world.db.write(world.ops) as tx:
         await world.service.delete_endpoint(tx, "chat", is_forced=True)
+
+
+async def test_nothing_is_archived_while_traffic_moves_to_it(world: World) -> None:
+    """Both look before they change: whoever is second sees what the first has made."""
+    await world.deploy()
+    await world.deploy("1.1.0")
+
+    async def archive() -> None:
+        async with world.db.write(world.ops) as tx:
+            await world.promotions.promote(tx, "tiny@1.1.0", Stage.ARCHIVED)
+
+    async def restore() -> None:
+        async with world.db.write(world.ops) as tx:
+            await world.promotions.promote(tx, "tiny@1.1.0", Stage.DEVELOPMENT)
+
+    for _ in range(5):
+        ended = await asyncio.gather(
+            archive(), world.split(v1_0_0=50, v1_1_0=50), return_exceptions=True
+        )
+        refused = [item for item in ended if isinstance(item, PilotageError)]
+        assert len(refused) == 1, ended
+        if refused[0] is ended[1]:
+            await restore()
+        await world.split(v1_0_0=100)

@@ -207,7 +207,7 @@ def _ask_governance(world: World) -> dict[tuple[str, str], Ask]:
             {"checks": [{"name": "accuracy", "min": "0.9", "min_n": 100}], "approvals": 1},
             {"checks": [{"name": "licence", "allowed": ["MIT"]}], "approvals": 2},
         ),
-        ("PUT", "/release-policy"): Ask({"serve_from_stage": "development"}, {"approvals": 1}),
+        ("PUT", "/release-policy"): Ask({"serve_from_stage": "staging"}, {"approvals": 1}),
         ("POST", "/approvals"): Ask(approval, approval | {"needed": 2}),
         ("POST", "/approvals/{approval}/votes"): Ask(
             {"verdict": "withdraw", "reason": "asked"}, {"verdict": "withdraw", "reason": "else"}
@@ -410,6 +410,7 @@ GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without
     "/lineage": {"of": "deployment:dep_1"},
     "/models/{model}/versions/{version}:assess": {"stage": "production"},
 }
+OF_EVERY_PROJECT = {"/gate-policies/{stage}"}  # there before anybody makes one
 LIST_QUERIES: dict[str, dict[str, str]] = {"/usage": {"by": "day"}, "/traffic": {"after": "0"}}
 
 

@@ -11,7 +11,6 @@ from pilotage.cli.session import (
     Project,
     Reason,
     at,
-    collect,
     fail_usage,
     note,
     run,
@@ -81,7 +80,8 @@ def list_gates(*, project: Project = "default", as_json: Json = False) -> None:
     """
 
     async def work(control: ControlClient) -> list[dict[str, Any]]:
-        return await collect(control, "/gate-policies")
+        items: list[dict[str, Any]] = (await control.get("/gate-policies"))["items"]
+        return items
 
     found = run(work, project)
     if as_json:

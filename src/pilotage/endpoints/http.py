@@ -9,6 +9,8 @@ from pydantic import Field
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import FULL_WEIGHT
+from pilotage.endpoints.history_http import history_route
+from pilotage.endpoints.policies_http import policy_routes
 from pilotage.endpoints.routing import MOST_TOKENS
 from pilotage.endpoints.routing_http import RoutingState, routing_route, show_routing
 from pilotage.endpoints.service import EndpointService
@@ -102,6 +104,8 @@ def endpoint_routes(service: EndpointService, operations: Operations) -> list[Ro
         *_traffic_routes(service, operations),
         routing_route(service),
         *_object_routes(service),
+        *policy_routes(service.traffic.policies),
+        history_route(),
     ]
 
 

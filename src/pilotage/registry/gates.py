@@ -21,6 +21,7 @@ from pilotage.registry.types import Evidence, NamedVersion, Stage
 DAY_US = 86_400_000_000
 MOST_CHECKS = 50
 MOST_APPROVALS = 10
+_DIGITS = 30  # before or behind the point of a bound
 LARGEST_ARTIFACT = Decimal(1 << 40)
 
 
@@ -398,7 +399,8 @@ def _check_one(check: Check) -> None:
     if kind.form is Form.MEASURED and bounds == (None, None):
         raise _refuse(place, "It needs a bound.", "Give min or max.")
     numbers = [check.tolerance_percent, *(bound for bound in bounds if bound is not None)]
-    if not all(number.is_finite() for number in numbers) or check.tolerance_percent < 0:
+    is_bearable = all(item.is_finite() and -_DIGITS < item.adjusted() < _DIGITS for item in numbers)
+    if not is_bearable or check.tolerance_percent < 0:
         raise _refuse(place, "A bound must be a number.", "Write it such as 0.95 or 250.")
     if check.min is not None and check.max is not None and check.min > check.max:
         raise _refuse(place, "Nothing is within its bounds.", "min may not be above max.")

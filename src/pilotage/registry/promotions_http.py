@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from pydantic import Field
 
-from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
+from pilotage.kit.api import ApiCall, Body, RevisedView, Route, View
 from pilotage.kit.clock import to_datetime
 from pilotage.kit.db import Tx
 from pilotage.registry.gates import MOST_APPROVALS, Check, GatePolicy, GateResult
@@ -106,6 +106,12 @@ class GatePolicyView(RevisedView):
     changed_by: str
 
 
+class GatePoliciesView(View):
+    """What each stage asks, in the order of the stages."""
+
+    items: list[GatePolicyView]
+
+
 def promotion_routes(service: Promotions) -> list[Route]:
     """List the routes of stages and their gates."""
     return [*_stage_routes(service), *_policy_routes(service)]
@@ -150,14 +156,11 @@ def _stage_routes(service: Promotions) -> list[Route]:
 
 
 def _policy_routes(service: Promotions) -> list[Route]:
-    async def list_gate_policies(
-        call: ApiCall, limit: int = 50, after: str = ""
-    ) -> Page[GatePolicyView]:
-        """List what each stage asks, by the name of the stage."""
+    async def list_gate_policies(call: ApiCall) -> GatePoliciesView:
+        """List what each stage asks."""
         async with call.read() as tx:
-            found = [item for item in await service.list_policies(tx) if item.stage > after]
-        ordered = sorted(found, key=lambda item: item.stage)[: limit + 1]
-        return make_page(ordered, limit, _show_policy, "stage")
+            found = await service.list_policies(tx)
+        return GatePoliciesView(items=[_show_policy(policy) for policy in found])
 
     async def get_gate_policy(call: ApiCall, stage: str) -> GatePolicyView:
         """Show what a stage asks."""

@@ -1,8 +1,6 @@
 """How governance is wired: what can be approved and scheduled, its routes, its worker."""
 
 from pilotage.audit.service import AuditService
-from pilotage.endpoints.history_http import history_route
-from pilotage.endpoints.policies_http import policy_routes
 from pilotage.endpoints.scheduled import ScheduledSplit
 from pilotage.endpoints.service import EndpointService
 from pilotage.governance.bundling import Bundles
@@ -40,7 +38,7 @@ class Governing:
         self._service = service
         self._identity = identity
         self._bundles = Bundles(db, service.decisions, audit, signer)
-        self._release_routes: list[Route] = []
+        self._stage_routes: list[Route] = []
 
     def register(self, registry: RegistryService, endpoints: EndpointService) -> None:
         """Say what can be approved, and what can be planned ahead."""
@@ -50,16 +48,12 @@ class Governing:
         calendar = self._service.calendar
         calendar.register("endpoints.traffic.split", ScheduledSplit(endpoints))
         calendar.register("registry.version.promote", ScheduledPromotion(registry, promotions))
-        self._release_routes = [
-            *promotion_routes(promotions),
-            *policy_routes(endpoints.traffic.policies),
-            history_route(),
-        ]
+        self._stage_routes = promotion_routes(promotions)
 
     def list_routes(self) -> list[Route]:
         """List the routes for people."""
         return [
-            *self._release_routes,
+            *self._stage_routes,
             *approval_routes(self._service.approvals),
             *calendar_routes(self._service.calendar),
             *decision_routes(self._service.decisions, self._identity),

@@ -49,7 +49,7 @@ async def office(
         names = await furnish(api, tiny_gguf)
         people = {"admin": api.credentials.admin}
         for name, role in (
-            ("ada", Role.ML_ENGINEER),
+            ("grace", Role.ML_ENGINEER),
             ("bob", Role.APPROVER),
             ("eve", Role.VIEWER),
             ("ops", Role.ML_OPS),
@@ -59,15 +59,15 @@ async def office(
 
 
 async def test_four_eyes_through_the_api(office: Office) -> None:
-    asked = (await office.ask("ada")).json()
+    asked = (await office.ask("grace")).json()
     refused = {
         who: (await office.vote(who, asked["id"], "approve")).json()["detail"]
-        for who in ("ada", "admin", "eve")
+        for who in ("grace", "admin", "eve")
     }
     approved = await office.vote("bob", asked["id"], "approve")
 
     assert asked["state"] == "pending"
-    assert refused["ada"] == "Whoever asks for an approval cannot give it."
+    assert refused["grace"] == "Whoever asks for an approval cannot give it."
     assert refused["admin"] == "Whoever made tiny@1.0.0 cannot approve it."
     assert "governance.approval.vote" in refused["eve"]
     assert (approved.status_code, approved.json()["state"]) == (201, "approved")
@@ -79,10 +79,10 @@ async def test_four_eyes_through_the_api(office: Office) -> None:
 
 
 async def test_an_approval_ends_where_it_is_withdrawn(office: Office) -> None:
-    asked = (await office.ask("ada", needed=2, expires_in="1d")).json()
+    asked = (await office.ask("grace", needed=2, expires_in="1d")).json()
 
     foreign = await office.vote("ops", asked["id"], "withdraw")
-    withdrawn = await office.vote("ada", asked["id"], "withdraw")
+    withdrawn = await office.vote("grace", asked["id"], "withdraw")
     late = await office.vote("bob", asked["id"], "approve")
 
     assert foreign.json()["code"] == "permission_denied"
@@ -104,7 +104,7 @@ async def test_an_approval_ends_where_it_is_withdrawn(office: Office) -> None:
 async def test_a_request_that_cannot_be_is_refused(
     office: Office, more: dict[str, object], param: str
 ) -> None:
-    reply = await office.ask("ada", **more)
+    reply = await office.ask("grace", **more)
 
     assert (reply.status_code, reply.json()["param"]) == (400, param)
 
@@ -177,7 +177,7 @@ async def test_the_calendar_is_exported(office: Office) -> None:
 async def test_a_decision_has_a_page_and_a_bundle(office: Office) -> None:
     decision = await put_decision(office.api)
     noted = await office.send(
-        "ada", "POST", f"/decisions/{decision}/notes", json={"text": "<b>see</b> the wiki"}
+        "grace", "POST", f"/decisions/{decision}/notes", json={"text": "<b>see</b> the wiki"}
     )
     page = await office.send("eve", "GET", f"/decisions/{decision}/page")
     markdown = await office.send("eve", "GET", f"/decisions/{decision}/page?format=markdown")

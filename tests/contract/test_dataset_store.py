@@ -275,7 +275,7 @@ async def test_the_retention_job_deletes_what_is_due_and_notes_what_keeps_it(
         await service.retain_version(tx, held.id, keep_until_us=soon, hold_reason="case 4711")
 
     async def run() -> list[str]:
-        seen = []
+        seen: list[str] = []
         while True:
             async with database.write(replace(SYSTEM, reason="its time is over")) as tx:
                 taken = await service.delete_due(tx)

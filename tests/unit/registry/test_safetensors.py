@@ -22,13 +22,18 @@ from pilotage.registry.safetensors import (
 Header = dict[str, Any]
 
 
-def tensor(begin: int, end: int, shape: list[int] | None = None, dtype: str = "U8") -> Header:
+def tensor(begin: int, end: int, shape: list[Any] | None = None, dtype: str = "U8") -> Header:
     return {"dtype": dtype, "shape": shape or [end - begin], "data_offsets": [begin, end]}
 
 
 def build(header: Header | bytes, data: int = 0) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + bytes(data)
+
+
+def read_by_library(content: bytes) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = deserialize(content)  # type: ignore[no-untyped-call]
+    return found
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -45,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_what_the_library_writes_is_read(file: Path) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "a": np.zeros((2, 3), np.float32),
         "b": np.zeros((5,), np.float16),
         "scalar": np.zeros((), np.int64),
@@ -74,7 +79,7 @@ def test_every_type_has_the_size_that_the_library_gives_it(dtype: str) -> None:
     content = build({"t": tensor(0, 6 * DTYPES[dtype], [48], dtype)}, 6 * DTYPES[dtype])
 
     try:
-        deserialize(content)
+        read_by_library(content)
     except SafetensorError as failed:
         assert "unknown variant" in str(failed), dtype  # noqa: PT017 - a type newer than it
     assert parse_header(content[8 : -6 * DTYPES[dtype]], len(content)).dtypes == {dtype: 48}
@@ -170,7 +175,7 @@ def test_a_mutated_file_is_read_as_the_library_reads_it_or_refused(data: st.Data
         assert one.begin == covered
         covered = one.end
     assert covered == len(whole) - 8 - size
-    assert {name for name, _ in deserialize(whole)} == {one.name for one in info.tensors}
+    assert {name for name, _ in read_by_library(whole)} == {one.name for one in info.tensors}
 
 
 @settings(deadline=None, max_examples=50)

@@ -4,13 +4,20 @@ python tools/make_reference.py            write them
 python tools/make_reference.py --check    fail if any would change
 """
 
+import asyncio
 import inspect
 import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+from pilotage.core.data_classes import DATA_CLASSES
 from pilotage.core.errors import CATALOGUE
 from pilotage.gateway.telemetry.table import TABLE
-from pilotage.kit.api import Route
+from pilotage.identity.matrix import MATRIX, list_roles
+from pilotage.identity.types import Role
+from pilotage.kit.api import RawRoute, Route
 from pilotage.kit.config import list_settings
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
@@ -38,6 +45,8 @@ def make_pages() -> dict[str, str]:
         "errors.md": make_errors(),
         "settings.md": make_settings(),
         "api.md": make_api(),
+        "permissions.md": make_permissions(),
+        "data-classes.md": make_data_classes(),
         "metrics.md": make_metrics(),
     }
 
@@ -118,23 +127,69 @@ def make_api() -> str:
     return "\n".join(lines) + "\n"
 
 
-def list_routes() -> list[Route]:
-    """Return every route, from an installation that is never opened."""
-    import asyncio
-    import tempfile
+def make_permissions() -> str:
+    """Return the page of the permission matrix: every permission of a route, by role."""
+    lines = [
+        "# Permissions",
+        "",
+        "What each role may do at the control API, from `identity/matrix.py`. A role is bound to",
+        "one project or to the whole installation; operations on the installation itself need a",
+        "role bound to all of it. `admin` does not imply `approver`, and nobody gives a role to",
+        "themselves. `predictor` calls models and sees which there are.",
+        "",
+        "| permission | " + " | ".join(Role) + " |",
+        "|---|" + "---|" * len(Role),
+    ]
+    for permission in sorted({route.permission for routes in open_routes() for route in routes}):
+        roles = list_roles(permission)
+        cells = ["yes" if role in roles else "" for role in Role]
+        lines.append(f"| `{permission}` | " + " | ".join(cells) + " |")
+    reasons = [f"- `{rule.permissions}`: {rule.why}." for rule in MATRIX if rule.why]
+    return "\n".join([*lines, "", "Why some are as they are:", "", *reasons]) + "\n"
 
+
+def make_data_classes() -> str:
+    """Return the page of what each class of data forbids."""
+    lines = [
+        "# Data classes",
+        "",
+        "A tenant says the class of what it sends (`pilotage tenants change NAME --data-class`),",
+        "an upstream the closest class that it may see (`--accepts`, else internal). No plan,",
+        "fallback or shadow copy of a gateway crosses this table; a call that nothing may answer",
+        "is refused with `no_allowed_target`. An upstream that runs in the house (`--location",
+        "local`) may accept restricted data. Replies kept for an idempotency key stay in the",
+        "memory of one gateway process, whatever the class; texts are neither sampled nor cached.",
+        "",
+        "| class | means | may go to providers | shadow copies to providers | request log |",
+        "|---|---|---|---|---|",
+    ]
+    for rule in DATA_CLASSES.values():
+        out = "those that accept it" if rule.leaves_house else "no"
+        copied, logged = (("no", "yes")[flag] for flag in (rule.is_copied_out, rule.is_logged))
+        lines.append(f"| `{rule.name}` | {rule.means} | {out} | {copied} | {logged} |")
+    return "\n".join(lines) + "\n"
+
+
+def list_routes() -> list[Route]:
+    """Return every route of the control API."""
+    return list(open_routes()[0])
+
+
+@cache
+def open_routes() -> tuple[Sequence[Route], Sequence[RawRoute]]:
+    """Return every route, and those between programs, of an installation nobody uses."""
     from pilotage.endpoints.backends.local import AbsentFleet
     from pilotage.kit.clock import SystemClock
     from pilotage.kit.config import Settings
     from pilotage.kit.data_folder import DataFolder
     from pilotage.runtime.installation import open_installation
 
-    async def collect(path: Path) -> list[Route]:
+    async def collect(path: Path) -> tuple[Sequence[Route], Sequence[RawRoute]]:
         folder = DataFolder(path).prepare()
         async with open_installation(
             Settings(data_dir=str(path)), folder, SystemClock(), AbsentFleet()
         ) as opened:
-            return list(opened.routes)
+            return opened.routes, opened.raw_routes
 
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(collect(Path(folder)))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from pilotage.core.ids import uuid_bytes
+from pilotage.core.key_scopes import KeyScope
 from pilotage.core.snapshot import SECTIONS
 from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.endpoints.service import EndpointService
@@ -149,6 +150,30 @@ def list_sections(plane: Plane) -> set[str]:
 
 
 # what is in a Snapshot
+
+
+async def test_a_rotated_key_ends_with_its_overlap_and_its_scope_goes_along(
+    plane: Plane, clock: ManualClock
+) -> None:
+    scope = KeyScope(aliases=("chat",), operations=("models",))
+    async with plane.db.write(plane.actor) as tx:
+        old = await plane.identity.create_key(tx, DEFAULT, "ci", scope=scope)
+    publisher = plane.open_publisher()
+    assert await publisher.publish()
+    async with plane.db.write(plane.actor) as tx:
+        new = await plane.identity.rotate_key(tx, old.key.id, DAY_US)
+    assert await publisher.publish()
+
+    view = plane.read()
+    records = [view.find_key(item.key.digest) for item in (old, new)]
+    assert [record and record.expires_at_us for record in records] == [tx.now_us + DAY_US, 0]
+    assert [record and view.find_scope(record) for record in records] == [scope, scope]
+    clock.advance(DAY_US / 1e6 + 1)
+    await plane.create_key(DEFAULT)
+    assert await publisher.publish()
+    record = plane.read().find_key(old.key.digest)  # the base knows it without an end
+    assert record is not None
+    assert record.expires_at_us == tx.now_us + DAY_US
 
 
 async def test_a_snapshot_holds_what_there_is_and_nothing_else(plane: Plane) -> None:

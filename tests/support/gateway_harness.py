@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ import msgspec
 
 from pilotage.core.frames import Begun, Ended, Frame, decode_frame
 from pilotage.core.ids import uuid_bytes
+from pilotage.core.key_scopes import KEY_SCOPES, KeyScope, pack_scopes
 from pilotage.core.prompt_table import PROMPTS, PublishedPrompt, pack_prompts
 from pilotage.core.seeds import Seeds, encode_seeds
 from pilotage.core.snapshot import (
@@ -116,6 +117,7 @@ class World:
         upstreams: Sequence[UpstreamEntry] = (),
         limits: Sequence[LimitEntry] = (),
         prompts: Sequence[PublishedPrompt] = (),
+        scopes: Mapping[int, KeyScope] | None = None,
     ) -> int:
         """Publish the next Snapshot; weights are basis points by arm id.
 
@@ -155,6 +157,8 @@ class World:
             "keys-delta": put(b""),
             "revoked": put(pack_digests(self.revoked)),
         }
+        if scopes:
+            sections[KEY_SCOPES] = put(pack_scopes(scopes))
         if prompts:
             sections[PROMPTS] = put(pack_prompts(prompts))
         manifest = Manifest(

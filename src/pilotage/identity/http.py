@@ -9,7 +9,7 @@ from pilotage.core.key_scopes import KeyScope
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.identity.access_http import access_routes
 from pilotage.identity.issuers_http import issuer_routes
-from pilotage.identity.principals_http import principal_routes, read_ttl
+from pilotage.identity.principals_http import principal_routes, read_overlap, read_ttl
 from pilotage.identity.rules import assess_key
 from pilotage.identity.service import IdentityService, NewKey
 from pilotage.identity.types import ApiKey, DataClass, KeyState, Tenant, TenantSettings
@@ -264,7 +264,7 @@ def _key_routes(service: IdentityService, clock: Clock) -> list[Route]:
 
     async def rotate_key(call: ApiCall, key: str, body: KeyRotation) -> NewKeyView:
         """Make another key like this one, which ends when the overlap is over."""
-        overlap_us = read_ttl(body.overlap, "overlap") or 0
+        overlap_us = read_overlap(body.overlap)
         async with call.write() as tx:
             made = await service.rotate_key(
                 tx, key, overlap_us, read_ttl(body.expires_in, "expires_in")

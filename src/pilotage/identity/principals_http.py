@@ -324,12 +324,17 @@ def _show_new(made: NewCredential) -> NewCredentialView:
 
 
 def _read_overlap(body: RotationBody) -> int:
-    return read_ttl(body.overlap, "overlap") or 0
+    return read_overlap(body.overlap)
+
+
+def read_overlap(text: str) -> int:
+    """Return an overlap in microseconds; ``0`` is none."""
+    return 0 if text == "0" else read_ttl(text, "overlap") or 0
 
 
 def read_ttl(text: str | None, param: str) -> int | None:
     """Return a duration in microseconds, None for none; raise ``invalid_request``."""
-    if text is None or text == "0":
+    if text is None:
         return None
     try:
         return parse_duration_us(text)

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway_harness import CLOCK, World
+from gateway_harness import ALIAS, CLOCK, World
 from pilotage.core.errors import PilotageError
+from pilotage.core.key_scopes import OPERATIONS, KeyScope
 from pilotage.gateway.counters.checkpoint import Checkpoint
 from pilotage.gateway.counters.limits import Limits
 from pilotage.gateway.counters.memory import MemoryStore
 from pilotage.gateway.plane import DataPlane, PlaneLimits, Sent
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.targets import TargetsFile
+from pilotage.gateway.wire.door import Wire
+from pilotage.gateway.wire.embeddings import EMBEDDINGS
 from pilotage.gateway.wire.openai import CHAT
 from pilotage.kit.crypto import digest_secret, make_secret
 from pilotage.kit.egress import EgressPolicy
@@ -155,3 +158,41 @@ async def test_no_call_is_opened_once_a_drain_has_begun(world: World, plane: Dat
             act()
         assert (caught.value.code, caught.value.retry_after_s) == ("draining", 1.0)
     assert plane.find_problem() == "draining"
+
+
+async def test_a_key_is_for_what_its_scope_names(world: World, plane: DataPlane) -> None:
+    only_chat = KeyScope(aliases=(ALIAS,), operations=("chat", "models"))
+    world.keys[0] = world.keys[0]._replace(scope=7)
+    world.publish(scopes={7: only_chat})
+    assert plane.refresh()
+    caller = plane.authenticate(world.secret.encode())
+
+    def ask(wire: Wire, model: str) -> str:
+        body = b'{"model":"%b","input":"a","messages":[{"role":"user","content":"a"}]}'
+        try:
+            plane.open_call(caller, wire, body % model.encode(), 0.0, Sent())
+        except PilotageError as refused:
+            return refused.code
+        return ""
+
+    assert caller.scope == only_chat
+    assert ask(CHAT, ALIAS) == ""
+    assert {ask(CHAT, "other"), ask(EMBEDDINGS, ALIAS)} == {"permission_denied"}
+    caller.require("models")
+    with pytest.raises(PilotageError, match="not for the operation usage"):
+        caller.require("usage")
+    views = caller.view.list_aliases(world.tenant.project_id, KeyScope(aliases=("other",)))
+    assert list(views) == []
+
+
+async def test_a_key_whose_scope_is_not_in_the_snapshot_is_for_nothing(
+    world: World, plane: DataPlane
+) -> None:
+    world.keys[0] = world.keys[0]._replace(scope=7)
+    world.publish()
+    assert plane.refresh()
+    caller = plane.authenticate(world.secret.encode())
+    for operation in OPERATIONS:
+        with pytest.raises(PilotageError) as refused:
+            caller.require(operation)
+        assert refused.value.code == "permission_denied"

@@ -101,6 +101,24 @@ def check_root_keys(path: Path) -> Finding:
     return _ok("root keys", f"{path}, its owner's alone")
 
 
+def check_checkpoints(settings: Settings, folder: DataFolder) -> Finding:
+    """Look whether checkpoints of the audit log are kept on another disk than the log."""
+    check = "audit checkpoints"
+    outside = list_outside(settings, folder)
+    missing = next((path for path in outside if not path.is_dir()), None)
+    if missing is not None:
+        hint = "Make it or mount it: the server tries again."
+        return _warning(check, f"There is no {missing}.", hint)
+    disk = folder.audit.stat().st_dev
+    if all(path.stat().st_dev == disk for path in outside):
+        return _warning(
+            check,
+            "They are on the disk of the log itself.",
+            "Name a folder on another: PILOTAGE_AUDIT_CHECKPOINTS",
+        )
+    return _ok(check, f"they are put into {', '.join(map(str, outside))}")
+
+
 def check_ports(settings: Settings, server: ServerInfo | None) -> Iterator[Finding]:
     """Look whether the ports are free, or ours."""
     for name, host, port, url in (

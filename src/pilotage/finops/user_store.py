@@ -1,6 +1,6 @@
 """The table of end users' names, sealed, and what of the ledger still has them in plain words."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -119,9 +119,14 @@ async def list_plain(tx: Tx, end: int, limit: int) -> Sequence[PlainUser]:
     return [PlainUser(**row) for row in rows]
 
 
-async def replace_users(tx: Tx, seqs: Collection[int], token: str) -> None:
-    """Put a token in place of the user of entries."""
-    await tx.change(tx.update(LEDGER_ENTRY).where(LEDGER_ENTRY.c.seq.in_(seqs)).values(user=token))
+async def replace_users(tx: Tx, tokens: Mapping[int, str]) -> None:
+    """Put tokens in place of the users of entries, by their ``seq``."""
+    columns = LEDGER_ENTRY.c
+    one = tx.update(LEDGER_ENTRY).where(columns.seq == sa.bindparam("of_seq"))
+    rows: list[dict[str, object]] = [
+        {"of_seq": seq, "token": token} for seq, token in tokens.items()
+    ]
+    await tx.change_many(one.values(user=sa.bindparam("token")), rows)
 
 
 async def move_plain_end(tx: Tx, old: int, new: int | None) -> bool:

@@ -104,11 +104,9 @@ class Users:
         entries = await user_store.list_plain(tx, end, limit)
         named = {(item.tenant_id, item.project_id, item.user) for item in entries}
         tokens = await self._keep(tx, named)
-        same: dict[str, list[int]] = defaultdict(list)
-        for item in entries:
-            same[tokens[item.tenant_id, item.user]].append(item.seq)
-        for token, seqs in same.items():
-            await user_store.replace_users(tx, seqs, token)
+        await user_store.replace_users(
+            tx, {item.seq: tokens[item.tenant_id, item.user] for item in entries}
+        )
         rest = entries[-1].seq - 1 if len(entries) == limit else None
         if not await user_store.move_plain_end(tx, end, rest):
             raise PilotageError("conflict", "The ledger's users are labelled by another process.")

@@ -118,6 +118,11 @@ class Tx:
         """Run an UPDATE or DELETE; return how many rows it changed."""
         return (await self.conn.execute(statement)).rowcount
 
+    async def change_many(self, statement: sa.Update, rows: Sequence[dict[str, object]]) -> None:
+        """Run an UPDATE once for each row of its parameters."""
+        if rows:
+            await self.conn.execute(statement, rows)
+
     def _scope(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         if self.actor.project_id is None or "project_id" not in table.c:
             return []

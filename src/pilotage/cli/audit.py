@@ -244,9 +244,9 @@ def check(
 
     [bold]Example[/bold]: pilotage audit check proof.json --key 5f0c...
     """
-    from pilotage.audit.proofs import check_file, split_proofs
+    from pilotage.runtime.proofs import check_proofs
 
-    checked = [check_file(proof, key) for proof in split_proofs(_read(file))]
+    checked = check_proofs(_read(file), key)
     wrong = next((found for found in checked if found.problem), None)
     shown = wrong or checked[-1]
     if as_json:

@@ -40,6 +40,9 @@ PLANTED_IN_SOURCE = {
     ),
     "broad contextlib.suppress": "import contextlib\nwith contextlib.suppress(Exception): f()\n",
     "sqlalchemy.select outside kit": "import sqlalchemy as sa\nrows = sa.select(t)\n",
+    "a table's own select outside kit": "rows = TENANT.select().where(x)\n",
+    "a table's own delete outside kit": "import stores\ngone = TENANT.delete()\n",
+    "connection outside kit": "async def f(tx): await tx.conn.execute(x)\n",
     "sqlalchemy.update outside kit": "from sqlalchemy import update as change\n",
     "sqlalchemy.sql.delete outside kit": "from sqlalchemy.sql import delete\n",
     "sqlalchemy.dialects.sqlite.insert outside kit": (

@@ -259,6 +259,21 @@ def _sql_verbs(module: _Module) -> _Found:
                 )
 
 
+def _sql_around_the_scope(module: _Module) -> _Found:
+    """Find what reaches a table without a Tx's builders: its connection, or a table's own verbs."""
+    if module.is_at(SQL_HOME) or module.path.startswith("pilotage/migrations/"):
+        return
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Attribute):
+            continue
+        if node.attr == "conn":
+            yield node.lineno, "a Tx's connection outside kit: its builders scope statements"
+        owner = node.value
+        is_table = isinstance(owner, ast.Name) and owner.id.isupper()
+        if is_table and node.attr in _SQL_VERBS:
+            yield node.lineno, f"a table's own {node.attr} outside kit: a Tx's is scoped"
+
+
 def _real_sleep(module: _Module) -> _Found:
     if module.is_at("support/*") or module.is_at("bench/*"):
         return  # what polls has to live somewhere, and a load generator keeps its rate
@@ -290,5 +305,6 @@ _IN_SOURCE: tuple[_Rule, ...] = (
     _base_http_middleware,
     _broad_except,
     _sql_verbs,
+    _sql_around_the_scope,
 )
 _IN_TESTS: tuple[_Rule, ...] = (_real_sleep, _mocks, _test_package)

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from pilotage.identity.principals_http import read_ttl
+from pilotage.identity.principals_http import make_route, read_ttl
 from pilotage.identity.service import IdentityService
 from pilotage.identity.types import EVERYWHERE, GroupRole, IssuerSpec, Role, TokenIssuer
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
@@ -114,44 +114,13 @@ def issuer_routes(service: IdentityService) -> list[Route]:
         async with call.write() as tx:
             await issuers.delete(tx, issuer)
 
+    read = "identity.issuers.read"
     return [
-        Route(
-            method="POST",
-            path="/issuers",
-            permission="identity.issuers.create",
-            handler=create_issuer,
-            status=201,
-            is_global=True,
-        ),
-        Route(
-            method="GET",
-            path="/issuers",
-            permission="identity.issuers.read",
-            handler=list_issuers,
-            is_global=True,
-        ),
-        Route(
-            method="GET",
-            path=ONE,
-            permission="identity.issuers.read",
-            handler=get_issuer,
-            is_global=True,
-        ),
-        Route(
-            method="PUT",
-            path=ONE,
-            permission="identity.issuers.change",
-            handler=replace_issuer,
-            is_global=True,
-        ),
-        Route(
-            method="DELETE",
-            path=ONE,
-            permission="identity.issuers.delete",
-            handler=delete_issuer,
-            status=204,
-            is_global=True,
-        ),
+        make_route("POST", "/issuers", "identity.issuers.create", create_issuer, 201),
+        make_route("GET", "/issuers", read, list_issuers),
+        make_route("GET", ONE, read, get_issuer),
+        make_route("PUT", ONE, "identity.issuers.change", replace_issuer),
+        make_route("DELETE", ONE, "identity.issuers.delete", delete_issuer, 204),
     ]
 
 

@@ -181,12 +181,12 @@ def _principal_routes(service: Principals) -> list[Route]:
 
     read, change = "identity.principals.read", "identity.principals.change"
     return [
-        _route("POST", "/principals", "identity.principals.create", create_principal, 201),
-        _route("GET", "/principals", read, list_principals),
-        _route("GET", ONE, read, get_principal),
-        _route("PUT", ONE, change, change_principal),
-        _route("POST", f"{ONE}:disable", "identity.principals.disable", disable_principal),
-        _route("POST", f"{ONE}:enable", "identity.principals.enable", enable_principal),
+        make_route("POST", "/principals", "identity.principals.create", create_principal, 201),
+        make_route("GET", "/principals", read, list_principals),
+        make_route("GET", ONE, read, get_principal),
+        make_route("PUT", ONE, change, change_principal),
+        make_route("POST", f"{ONE}:disable", "identity.principals.disable", disable_principal),
+        make_route("POST", f"{ONE}:enable", "identity.principals.enable", enable_principal),
     ]
 
 
@@ -221,9 +221,9 @@ def _binding_routes(service: IdentityService) -> list[Route]:
 
     end = "/role-bindings/{binding}:end"
     return [
-        _route("POST", "/role-bindings", "identity.roles.grant", grant_role, 201),
-        _route("GET", "/role-bindings", "identity.roles.read", list_role_bindings),
-        _route("POST", end, "identity.roles.end", end_role_binding),
+        make_route("POST", "/role-bindings", "identity.roles.grant", grant_role, 201),
+        make_route("GET", "/role-bindings", "identity.roles.read", list_role_bindings),
+        make_route("POST", end, "identity.roles.end", end_role_binding),
     ]
 
 
@@ -259,10 +259,12 @@ def _credential_routes(service: Principals) -> list[Route]:
 
     create, rotate = "identity.credentials.create", "identity.credentials.rotate"
     return [
-        _route("POST", f"{ONE}/credentials", create, create_credential, 201, ("secret",)),
-        _route("GET", "/credentials", "identity.credentials.read", list_credentials),
-        _route("POST", f"{CREDENTIAL}:rotate", rotate, rotate_credential, 201, ("secret",)),
-        _route("POST", f"{CREDENTIAL}:revoke", "identity.credentials.revoke", revoke_credential),
+        make_route("POST", f"{ONE}/credentials", create, create_credential, 201, ("secret",)),
+        make_route("GET", "/credentials", "identity.credentials.read", list_credentials),
+        make_route("POST", f"{CREDENTIAL}:rotate", rotate, rotate_credential, 201, ("secret",)),
+        make_route(
+            "POST", f"{CREDENTIAL}:revoke", "identity.credentials.revoke", revoke_credential
+        ),
     ]
 
 
@@ -290,12 +292,12 @@ def _self_routes(service: Principals) -> list[Route]:
 
     rotate = "/me/credentials/{own}:rotate"
     return [
-        _route("GET", "/me", "identity.self.read", get_self),
-        _route("POST", rotate, "identity.self.rotate", rotate_own_credential, 201, ("secret",)),
+        make_route("GET", "/me", "identity.self.read", get_self),
+        make_route("POST", rotate, "identity.self.rotate", rotate_own_credential, 201, ("secret",)),
     ]
 
 
-def _route(
+def make_route(
     method: Method,
     path: str,
     permission: str,

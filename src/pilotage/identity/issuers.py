@@ -48,7 +48,7 @@ class Issuers:
             raise PilotageError(
                 "not_found",
                 f"There is no issuer {name_or_id!r}.",
-                hint="List them: pilotage issuers list",
+                hint="List them: GET /api/v1/issuers",
             )
         return issuer
 

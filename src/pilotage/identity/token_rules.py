@@ -23,7 +23,7 @@ def refuse_token(param: str, why: str) -> PilotageError:
     return PilotageError(
         "invalid_credential",
         f"The token is refused: {why}.",
-        hint="Get another from its issuer, or see: pilotage issuers list",
+        hint="Get another from its issuer, or ask which issuers are trusted here",
         param=param,
     )
 

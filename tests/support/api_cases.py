@@ -402,7 +402,6 @@ LISTS: dict[str, MakeItem] = {
     "/intervention-log": make_decision,
     "/audit/entries": make_nothing,  # whatever else happened
     "/audit/holds": posts("/audit/holds", name="page-*", reason="a letter"),
-    "/gate-policies": make_nothing,  # one for each stage that has gates
     "/operations": make_operation,
 }
 GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without

@@ -8,7 +8,6 @@ import typer
 import pilotage
 from pilotage.cli import (
     access,
-    access,
     apply,
     approvals,
     audit,
@@ -90,7 +89,6 @@ def make_app() -> typer.Typer:
         principals.PRINCIPALS,
         principals.ROLES,
         principals.CREDENTIALS,
-        access.GROUP,
         access.GROUP,
         gateways.GROUP,
         tenants.GROUP,

@@ -20,9 +20,9 @@ from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder, ServerInfo
 from pilotage.kit.root_keys import check_private
+from pilotage.runtime.auditing import list_outside
 from pilotage.runtime.backup.service import LAST, MadeBackup
 from pilotage.runtime.credentials import read_credentials
-from pilotage.runtime.installation import list_outside
 from pilotage.runtime.schema import read_schema
 
 OLDEST_PYTHON = (3, 11)

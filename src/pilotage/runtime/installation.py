@@ -6,18 +6,8 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from pilotage.audit.calls import CallSealer, make_call_sealer_worker
-from pilotage.audit.checkpoints import CheckpointPublisher, make_checkpoint_worker
-from pilotage.audit.holds import HoldService
-from pilotage.audit.http import audit_routes
-from pilotage.audit.inspection import AuditInspection
 from pilotage.audit.open_log import OpenLog, open_log
-from pilotage.audit.retention import Pruner, make_pruner_worker
-from pilotage.audit.retention_http import retention_routes
-from pilotage.audit.service import AuditService
-from pilotage.audit.worker import make_audit_worker
 from pilotage.core.errors import PilotageError
 from pilotage.endpoints.http import endpoint_routes
 from pilotage.endpoints.ports import Fleet
@@ -58,25 +48,13 @@ from pilotage.publisher.remotes import RemoteGateways
 from pilotage.publisher.seeds import LOOK_EVERY_S, SeedFile
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
-from pilotage.registry.artifacts.files import ArtifactFiles
-from pilotage.registry.artifacts.garbage import GarbageCollector
-from pilotage.registry.artifacts.http import artifact_routes
-from pilotage.registry.datasets.files import DatasetFiles
-from pilotage.registry.datasets.http import dataset_routes
-from pilotage.registry.datasets.service import DatasetService
-from pilotage.registry.datasets.worker import make_retention_worker
-from pilotage.registry.evidence_http import evidence_routes
-from pilotage.registry.http import registry_routes
-from pilotage.registry.prompts.http import prompt_routes
-from pilotage.registry.prompts.service import PromptService
-from pilotage.registry.pull import ModelFiles
-from pilotage.registry.service import RegistryService
-from pilotage.registry.versions_http import version_routes
+from pilotage.runtime.auditing import Auditing, open_audit_signer
 from pilotage.runtime.backup.http import backup_routes
 from pilotage.runtime.backup.service import Backups
 from pilotage.runtime.credentials import write_credentials
 from pilotage.runtime.erasure import Erasure
 from pilotage.runtime.governing import Governing
+from pilotage.runtime.registering import Registering
 from pilotage.runtime.rotation import Rotation
 from pilotage.runtime.secrets_http import erasure_routes, secret_routes
 from pilotage.runtime.vault import label_plain_users, open_vault
@@ -105,17 +83,6 @@ class Installation:
 def open_snapshot_signer(folder: DataFolder) -> Signer:
     """Open (or make) the key that signs Snapshots."""
     return open_signer(folder.keys / "snapshot.key")
-
-
-def open_audit_signer(folder: DataFolder) -> Signer:
-    """Open (or make) the key that signs the audit log's checkpoints."""
-    return open_signer(folder.keys / "audit.key")
-
-
-def list_outside(settings: Settings, folder: DataFolder) -> list[Path]:
-    """Return the folders that checkpoints of the audit log are put into."""
-    named = [name.strip() for name in settings.audit.checkpoints.split(",")]
-    return [Path(name).expanduser() for name in named if name] or [folder.checkpoints]
 
 
 def open_database(settings: Settings, folder: DataFolder, clock: Clock) -> Database:
@@ -181,13 +148,14 @@ class _Parts:
         self.identity = IdentityService(
             clock, JsonFetch(EgressPolicy(settings.egress.allow, clock))
         )
-        self.audit = AuditService(db, log)
+        self.auditing = Auditing(settings, folder, clock, db, log)
+        self.audit = self.auditing.service
         self.governance = GovernanceService(clock, self.identity)
         self.finops = FinopsService(clock)
         self.users = Users(vault)
         self.operations = Operations(db, clock, background)
-        self.registry = RegistryService(clock, self.governance)
-        prompts = PromptService(clock, self.governance)
+        self.registering = Registering(db, clock, blobs, self.governance)
+        self.registry = self.registering.service
         self.endpoints = EndpointService(
             clock, self.identity, self.registry, fleet, governance=self.governance
         )
@@ -201,7 +169,7 @@ class _Parts:
             identity=self.identity,
             finops=self.finops,
             endpoints=self.endpoints,
-            prompts=prompts,
+            prompts=self.registering.prompts,
             folder=SnapshotFolder(folder.snapshots, signer),
             context_tokens=settings.engine.context_tokens,
             max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
@@ -211,33 +179,19 @@ class _Parts:
         self.seeds = SeedFile(
             db, self.identity, self.finops, clock, spools=folder.spool, path=folder.seeds
         )
-        artifacts = ArtifactFiles(db, self.registry.artifacts, blobs, folder.gs)
-        files = ModelFiles(db, self.registry, artifacts, self.operations, folder.path / "cache")
-        garbage = GarbageCollector(db, self.registry.artifacts, blobs, clock)
-        self.datasets = DatasetService(clock, self.registry.lineage)
-        data = DatasetFiles(db, clock, self.datasets, self.registry.artifacts, artifacts)
-        outside = list_outside(settings, folder)
-        inspection = AuditInspection(db, self.audit, outside)
-        self.holds = HoldService(clock)
-        keep_us = round(duration_s(settings.audit.keep) * 1e6)
-        self.pruner = Pruner(db, self.audit, self.holds, keep_us)
         self.routes: list[Route] = [
             *identity_routes(self.identity, clock),
             *self.governing.list_routes(),
-            *evidence_routes(self.registry),
-            *version_routes(self.registry),
-            *registry_routes(self.registry, files, self.endpoints.is_deployed),
-            *artifact_routes(self.registry.artifacts, artifacts, self.operations, garbage),
-            *dataset_routes(self.datasets, data, self.operations),
-            *prompt_routes(prompts),
+            *self.registering.list_routes(
+                self.endpoints, self.operations, folder.gs, folder.path / "cache"
+            ),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
             *user_routes(self.users, self.identity),
             *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),
             *publisher_routes(self.publisher),
             *gateway_routes(self.identity, self.remotes, signer.public),
-            *audit_routes(self.audit, inspection),
-            *retention_routes(self.audit, self.pruner, self.holds),
+            *self.auditing.list_routes(),
             *operation_routes(self.operations),
             *self._list_custody_routes(settings, clock),
         ]
@@ -247,18 +201,19 @@ class _Parts:
             ),
             *self.governing.list_raw_routes(),
         ]
-        self.sealer = CallSealer(self.audit, folder.spool, clock)
-        self.checkpoints = CheckpointPublisher(log, outside, clock)
-        self.ledger = LedgerReader(
-            db,
-            folder.spool,
+        self.ledger = self._make_ledger(settings, clock)
+        self.workers = self._make_workers(settings, blobs, fleet)
+
+    def _make_ledger(self, settings: Settings, clock: Clock) -> LedgerReader:
+        return LedgerReader(
+            self.db,
+            self._folder.spool,
             service=self.finops,
             users=self.users,
             clock=clock,
             retention_us=round(duration_s(settings.spool.retention) * 1e6),
-            read_elsewhere=self.sealer.sealed_until,
+            read_elsewhere=self.auditing.sealed_until,
         )
-        self.workers = self._make_workers(settings, blobs, fleet)
 
     async def wait_visible(self, seq: int) -> list[str]:
         """Wait until every gateway slot serves a revision; return those that do not within 2 s."""
@@ -280,7 +235,7 @@ class _Parts:
             audit=self.audit,
             finops=self.finops,
             root_keys=self.vault.root.path,
-            sealed_until=self._sealed_until,
+            sealed_until=self.auditing.sealed_until,
         )
         erasure = Erasure(
             settings,
@@ -288,7 +243,7 @@ class _Parts:
             identity=self.identity,
             users=self.users,
             vault=self.vault,
-            holds=self.holds,
+            holds=self.auditing.holds,
         )
         rotation = Rotation(self.db, self.vault, self.users)
         return [
@@ -297,20 +252,10 @@ class _Parts:
             *erasure_routes(erasure),
         ]
 
-    def _sealed_until(self, spool: Path) -> int:
-        return self.sealer.sealed_until(spool)
-
     async def settle(self) -> None:
         """Do what the workers would do next, once: nothing waits for the next start."""
         await self.publisher.publish()
-        try:
-            while await self.audit.append_next():
-                pass
-            await self.sealer.seal_all()
-            await self.checkpoints.step()
-        except (PilotageError, OSError) as failed:
-            _LOG.error("the audit log goes on at the next start: %s", failed)
-        self.sealer.close()
+        await self.auditing.settle()
         self.ledger.close()
         self.remotes.close()
 
@@ -328,19 +273,14 @@ class _Parts:
                 bell.ring()
 
         self.db.on_commit.append(ring)
-        if settings.audit.on_failure == "closed":
-            self.db.before_commit.append(self.audit.check_writable)
         keeper = FleetKeeper(self.db, blobs, fleet, settings.engine, os.cpu_count() or 1)
         return [
             make_publisher(self.publisher, bells[0]),
-            make_audit_worker(self.audit, bells[1]),
+            *self.auditing.make_workers(bells[1]),
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
-            make_call_sealer_worker(self.sealer),
-            make_pruner_worker(self.pruner),
-            make_checkpoint_worker(self.checkpoints, duration_s(settings.audit.checkpoint_every)),
             self.governing.make_worker(),
-            make_retention_worker(self.db, self.datasets),
+            self.registering.make_worker(),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
             Worker("sightings", self._write_seen, Wakeup(), SEEN_EVERY_S),
         ]

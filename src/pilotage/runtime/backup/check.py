@@ -15,9 +15,10 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
+from pilotage.runtime.auditing import list_outside as list_outside_folders
+from pilotage.runtime.auditing import open_audit_signer
 from pilotage.runtime.backup.archive import Manifest
-from pilotage.runtime.installation import list_outside as list_outside_folders
-from pilotage.runtime.installation import open_audit_signer, open_database
+from pilotage.runtime.installation import open_database
 
 AUDIT_KEY = "audit.key"
 

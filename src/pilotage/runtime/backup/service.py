@@ -8,11 +8,12 @@ other, for none is made in between. Copying takes as long as it takes, from what
 
 import asyncio
 import shutil
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -152,7 +153,7 @@ class Backups:
                 files=archive.files,
             )
             progress("waiting for the disk")
-            written = await copying.finish(asyncio.to_thread(archive.finish, manifest))
+            written = await copying.finish(partial(archive.finish, manifest))
         return MadeBackup(
             id=backup_id,
             file=written.path.name,
@@ -229,7 +230,7 @@ class _Copying:
             counts[table.name] = part = 0
             async for rows, content in dump_table(tx, table):
                 name = f"{DATABASE}/{table.name}/{part:06d}"
-                await self.finish(asyncio.to_thread(archive.add_bytes, name, content))
+                await self.finish(partial(archive.add_bytes, name, content))
                 counts[table.name] += rows
                 part += 1
         return counts
@@ -245,11 +246,11 @@ class _Copying:
                     archive.add_stream(held.name, content, held.size)
             self._phase = ""
 
-        await self.finish(asyncio.to_thread(add))
+        await self.finish(add)
 
-    async def finish(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for a thread; cancelled, let it stop before anything it writes to is closed."""
-        task = asyncio.ensure_future(work)
+    async def finish(self, work: Callable[[], Result]) -> Result:
+        """Work in a thread; cancelled, let it stop before anything it writes to is closed."""
+        task = asyncio.get_running_loop().run_in_executor(None, work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

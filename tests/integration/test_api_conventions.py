@@ -400,7 +400,9 @@ async def read_pages(world: World, path: str, query: dict[str, str]) -> AsyncIte
 
 
 def identify(item: Json) -> str:
-    return json.dumps([item.get(name) for name in ("id", "seq", "position", "groups", "model", "path")])
+    return json.dumps(
+        [item.get(name) for name in ("id", "seq", "position", "groups", "model", "path")]
+    )
 
 
 async def test_a_page_has_one_to_five_hundred_items(world: World) -> None:

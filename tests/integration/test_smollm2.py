@@ -27,10 +27,10 @@ async def test_smollm2_is_fetched_once_and_knows_the_capital_of_france(models: P
     assert await fetch(weights, models, ignore, python="/nonexistent/python") == path
     assert list(models.iterdir()) == [path]
 
-    info = await inspect_file(path)
+    info = (await inspect_file(path)).inspection
     assert (info.architecture, info.quantization) == ("llama", "Q4_1")
     assert (info.parameters, info.context_length) == (134_515_008, 8192)
-    assert (info.license, info.has_chat_template) == ("apache-2.0", True)
+    assert (info.license, info.has_chat_template) == ("Apache-2.0", True)
 
     with run_engine(ENGINE, make_spec(path, context_tokens=1024)) as running:
         question = "What is the capital of France? Answer in one sentence."

@@ -20,7 +20,7 @@ from control_api import (
     seal_name,
 )
 from pilotage.core.errors import CATALOGUE
-from pilotage.kit.api import Body, Route
+from pilotage.kit.api import Body, Page, Route
 from pilotage.kit.db import SYSTEM
 from pilotage.kit.operations import OperationState
 from pilotage.kit.outbox import get_last_seq
@@ -109,7 +109,7 @@ def _ask_registry(world: World) -> dict[tuple[str, str], Ask]:
             {"variables": {"name": "Ada"}}, {"variables": {"name": "Eve"}}
         ),
         ("PUT", "/prompts/{prompt}/labels/{label}"): Ask(
-            {"version": "1.1.0"}, {"version": "1.0.0"}
+            {"version": "1.0.0"}, {"version": "1.1.0"}
         ),
         ("POST", "/artifacts"): Ask(gguf, gguf + b"\x00"),
         ("POST", "/artifacts:tree"): Ask({"files": {"a.gguf": sha256}}, {"files": {"b": sha256}}),
@@ -162,12 +162,9 @@ def _ask_identity(_: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/keys/{key}:revoke"): Ask(None),
         ("POST", "/principals"): Ask({"name": "asked", "email": "a@example.org"}, {"name": "else"}),
         ("PUT", "/principals/{principal}"): Ask({"display_name": "Ada"}, {"display_name": "Eve"}),
-        ("POST", "/principals/{principal}:disable"): Ask(None),
-        ("POST", "/principals/{principal}:enable"): Ask(None),
         ("POST", "/principals/{principal}/credentials"): Ask(
             {"expires_in": "1d"}, {"expires_in": "2d"}
         ),
-        ("POST", "/principals/{principal}:revoke-access"): Ask(None),
         ("POST", "/issuers"): Ask(ISSUER | {"name": "asked"}, ISSUER | {"name": "else"}),
         ("PUT", "/issuers/{issuer}"): Ask(
             ISSUER | {"url": "https://id.example.org"}, ISSUER | {"url": "https://else.example.org"}
@@ -179,6 +176,9 @@ def _ask_identity(_: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/role-bindings/{binding}:end"): Ask(None),
         ("POST", "/credentials/{credential}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
         ("POST", "/credentials/{credential}:revoke"): Ask(None),
+        ("POST", "/principals/{principal}:revoke-access"): Ask(None),
+        ("POST", "/principals/{principal}:disable"): Ask(None),
+        ("POST", "/principals/{principal}:enable"): Ask(None),
         ("POST", "/me/credentials/{own}:rotate"): Ask({"overlap": "1h"}, {"overlap": "2h"}),
         ("PUT", "/tenants/{tenant}"): Ask(
             {"time_zone": "Europe/Berlin", "regions": ["eu"], "log_percent": "12.5"},
@@ -188,7 +188,7 @@ def _ask_identity(_: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/root-keys"): Ask(None),
         ("POST", "/tenants/{tenant}/data-keys"): Ask(None),
         ("POST", "/tenants/{tenant}:erase"): Ask({"dry_run": True}, {"dry_run": False}),
-        ("POST", "/gateways"): Ask({"name": "asked"}, {"name": "else"}),
+        ("POST", "/gateways"): Ask({"name": "asked-gateway"}, {"name": "else"}),
         ("POST", "/gateways/{gateway}:revoke"): Ask(None),
         ("POST", "/operations/{operation}:cancel"): Ask(None),
     }
@@ -224,11 +224,11 @@ def _ask_governance(world: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/audit:verify"): Ask(None),
         ("POST", "/audit:compare"): Ask({"checkpoint": "asked"}, {"checkpoint": "else"}),
         ("POST", "/audit:checkpoint"): Ask(None),
+        ("POST", "/audit/holds/{hold}:release"): Ask(None),
         ("POST", "/audit:prune"): Ask(None),
         ("POST", "/audit/holds"): Ask(
             {"name": "case-1", "reason": "a letter"}, {"name": "case-2", "reason": "a letter"}
         ),
-        ("POST", "/audit/holds/{hold}:release"): Ask(None),
     }
 
 
@@ -384,7 +384,7 @@ LISTS: dict[str, MakeItem] = {
     "/upstreams": posts("/upstreams", name="page-*", provider="openai", base_url="http://a"),
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
     "/limits": posts("/limits", name="page-*", measure="requests", amount="60", per="minute"),
-    "/gateways": posts("/gateways", name="page-*"),
+    "/gateways": posts("/gateways", name="gateway-*"),
     "/users": make_user,
     "/data-keys": make_user,
     "/usage": make_nothing,  # the calls of the ledger, furnished
@@ -452,5 +452,6 @@ def queries_of(route: Route) -> list[str]:
 def lists(world: World) -> Iterator[Route]:
     """Yield the routes that list something."""
     for route in world.api.routes:
-        if "limit" in inspect.signature(route.handler).parameters:
+        shown = inspect.signature(route.handler, eval_str=True).return_annotation
+        if isinstance(shown, type) and issubclass(shown, Page):
             yield route

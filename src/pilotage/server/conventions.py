@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import FileResponse
 
 from pilotage.core.errors import PilotageError
@@ -34,8 +34,8 @@ MAX_JSON_BYTES = 1 << 20
 MAX_PAGE = 500
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?', re.ASCII)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_WHOLE_NUMBER = Query(ge=0, le=2**63 - 1)
-_EVERYWHERE = {"limit": Query(ge=1, le=MAX_PAGE), "after": _WHOLE_NUMBER}  # numbers of these names
+_WHOLE_NUMBER = Field(ge=0, le=2**63 - 1)
+_PAGE_SIZE = Field(ge=1, le=MAX_PAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,10 +297,10 @@ def _is_body(parameter: inspect.Parameter) -> bool:
 
 
 def _bound(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Keep the numbers by which every list pages within what every database can count."""
-    bound = _EVERYWHERE.get(parameter.name)
-    if bound is None or parameter.annotation not in (int, int | None):
+    """Keep numbers in paths and queries within what every database can count."""
+    if parameter.annotation not in (int, int | None):
         return parameter
+    bound = _PAGE_SIZE if parameter.name == "limit" else _WHOLE_NUMBER
     return parameter.replace(annotation=Annotated[parameter.annotation, bound])
 
 

@@ -71,6 +71,8 @@ async def test_nobody_else_may_do_what_gateways_do(api: Api) -> None:
     viewer = {"authorization": f"Bearer {await api.make_viewer()}"}
     stranger = {"authorization": f"Bearer {make_secret(GATEWAY_PREFIX)}"}
     for route in api.installation.raw_routes:
+        if not route.path.startswith("/gateway"):
+            continue
         path = route.path.format(digest="0" * 64, slot="gateway-0", epoch=EPOCH)
         nobody = await api.http.request(route.method, path, headers=stranger)
         assert code_of(nobody) == (401, "invalid_credential"), path

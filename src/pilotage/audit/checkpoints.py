@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from errno import ENOENT
 from pathlib import Path
 
 from pilotage.audit.open_log import OpenLog
@@ -49,6 +50,10 @@ class CheckpointPublisher:
     def _put(self, place: Outside, size: int, note: str) -> None:
         path = place.folder / f"{size:020d}"
         try:
+            if (
+                not place.folder.is_dir()
+            ):  # of a disk that is not there: nothing is made in its place
+                raise FileNotFoundError(ENOENT, "there is no such folder")
             if not path.exists():
                 write_private(path, note.encode())
         except OSError as failed:

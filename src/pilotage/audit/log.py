@@ -50,6 +50,7 @@ class LogWriter:
         (self.folder / _WAL).mkdir(parents=True, exist_ok=True, mode=0o700)
         promised = self._read_promise()
         sealed = self._count_sealed(promised)
+        self._check_wal(sealed)
         try:
             self._edge = _read_edge(self.folder, sealed)
         except (FileNotFoundError, ValueError) as missing:
@@ -238,13 +239,18 @@ class LogWriter:
         try:
             note = (self.folder / CHECKPOINT).read_text()
         except FileNotFoundError:
-            if (self.folder / "tile").exists() and not (self.folder / place_tile(0, 0)).exists():
-                raise _broken("its checkpoint is not there") from None
-            return 0
+            return 0  # it was never published, or :meth:`_check_wal` finds bundles missing
         try:
             return open_checkpoint(note, self.name, self._signer.public).size
         except ValueError as wrong:
             raise _broken(f"its checkpoint cannot be trusted: {wrong}") from None
+
+    def _check_wal(self, sealed: int) -> None:
+        """Refuse a log with a write-ahead file of a bundle before which sealed ones are missing."""
+        names = [path.name for path in (self.folder / _WAL).iterdir()]
+        newest = max((int(name) for name in names if name.isdecimal()), default=0)
+        if newest > sealed:
+            raise _broken(f"the entries before {newest << TILE_BITS} are not there")
 
     def _count_sealed(self, promised: int) -> int:
         """Return how many bundles are sealed, beginning the search at the last checkpoint."""

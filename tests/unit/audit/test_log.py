@@ -214,5 +214,19 @@ def test_a_log_that_lost_something_is_not_continued(tmp_path: Path) -> None:
     assert "tile" in refuse("tile/0/001", "gone")
     assert "does not match" in refuse("checkpoint", note.replace("600", "601"))
     assert "no signature" in refuse("checkpoint", "nonsense")
-    (whole / "tile/0/000").unlink()
-    assert "not there" in refuse("checkpoint", "gone")
+    (whole / "tile/entries/000").unlink()
+    assert "before 512 are not there" in refuse("checkpoint", "gone")
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 300])
+def test_a_log_that_was_killed_before_its_first_checkpoint_goes_on(
+    tmp_path: Path, size: int
+) -> None:
+    entries = make_entries(size)
+    with open_log(tmp_path) as log:
+        log.append(entries)
+        log.publish()
+    (tmp_path / "checkpoint").unlink()  # killed when all the tiles were there
+
+    with open_log(tmp_path) as log:
+        assert (log.size, log.root) == (size, rfc6962.hash_list(entries))

@@ -82,8 +82,10 @@ clean:  ## remove what was built and cached, but not .venv
 
 .venv/.local: .venv/.tools pyproject.toml constraints.txt
 	$(PIP) install --compile-bytecode -b constraints.txt -c constraints.txt -e ".[local]"
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 .venv/.dev: .venv/.tools pyproject.toml constraints.txt
 	$(PIP) install --compile-bytecode -b constraints.txt -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m compileall -q src
 	@touch $@

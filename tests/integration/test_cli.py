@@ -11,35 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import typer
-from typer.core import TyperGroup
 
 import pilotage as product
-from command_line import CommandLine, Said, provide_package
-from pilotage.cli.app import make_app
+from command_line import CommandLine, Said, list_commands
 
 PROGRAM = [sys.executable, "-m", "pilotage.cli.main"]
 HEAVY = {"httpx", "sqlalchemy", "fastapi", "pydantic"}
-NEEDS_SERVER = {"up", "chat", "operations cancel"}  # tests/integration/test_cli_live.py
-GOVERNANCE = {"approvals", "calendar", "decisions", "verify"}  # test_cli_governance.py
-
-
-def list_commands() -> dict[str, list[str]]:
-    """Return every command and its options."""
-    found: dict[str, list[str]] = {}
-
-    def walk(group: TyperGroup, words: tuple[str, ...]) -> None:
-        for name, entry in group.commands.items():
-            if isinstance(entry, TyperGroup):
-                walk(entry, (*words, name))
-            else:
-                options = [option for param in entry.params for option in param.opts]
-                found[" ".join((*words, name))] = options
-
-    root = typer.main.get_command(make_app())
-    assert isinstance(root, TyperGroup)
-    walk(root, ())
-    return found
 
 
 COMMANDS = list_commands()
@@ -96,72 +73,7 @@ def test_help_and_version_load_nothing_heavy(words: list[str]) -> None:
     assert HEAVY.isdisjoint(modules)
 
 
-# JSON
-
-
-def test_every_command_that_shows_something_shows_it_as_json(
-    pilotage: CommandLine, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    provide_package(pilotage, tiny_gguf, monkeypatch)
-    (pilotage.folder / "more.yaml").write_text("kind: Tenant\nname: more\n")
-    (pilotage.folder / "asked.jsonl").write_text('{"question": "why?"}\n')
-    steps = """
-        version | config check --all | config show | init | doctor | migrate
-        projects create research | projects list | tenants create acme | tenants list
-        tenants change acme --region eu --no-features | tenants show acme
-        models pull | models add tiny.gguf --name tiny
-        models add tiny.gguf --name tiny --version 1.1.0
-        models list | models show tiny | models show tiny@1.1.0 | models versions tiny
-        models register tiny@1.2.0 --base llama --parent tiny@1.1.0 --tag eu --set team=fraud
-        models change tiny@1.2.0 --display-name Tiny | models show tiny@1.2.0
-        models search tin --tag eu | models deprecate tiny@1.0.0 old --use tiny@1.1.0
-        models evidence add tiny@1.1.0 accuracy=0.9 latency_p95=234.5ms --run eval-7
-        models evidence list tiny@1.1.0 | models compare tiny 1.0.0 1.1.0
-        models lineage tiny@1.1.0 | models card tiny@1.1.0
-        models push pushed@1.0.0 tiny.gguf | blobs gc --dry-run
-        datasets create asked | datasets push asked@1.0.0 --train asked.jsonl | datasets list
-        datasets show asked@1.0.0 | datasets diff asked@1.0.0 1.0.0
-        datasets export asked@1.0.0 out | datasets release asked@1.0.0 golden
-        datasets retain asked@golden --hold why | datasets create other | datasets delete other
-        endpoints create chat | endpoints deploy chat tiny@1.0.0 | endpoints deploy chat tiny@1.1.0
-        endpoints split chat 1.0.0=90 1.1.0=10 | endpoints list | endpoints show chat
-        upstreams create gpu --preset vllm | upstreams change gpu --location eu | upstreams list
-        upstreams show gpu | endpoints deploy chat --upstream gpu --model llama
-        endpoints route chat --fallback llama | endpoints undeploy chat gpu/llama --force
-        upstreams delete gpu
-        prices set tiny --input 0.05 --output 0.15 | prices list | prices show tiny@1.0.0
-        limits set monthly --tenant acme --usd 500/month | limits list | limits show monthly
-        limits delete monthly
-        keys create --tenant acme --name ci | keys list | keys revoke KEY
-        gateways create paris | gateways list | gateways revoke paris
-        operations list | operations show OPERATION
-        apply -f more.yaml | usage | traffic tail --no-follow | audit list | audit verify
-        endpoints undeploy chat tiny@1.0.0 --force | endpoints delete chat --force
-        models delete tiny@1.1.0 | models delete tiny | tenants delete acme
-    """
-    known: dict[str, str] = {}
-    shown = set()
-    for step in (step.strip() for line in steps.splitlines() for step in line.split("|")):
-        if not step:
-            continue
-        words = [known.get(word, word) for word in step.split()]
-        value = pilotage.json(*words)
-        if {"list", "show", "versions"} & set(words):
-            assert pilotage.ok(*words).out.strip(), step
-        shown |= {command for command in COMMANDS if f"{step} ".startswith(f"{command} ")}
-        if step == "keys list":
-            known["KEY"] = value[-1]["id"]
-        if step == "operations list":
-            known["OPERATION"] = value[0]["id"]
-
-    others = {command for command in COMMANDS if command.partition(" ")[0] in GOVERNANCE}
-    with_json = {command for command in COMMANDS if "--json" in COMMANDS[command]}
-    assert shown == with_json - NEEDS_SERVER - others
-    assert {command for command in COMMANDS if "--json" not in COMMANDS[command]} == {
-        "up",
-        "gateway",
-        "chat",
-    }
+# lists of nothing
 
 
 LISTS = {

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
+from pilotage.cli.app import make_app
 from pilotage.cli.main import main
 from pilotage.registry.backends.packages import PACKAGED_WEIGHTS, PackagedWeights
 
@@ -85,6 +88,24 @@ class CommandLine:
             os.chdir(where)
             os.environ.clear()
             os.environ.update(before)
+
+
+def list_commands() -> dict[str, list[str]]:
+    """Return every command and its options."""
+    found: dict[str, list[str]] = {}
+
+    def walk(group: TyperGroup, words: tuple[str, ...]) -> None:
+        for name, entry in group.commands.items():
+            if isinstance(entry, TyperGroup):
+                walk(entry, (*words, name))
+            else:
+                options = [option for param in entry.params for option in param.opts]
+                found[" ".join((*words, name))] = options
+
+    root = typer.main.get_command(make_app())
+    assert isinstance(root, TyperGroup)
+    walk(root, ())
+    return found
 
 
 def provide_package(pilotage: CommandLine, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,9 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pilotage.core.errors import PilotageError
@@ -20,6 +19,9 @@ from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import Database
 from pilotage.kit.files import write_private
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 # Every schema there was; the last is this program's.
 VERSIONS = tuple(f"{number:04}" for number in range(1, 17))
@@ -73,8 +75,10 @@ async def upgrade_to(engine: AsyncEngine, version: str) -> None:
         await conn.run_sync(_upgrade, version)
 
 
-def make_config(connection: sa.Connection) -> Config:
+def make_config(connection: sa.Connection) -> "Config":
     """Return alembic's configuration for a connection."""
+    from alembic.config import Config  # a third of a second, for a database that needs nothing
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -89,6 +93,8 @@ def _copy_sqlite(source: Path, target: Path) -> None:
 
 
 def _upgrade(connection: sa.Connection, version: str) -> None:
+    from alembic import command
+
     command.upgrade(make_config(connection), version)
 
 

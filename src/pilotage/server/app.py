@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Route as StarletteRoute
@@ -16,12 +17,16 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.api import RawReply, Route
 from pilotage.runtime.installation import Installation
 from pilotage.server.conventions import Edge, make_endpoint, make_route_class
+from pilotage.server.deferred import DeferredRoute
 from pilotage.server.raw import make_raw_endpoint
 
 PREFIX = "/api/v1"
 _LOG = logging.getLogger("pilotage.server")
 _PROBLEM_TYPE = "application/problem+json"
 _PROBLEM = {_PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_ANY_ERROR: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "Any error", "content": _PROBLEM}
+}
 _STATUS_CODES = {
     400: "invalid_json",  # what FastAPI says of a body that it cannot even decode
     404: "unknown_url",
@@ -55,22 +60,9 @@ def make_app(installation: Installation) -> FastAPI:
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
-        responses={"default": {"description": "Any error", "content": _PROBLEM}},
     )
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
-    for route in installation.routes:
-        app.router.add_api_route(
-            PREFIX + route.path,
-            make_endpoint(edge, route),
-            methods=[route.method],
-            status_code=route.status,
-            response_model=None,
-            responses=_describe_reply(route),
-            openapi_extra={"x-pilotage-permission": route.permission},
-            operation_id=f"{route.method.lower()}_{route.handler.__name__}",
-            tags=[route.permission.partition(".")[0]],
-            route_class_override=make_route_class(edge, route),
-        )
+    app.router.routes += [_defer(edge, route) for route in installation.routes]
     for raw in installation.raw_routes:
         app.router.add_route(
             PREFIX + raw.path, make_raw_endpoint(edge, raw), [raw.method], include_in_schema=False
@@ -83,10 +75,30 @@ def make_app(installation: Installation) -> FastAPI:
     return app
 
 
+def _defer(edge: Edge, route: Route) -> DeferredRoute:
+    path = PREFIX + route.path
+
+    def make() -> APIRoute:
+        return make_route_class(edge, route)(
+            path,
+            make_endpoint(edge, route),
+            methods=[route.method],
+            status_code=route.status,
+            response_model=None,
+            responses=_ANY_ERROR | _describe_reply(route),
+            openapi_extra={"x-pilotage-permission": route.permission},
+            operation_id=f"{route.method.lower()}_{route.handler.__name__}",
+            tags=[route.permission.partition(".")[0]],
+        )
+
+    return DeferredRoute(path, route.method, make)
+
+
 def _describe(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document, with the shape of every error."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        routes = [route.made for route in app.routes if isinstance(route, DeferredRoute)]
+        document = get_openapi(title=app.title, version=app.version, routes=routes)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
         app.openapi_schema = document
@@ -137,7 +149,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 def _list_methods(request: Request) -> list[str]:
     path = request.url.path
-    routes = [route for route in request.app.routes if isinstance(route, StarletteRoute)]
+    routes = [r for r in request.app.routes if isinstance(r, DeferredRoute | StarletteRoute)]
     return sorted(
         {m for route in routes if route.path_regex.match(path) for m in route.methods or ()}
     )

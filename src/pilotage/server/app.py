@@ -149,7 +149,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 def _list_methods(request: Request) -> list[str]:
     path = request.url.path
-    routes = [r for r in request.app.routes if isinstance(r, DeferredRoute | StarletteRoute)]
+    routes = [r for r in request.app.routes if isinstance(r, StarletteRoute)]
     return sorted(
         {m for route in routes if route.path_regex.match(path) for m in route.methods or ()}
     )

@@ -1,25 +1,25 @@
 """Routes that FastAPI reads when they are first asked for.
 
-FastAPI takes about 3 ms for the signature and the models of a route. A server has hundreds of them
-and a command asks one, so what a route is made of waits for its first request, or for the OpenAPI
-document.
+FastAPI takes a millisecond or more for the signature and the models of a route. A server has
+hundreds of them and a command asks one, so what a route is made of waits for its first request, or
+for the OpenAPI document.
 """
 
 from collections.abc import Callable
 from functools import cached_property
 
 from fastapi.routing import APIRoute
-from starlette.routing import BaseRoute, Match, compile_path, get_route_path
+from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 
-class DeferredRoute(BaseRoute):
+class DeferredRoute(Route):
     """A route of which only path and method are known before ``make`` is called, once."""
 
     def __init__(self, path: str, method: str, make: Callable[[], APIRoute]) -> None:
-        self.path = path
-        self.methods = {method}
-        self.path_regex, _, _ = compile_path(path)
+        super().__init__(path, Response, methods=[method])
+        self.methods = {method}  # Starlette's own answers HEAD where there is a GET
         self._make = make
 
     @cached_property
@@ -28,10 +28,9 @@ class DeferredRoute(BaseRoute):
         return self._make()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Say as :class:`APIRoute` does whether a request is for this route."""
-        if scope["type"] != "http" or not self.path_regex.match(get_route_path(scope)):
-            return Match.NONE, {}
-        return self.made.matches(scope)
+        """Say as the whole route does whether a request is for it."""
+        found, _ = super().matches(scope)
+        return (found, {}) if found is Match.NONE else self.made.matches(scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that matches."""

@@ -10,7 +10,15 @@ import msgspec
 import pytest
 
 from command_line import CommandLine, provide_package
-from pilotage.cli.objects.kinds import KINDS, CheckPart, RoutingPart, Rule, ShadowPart, Share
+from pilotage.cli.objects.kinds import (
+    KINDS,
+    CheckPart,
+    GroupRolePart,
+    RoutingPart,
+    Rule,
+    ShadowPart,
+    Share,
+)
 
 ROOT = Path(__file__).parents[2]
 RELEASE = """\
@@ -210,6 +218,79 @@ def test_upstreams_and_routing_are_applied_once_and_then_changed(pilotage: Comma
     assert (upstream["location"], upstream["base_url"]) == ("us", "https://api.openai.com/v1")
 
 
+REGISTRY = """\
+{kind: Issuer, name: corp, url: https://login.example.com, audience: pilotage,
+ roles: [{group: quants, role: viewer}, {group: quants, role: ml_engineer, project: default}]}
+---
+{kind: Model, name: chat}
+---
+{kind: ModelVersion, model: chat, version: 1.0.0, base_model: gemini-2.5-flash, tags: [eu],
+ custom_metadata: {team: fraud}}
+---
+{kind: ModelVersion, model: chat, version: 1.1.0, base_model: gemini-2.5-flash, parent: chat@1.0.0}
+---
+{kind: Prompt, name: greeting, version: 1.0.0, text: "Greet {{ name }}.", labels: [production]}
+---
+{kind: Prompt, name: letter, version: 1.0.0, file: letter.prompt.md}
+---
+{kind: Upstream, name: gpu, provider: openai, base_url: "http://127.0.0.1:1/v1",
+ accepts: confidential}
+---
+{kind: Key, name: ci, aliases: [chat], operations: [chat, embeddings]}
+"""
+
+
+def test_issuers_hosted_versions_and_prompts_are_applied_and_changed(pilotage: CommandLine) -> None:
+    (pilotage.folder / "letter.prompt.md").write_text('---\nversion: "1.0.0"\n---\nWrite.\n')
+    file = write(pilotage, REGISTRY)
+    assert set(results(pilotage, "-f", file).values()) == {"created"}
+    assert set(results(pilotage, "-f", file).values()) == {"unchanged"}
+    later = REGISTRY.replace("role: viewer", "role: auditor").replace("[eu]", "[eu, us]")
+    later = later.replace(", labels: [production]", "").replace(
+        "accepts: confidential", "accepts: internal"
+    )
+    later += (
+        "---\n{kind: Prompt, name: greeting, version: 1.1.0, "
+        'text: "Hello {{ name }}.", labels: [production]}\n'
+    )
+
+    changed = results(pilotage, "-f", write(pilotage, later))
+
+    assert {name for name, result in changed.items() if result != "unchanged"} == {
+        "Issuer corp",
+        "ModelVersion chat@1.0.0",
+        "Upstream gpu",
+        "Prompt greeting@1.1.0",
+    }
+
+
+def test_what_never_changes_is_refused_when_a_file_says_otherwise(pilotage: CommandLine) -> None:
+    (pilotage.folder / "letter.prompt.md").write_text('---\nversion: "1.0.0"\n---\nWrite.\n')
+    pilotage.ok("apply", "-f", write(pilotage, REGISTRY))
+    refused = {
+        ("aliases: [chat]", "aliases: [other]"): "aliases: it is there already, with ['chat']",
+        ("1.0.0, base_model: gemini-2.5-flash", "1.0.0, base_model: g"): "base_model: it is there",
+        ("Greet {{ name }}.", "Hello."): "it is there already and says something else",
+        ("name: letter, version: 1.0.0", "name: letter, version: 2.0.0"): "holds letter@1.0.0",
+    }
+    for (old, new), problem in refused.items():
+        said = pilotage("plan", "-f", write(pilotage, REGISTRY.replace(old, new)))
+
+        assert (said.code, problem in said.err) == (1, True), said
+
+
+def test_two_documents_cannot_have_one_label(pilotage: CommandLine) -> None:
+    prompts = [
+        f"{{kind: Prompt, name: x, version: 1.{number}.0, text: a, labels: [live]}}"
+        for number in range(2)
+    ]
+
+    said = pilotage("plan", "-f", write(pilotage, "\n---\n".join(prompts)))
+
+    assert said.code == 1
+    assert "document 2 (line 3): Prompt x@1.1.0: labels: x@1.0.0 has 'live' already" in said.err
+
+
 def test_what_is_left_out_stays(pilotage: CommandLine) -> None:
     pilotage.ok("apply", "-f", write(pilotage, RELEASE))
     before = pilotage.json("endpoints", "show", "team/chat")
@@ -248,7 +329,53 @@ MISTAKES = {
         "file: gone.gguf is not a file",
         "",
     ),
-    "no file": ("{kind: ModelVersion, model: tiny, version: 2.0.0}", "either a file or", ""),
+    "no file": ("{kind: ModelVersion, model: tiny, version: 2.0.0}", "name a file, a package", ""),
+    "two files": (
+        "{kind: ModelVersion, model: a, version: 2.0.0, file: tiny.gguf, package: smollm2}",
+        "either a file or a package",
+        "",
+    ),
+    "more of a package": (
+        "{kind: ModelVersion, model: smollm2, version: 1.0.0, package: smollm2, tags: [eu]}",
+        "everything else that is said of it comes with it",
+        "",
+    ),
+    "no parent": (
+        (
+            "{kind: ModelVersion, model: m, version: 2.0.0, base_model: g, parent: m@1.0.0}"
+            "\n---\n{kind: Model, name: m}"
+        ),
+        "parent: there is no version 'm@1.0.0'",
+        "",
+    ),
+    "a prompt of nothing": ("{kind: Prompt, name: x, version: 1.0.0}", "has text or messages", ""),
+    "a prompt twice": (
+        "{kind: Prompt, name: x, version: 1.0.0, text: a, file: x.prompt.md}",
+        "has text or messages",
+        "",
+    ),
+    "no prompt file": (
+        "{kind: Prompt, name: x, version: 1.0.0, file: x.prompt.md}",
+        "x.prompt.md does not exist",
+        "",
+    ),
+    "a broken template": (
+        "{kind: Prompt, name: x, version: 1.0.0, text: 'Hello {{ 1 }}.'}",
+        "after '{{' comes ' 1 }}.', not NAME",
+        "",
+    ),
+    "no role of a group": (
+        "{kind: Issuer, name: x, url: https://a, audience: b, roles: [{group: g, role: boss}]}",
+        "roles: 'boss' is none of viewer",
+        "",
+    ),
+    "an issuer of a project": (
+        "{kind: Issuer, name: x, url: https://a, audience: b, project: default}",
+        "belongs to none",
+        "",
+    ),
+    "no operation": ("{kind: Key, name: x, operations: [fly]}", "'fly' is no operation", "chat"),
+    "no class": ("{kind: Upstream, name: x, accepts: all}", "accepts: 'all' is none of", ""),
     "bad version": (
         "{kind: ModelVersion, model: tiny, version: 1.0, file: tiny.gguf}",
         "not a semantic version: '1.0'",
@@ -461,8 +588,10 @@ def test_the_reference_names_every_kind_and_field() -> None:
     for kind, shape in KINDS.items():
         documented = re.findall(r"^\| `(\w+)` \|", sections[kind], re.MULTILINE)
         fields = {field.encode_name for field in msgspec.structs.fields(shape)}
-        if kind in {"Project", "Principal"}:
+        if kind in {"Project", "Principal", "Issuer"}:
             fields -= {"project"}
+        if kind == "Issuer":
+            fields |= {field.encode_name for field in msgspec.structs.fields(GroupRolePart)}
         if kind == "GatePolicy":
             fields |= {field.encode_name for field in msgspec.structs.fields(CheckPart)}
         if kind == "Endpoint":

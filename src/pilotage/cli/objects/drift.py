@@ -27,6 +27,8 @@ class _Listing(NamedTuple):
 
 # Not versions, which pipelines make, and not prices of the past: a price is only ever added.
 _LISTINGS: dict[str, _Listing] = {
+    "Principal": _Listing("/principals"),
+    "Issuer": _Listing("/issuers"),
     "Tenant": _Listing("/tenants"),
     "Model": _Listing("/models"),
     "Upstream": _Listing("/upstreams"),

@@ -1,6 +1,6 @@
 """A step of applying documents, and what documents are compared with."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,3 +73,35 @@ class There:
     def will_make(self, kind: str, document: Document, title: str) -> bool:
         """Say whether another document makes an object in the same project."""
         return (kind, document.project, title) in self.planned
+
+
+def plan_settings(
+    there: There,
+    document: Document,
+    path: str,
+    found: dict[str, Any],
+    wanted: dict[str, Any],
+    fields: Sequence[str],
+) -> Step:
+    """Plan to replace the settings of what is there, if any that are wanted differ."""
+    differences = compare(found, wanted)
+    if not differences:
+        return Step(document=document, result=UNCHANGED)
+
+    async def act() -> None:
+        now = await there.control.get(path, project=document.project)
+        body = {name: now[name] for name in fields} | wanted
+        await there.control.put(path, body, rev=now["rev"], project=document.project)
+
+    return Step(document=document, result=CHANGED, differences=differences, act=act)
+
+
+def post(
+    there: There, document: Document, path: str, body: dict[str, Any]
+) -> Callable[[], Awaitable[None]]:
+    """Return what makes an object in a document's project."""
+
+    async def act() -> None:
+        await there.control.post(path, body, project=document.project)
+
+    return act

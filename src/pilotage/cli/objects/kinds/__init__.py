@@ -5,13 +5,15 @@ The reference is docs/reference/objects.md.
 
 from pilotage.cli.objects.kinds.base import Object
 from pilotage.cli.objects.kinds.identity import (
+    GroupRolePart,
+    IssuerObject,
     KeyObject,
     PrincipalObject,
     ProjectObject,
     RoleBindingObject,
     TenantObject,
 )
-from pilotage.cli.objects.kinds.registry import ModelObject, VersionObject
+from pilotage.cli.objects.kinds.registry import ModelObject, PromptObject, VersionObject
 from pilotage.cli.objects.kinds.release import (
     CheckPart,
     FreezeObject,
@@ -37,6 +39,8 @@ __all__ = [
     "EndpointObject",
     "FreezeObject",
     "GatePolicyObject",
+    "GroupRolePart",
+    "IssuerObject",
     "KeyObject",
     "LimitObject",
     "ModelObject",
@@ -44,6 +48,7 @@ __all__ = [
     "PriceObject",
     "PrincipalObject",
     "ProjectObject",
+    "PromptObject",
     "ReleasePolicyObject",
     "RoleBindingObject",
     "RoutingPart",
@@ -59,10 +64,12 @@ KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Project": ProjectObject,
     "Principal": PrincipalObject,
     "RoleBinding": RoleBindingObject,
+    "Issuer": IssuerObject,
     "Tenant": TenantObject,
     "GatePolicy": GatePolicyObject,
     "Model": ModelObject,
     "ModelVersion": VersionObject,
+    "Prompt": PromptObject,
     "Upstream": UpstreamObject,
     "Price": PriceObject,
     "Endpoint": EndpointObject,

@@ -1,12 +1,16 @@
-"""Kinds of identity: projects, tenants, keys."""
+"""Kinds of identity: projects, tenants and their keys, principals, roles, issuers of tokens."""
 
 from decimal import Decimal
 from typing import Any
 
-from pilotage.cli.objects.kinds.base import Object, check_percent, join, list_given
+import msgspec
+
+from pilotage.cli.objects.kinds.base import Object, Part, check_percent, join, list_given
 from pilotage.core.duration import parse_duration_us
+from pilotage.core.key_scopes import KeyScope
 from pilotage.core.names import check_name
 from pilotage.core.regions import check_regions
+from pilotage.identity.rules import check_scope
 from pilotage.identity.types import DATA_CLASSES, PrincipalKind, Role
 
 PRINCIPAL_KINDS = (PrincipalKind.USER.value, PrincipalKind.SERVICE_ACCOUNT.value)
@@ -60,6 +64,20 @@ class KeyObject(Object, frozen=True):
     tenant: str = "default"
     expires: str | None = None
     may_name_users: bool = False
+    aliases: list[str] = msgspec.field(default_factory=list)
+    operations: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """How the API is asked for it."""
+        return {
+            "tenant": self.tenant,
+            "name": self.name,
+            "expires_in": self.expires,
+            "may_name_users": self.may_name_users,
+            "aliases": sorted(set(self.aliases)),
+            "operations": sorted(set(self.operations)),
+        }
 
     @property
     def title(self) -> str:
@@ -70,6 +88,7 @@ class KeyObject(Object, frozen=True):
         """Check the names and how long it lives."""
         check_name(self.name)
         check_name(self.tenant, "tenant")
+        check_scope(KeyScope(tuple(self.aliases), tuple(self.operations)))
         if self.expires is not None:
             parse_duration_us(self.expires)
 
@@ -119,3 +138,44 @@ class RoleBindingObject(Object, frozen=True):
             raise ValueError("project: a role is everywhere or in one project")
         if self.expires is not None:
             parse_duration_us(self.expires)
+
+
+class GroupRolePart(Part, frozen=True):
+    """A role that an issuer's group gives its members, in a project or (absent) in all."""
+
+    group: str
+    role: str
+    project: str | None = None
+
+
+class IssuerObject(Object, frozen=True):
+    """An issuer of tokens; what is left out is the default, also where it was something else."""
+
+    name: str
+    url: str
+    audience: str
+    parties: list[str] = msgspec.field(default_factory=list)
+    algorithms: list[str] = msgspec.field(default_factory=lambda: ["RS256", "ES256"])
+    subject_claim: str = "sub"
+    groups_claim: str = "groups"
+    roles: list[GroupRolePart] = msgspec.field(default_factory=list)
+    skew: str = "60s"
+    max_age: str = "24h"
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """How the API is asked for it, without the name."""
+        return list_given(self, "name", "project", "roles") | {
+            "roles": [msgspec.structs.asdict(item) for item in self.roles]
+        }
+
+    def check(self) -> None:
+        """Check the name, the roles and the times; an issuer is in no project."""
+        check_name(self.name)
+        for item in self.roles:
+            if item.role not in list(Role):
+                raise ValueError(f"roles: {item.role!r} is none of {join(list(Role))}")
+        parse_duration_us(self.skew)
+        parse_duration_us(self.max_age)
+        if self.project is not None:
+            raise ValueError("project: an issuer belongs to none; its roles may")

@@ -81,6 +81,7 @@ class UpstreamObject(Object, frozen=True):
     proxy: str | None = None
     ca_file: str | None = None
     max_connections: int | None = None
+    accepts: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -95,6 +96,8 @@ class UpstreamObject(Object, frozen=True):
             raise ValueError(f"provider: {self.provider!r} is none of {join(list(Provider))}")
         if not 1 <= (self.max_connections or 1) <= MAX_CONNECTIONS:
             raise ValueError(f"max_connections: use 1 to {MAX_CONNECTIONS}")
+        if self.accepts is not None and self.accepts not in DATA_CLASSES:
+            raise ValueError(f"accepts: {self.accepts!r} is none of {join(DATA_CLASSES)}")
         check_secret_kind(self.provider or "", self.secret or "")
         _ = self.settings
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from pilotage.core.errors import PilotageError
 from pilotage.identity import issuer_store as store
+from pilotage.identity import principal_store
 from pilotage.identity.principals import PAGE, Principals
-from pilotage.identity.token_rules import check_issuer
+from pilotage.identity.token_rules import check_issuer, check_not_own
 from pilotage.identity.types import IssuerSpec, TokenIssuer
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
@@ -22,8 +23,12 @@ class Issuers:
         self._principals = principals
 
     async def create(self, tx: Tx, name: str, spec: IssuerSpec) -> TokenIssuer:
-        """Accept the tokens of an issuer; raise ``already_exists`` for its name or address."""
+        """Accept the tokens of an issuer; raise ``already_exists`` for its name or address.
+
+        Raises ``permission_denied`` for whoever it has spoken of already.
+        """
         check_issuer(name, spec)
+        await self._check_not_own(tx, None, spec)
         if await store.find_issuer(tx, name) or await store.find_url(tx, spec.url):
             raise PilotageError(
                 "already_exists",
@@ -59,11 +64,15 @@ class Issuers:
     async def replace(
         self, tx: Tx, name_or_id: str, spec: IssuerSpec, expected_rev: int | None = None
     ) -> TokenIssuer:
-        """Replace what is said of an issuer; its name stays."""
+        """Replace what is said of an issuer; its name stays.
+
+        Raises ``permission_denied`` for whoever would get more by it.
+        """
         before = await self.get(tx, name_or_id)
         if expected_rev not in (None, before.rev):
             raise _changed(before)
         after = replace(before, rev=before.rev + 1, **_values(check_issuer(before.name, spec)))
+        await self._check_not_own(tx, before, after)
         if not await store.replace_issuer(tx, before, after):
             raise _changed(before)
         await append_revision(tx, "identity.issuer.changed", after.id, after.rev, after, before)
@@ -80,6 +89,10 @@ class Issuers:
         await append_revision(
             tx, "identity.issuer.deleted", issuer.id, issuer.rev + 1, {"id": issuer.id}, issuer
         )
+
+    async def _check_not_own(self, tx: Tx, before: IssuerSpec | None, after: IssuerSpec) -> None:
+        actor = await principal_store.find_principal(tx, tx.actor.principal_id)
+        check_not_own(actor.subject if actor else None, before, after)
 
 
 def _values(spec: IssuerSpec) -> dict[str, Any]:

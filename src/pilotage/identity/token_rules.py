@@ -46,6 +46,31 @@ def check_issuer(name: str, spec: IssuerSpec) -> IssuerSpec:
     return spec
 
 
+def is_read_alike(before: IssuerSpec, after: IssuerSpec) -> bool:
+    """Say whether the same tokens still mean the same people in the same groups."""
+    return all(
+        getattr(before, name) == getattr(after, name)
+        for name in ("url", "subject_claim", "groups_claim")
+    )
+
+
+def check_not_own(subject: str | None, before: IssuerSpec | None, after: IssuerSpec) -> None:
+    """Raise if somebody would decide what their own tokens give them; taking away is free.
+
+    ``subject`` is who they are for an issuer, None for whoever no token speaks of.
+    """
+    urls = [spec.url for spec in (before, after) if spec]
+    if subject is None or not any(subject.startswith(f"{url}|") for url in urls):
+        return
+    if before and is_read_alike(before, after) and set(after.roles) <= set(before.roles):
+        return
+    raise PilotageError(
+        "permission_denied",
+        "Nobody may say what the tokens of their own issuer give.",
+        hint="Ask somebody with the role security or admin who is not known by its tokens.",
+    )
+
+
 def check_url(url: str, param: str) -> str:
     """Return an address of an issuer: https, or http on this machine; raise otherwise."""
     try:

@@ -11,6 +11,7 @@ import stores
 from pilotage.core.errors import PilotageError
 from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.endpoints.routing import RoutingSpec
+from pilotage.endpoints.scheduled import ScheduledSplit
 from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import Provider, UpstreamSpec
 from pilotage.governance.service import GovernanceService
@@ -239,6 +240,21 @@ async def test_a_change_that_others_must_agree_to_is_exactly_the_one_they_saw(
     assert refused.value.code == "approval_required"
     await world.approve("endpoints.traffic.route", "chat")
     await _route(world, RoutingSpec(retries=3))
+
+
+@pytest.mark.parametrize("split", [{"1.0.0": "NaN"}, {"1.0.0": 99}, {"9.9.9": 100}, {}])
+async def test_a_split_that_can_never_be_is_not_planned(
+    world: World, split: dict[str, object]
+) -> None:
+    await world.deploy()
+    world.governance.calendar.register("endpoints.traffic.split", ScheduledSplit(world.service))
+
+    async with world.db.write(world.ops) as tx:
+        with pytest.raises(PilotageError) as refused:
+            await world.governance.calendar.schedule(
+                tx, "endpoints.traffic.split", "chat", tx.now_us + 1, {"split": split}, "June"
+            )
+    assert refused.value.code == "invalid_request"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class Moving:
     def __init__(self, world: World) -> None:
         self.world = world
         self.tried = 0
-        self.trouble: PilotageError | None = None
+        self.trouble: Exception | None = None
         self.needs_approval = False
 
     async def check(self, tx: Tx, subject: str, arguments: Mapping[str, Any]) -> Subject:
@@ -173,6 +173,28 @@ async def test_what_is_refused_leaves_nothing_behind(
     assert (await look(world, release)).outcome == "conflict: A gate failed."
     async with world.db.read(world.act("asks")) as tx:
         assert list(await world.service.list_decisions(tx)) == []
+
+
+async def test_a_release_that_breaks_holds_up_no_other(
+    world: World, maker: ReleaseMaker, moving: Moving, caplog: pytest.LogCaptureFixture
+) -> None:
+    moving.trouble = ArithmeticError("no number")
+    broken = await plan(world)
+    other = await plan(world, at_us=world.clock.now_us() + 2 * HOUR_US)
+    world.clock.advance(3_600)
+
+    assert await maker.step() is False
+
+    ended = await look(world, broken)
+    said = "internal_error: ArithmeticError; the log of the control plane says more."
+    assert (ended.state, ended.outcome) == (ReleaseState.REFUSED, said)
+    assert f"Scheduled release {broken.id} cannot be made" in caplog.text
+    async with world.db.read(world.act("asks")) as tx:
+        assert list(await world.service.list_decisions(tx)) == []
+    moving.trouble = None
+    world.clock.advance(3_600)
+    await maker.step()
+    assert (await look(world, other)).state is ReleaseState.DONE
 
 
 async def test_what_is_away_is_tried_again_until_it_is_missed(

@@ -20,6 +20,7 @@ BROAD_EXCEPT_EDGES = {
     "step runner": "pilotage/gateway/call.py",
     "gateway door": "pilotage/gateway/http.py",
     "worker loop": "pilotage/kit/worker.py",
+    "release maker": "pilotage/governance/worker.py",
     "operation runner": "pilotage/kit/operations.py",
     "ASGI error door": "pilotage/server/app.py",
     "CLI main": "pilotage/cli/main.py",

@@ -64,7 +64,8 @@ def read_shares(text: str) -> dict[str, Decimal]:
 
 def to_points(percent: Decimal, param: str | None = None) -> int:
     """Return a percentage in basis points; raise ``invalid_request`` unless it is 0 to 100."""
-    if not 0 <= percent <= 100 or percent != percent.quantize(_FINEST_PERCENT):
+    is_share = percent.is_finite() and 0 <= percent <= 100
+    if not is_share or percent != percent.quantize(_FINEST_PERCENT):
         raise PilotageError(
             "invalid_request",
             f"{percent} % is no share.",

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from pilotage.core.errors import PilotageError
+from pilotage.endpoints.rules import compile_split
 from pilotage.endpoints.service import EndpointService
 from pilotage.governance.types import ScheduledRelease, Subject
 from pilotage.kit.db import Tx
@@ -25,9 +26,9 @@ class ScheduledSplit:
         self._endpoints = endpoints
 
     async def check(self, tx: Tx, subject: str, arguments: Mapping[str, Any]) -> Subject:
-        """Return the endpoint; raise for one that is not there, or no percentages."""
+        """Return the endpoint; raise for one that is not there, or no split of its deployments."""
         endpoint = await self._endpoints.get_endpoint(tx, subject)
-        _read(arguments)
+        compile_split(_read(arguments), await self._endpoints.list_deployments(tx, endpoint))
         return Subject(id=endpoint.id, name=endpoint.name, state={"split": endpoint.split})
 
     async def run(self, tx: Tx, release: ScheduledRelease) -> None:

@@ -1,5 +1,7 @@
 """The loop that makes scheduled releases when their time has come."""
 
+import logging
+
 from pilotage.core.errors import PilotageError
 from pilotage.governance.service import GovernanceService
 from pilotage.governance.types import FactKind, ReleaseState, ScheduledRelease
@@ -8,14 +10,16 @@ from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.worker import Wakeup, Worker
 
 LATEST_US = 3_600 * 1_000_000
+_LOG = logging.getLogger("pilotage.releases")
 
 
 class ReleaseMaker:
     """Makes each release once, in one transaction, in the name of whoever asked for it.
 
     What refuses it then (a gate, a missing approval, a freeze, a right that was taken away) ends
-    it, and is kept as its outcome. One whose time was more than an hour ago, because nothing ran
-    to make it, is missed: a change nobody expects any more is not made.
+    it, and is kept as its outcome; so does a fault of ours, and those behind it are made. One whose
+    time was more than an hour ago, because nothing ran to make it, is missed: a change nobody
+    expects any more is not made.
     """
 
     def __init__(
@@ -49,6 +53,12 @@ class ReleaseMaker:
             if refused.spec.is_retryable:
                 return  # the next look tries again, until it is missed
             await self._end(release, ReleaseState.REFUSED, f"{refused.code}: {refused.detail}")
+        except Exception as failed:
+            _LOG.exception("Scheduled release %s cannot be made", release.id, exc_info=failed)
+            said = (
+                f"internal_error: {type(failed).__name__}; the log of the control plane says more."
+            )
+            await self._end(release, ReleaseState.REFUSED, said)
 
     async def _try(self, release: ScheduledRelease) -> None:
         calendar = self._governance.calendar

@@ -62,7 +62,10 @@ def test_a_deployment_is_named_in_three_ways(name: str) -> None:
 
 @pytest.mark.parametrize(
     "percent",
-    ["-1", "-0.01", "100.01", "33.333", "50.0000000000000000000000000000000001", "1E+400000"],
+    [
+        *("-1", "-0.01", "100.01", "33.333", "50.0000000000000000000000000000000001"),
+        *("1E+400000", "NaN", "sNaN", "Infinity"),
+    ],
 )
 def test_what_is_no_share_is_refused(percent: str) -> None:
     with pytest.raises(PilotageError) as refused:

@@ -51,17 +51,17 @@ def find_window(freeze: Freeze, zone: tzinfo, at_us: int) -> Window | None:
 def list_windows(freeze: Freeze, zone: tzinfo, from_us: int, to_us: int) -> Iterator[Window]:
     """Yield the occurrences of a freeze that touch a span, in order.
 
-    A weekly one begins and ends at the same local times each week, whatever the clocks do.
+    The first is exactly as it was set. A weekly one begins and ends at the same local times each
+    week, whatever the clocks do: at a time that comes twice, or not at all, it holds for longer.
     """
     if freeze.lifted_at_us is not None:
         return
-    starts, ends = (_local(at, zone) for at in (freeze.starts_at_us, freeze.ends_at_us))
     number = _first_week(freeze, from_us)
     while True:
         window = Window(
             freeze=freeze,
-            starts_at_us=_utc(starts + number * _WEEK),
-            ends_at_us=_utc(ends + number * _WEEK),
+            starts_at_us=min(_list_moments(freeze.starts_at_us, zone, number)),
+            ends_at_us=max(_list_moments(freeze.ends_at_us, zone, number)),
         )
         is_over = freeze.until_us is not None and window.starts_at_us >= freeze.until_us
         if window.starts_at_us >= to_us or is_over:
@@ -81,9 +81,10 @@ def _first_week(freeze: Freeze, from_us: int) -> int:
     return max(0, weeks - 1)
 
 
-def _local(at_us: int, zone: tzinfo) -> datetime:
-    return (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
-
-
-def _utc(moment: datetime) -> int:
-    return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
+def _list_moments(at_us: int, zone: tzinfo, weeks: int) -> list[int]:
+    """Return when it is the same local time some weeks later: two moments where clocks change."""
+    if weeks == 0:
+        return [at_us]
+    local = (_EPOCH + at_us * _MICROSECOND).astimezone(zone) + weeks * _WEEK
+    moments = (local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    return [(moment - _EPOCH) // _MICROSECOND for moment in moments]

@@ -62,6 +62,52 @@ def test_a_weekly_freeze_keeps_its_local_hours_when_the_clocks_change() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("starts", "ends"),
+    [
+        ("2026-10-24T16:00", "2026-10-25T01:45"),  # ends at the second 02:45
+        ("2026-10-25T01:10", "2026-10-25T01:50"),  # lies in the second hour
+        ("2026-10-25T00:10", "2026-10-25T01:10"),  # from 02:10 to 02:10
+    ],
+)
+@pytest.mark.parametrize("repeat", Repeat)
+def test_a_freeze_in_the_hour_that_comes_twice_is_as_it_was_set(
+    starts: str, ends: str, repeat: Repeat
+) -> None:
+    freeze = replace(FRIDAY, starts_at_us=us(starts), ends_at_us=us(ends), repeat=repeat)
+
+    window = next(list_windows(freeze, BERLIN, 0, us("2026-10-27")))
+
+    assert (window.starts_at_us, window.ends_at_us) == (us(starts), us(ends))
+    assert find_window(freeze, BERLIN, us(starts)) == window
+    assert find_window(freeze, BERLIN, us(ends) - 1) == window
+    assert find_window(freeze, BERLIN, us(ends)) is None
+
+
+@pytest.mark.parametrize(
+    ("sunday", "starts", "ends"),
+    [
+        ("2026-10-25", "2026-10-25T00:10", "2026-10-25T01:50"),  # from the first to the second
+        ("2026-03-29", "2026-03-29T00:10", "2026-03-29T01:50"),  # neither 02:10 nor 02:50 comes
+    ],
+)
+def test_a_later_week_holds_for_longer_where_the_clocks_change(
+    sunday: str, starts: str, ends: str
+) -> None:
+    day = datetime.fromisoformat(sunday) - timedelta(days=21)
+    freeze = replace(
+        FRIDAY,
+        starts_at_us=us(f"{day:%Y-%m-%d}T02:10", BERLIN),
+        ends_at_us=us(f"{day:%Y-%m-%d}T02:50", BERLIN),
+    )
+
+    windows = list(list_windows(freeze, BERLIN, 0, us(ends) + 8 * DAY_US))
+
+    assert (windows[3].starts_at_us, windows[3].ends_at_us) == (us(starts), us(ends))
+    lengths = [item.ends_at_us - item.starts_at_us for item in windows]
+    assert [length // 60_000_000 for length in lengths] == [40, 40, 40, 100, 40]
+
+
 @given(st.integers(0, 400 * DAY_US), st.integers(1, 30 * DAY_US))
 def test_windows_of_a_span_are_those_that_touch_it(start: int, length: int) -> None:
     from_us = FRIDAY.starts_at_us - DAY_US + start

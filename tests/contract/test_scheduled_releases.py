@@ -186,7 +186,7 @@ async def test_a_release_that_breaks_holds_up_no_other(
     assert await maker.step() is False
 
     ended = await look(world, broken)
-    said = "internal_error: ArithmeticError; the log of the control plane says more."
+    said = "internal_error: ArithmeticError; the control plane's log says more."
     assert (ended.state, ended.outcome) == (ReleaseState.REFUSED, said)
     assert f"Scheduled release {broken.id} cannot be made" in caplog.text
     async with world.db.read(world.act("asks")) as tx:

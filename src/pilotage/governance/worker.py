@@ -56,7 +56,7 @@ class ReleaseMaker:
         except Exception as failed:
             _LOG.exception("Scheduled release %s cannot be made", release.id, exc_info=failed)
             said = (
-                f"internal_error: {type(failed).__name__}; the log of the control plane says more."
+                f"internal_error: {type(failed).__name__}; the control plane's log says more."
             )
             await self._end(release, ReleaseState.REFUSED, said)
 

@@ -55,9 +55,7 @@ class ReleaseMaker:
             await self._end(release, ReleaseState.REFUSED, f"{refused.code}: {refused.detail}")
         except Exception as failed:
             _LOG.exception("Scheduled release %s cannot be made", release.id, exc_info=failed)
-            said = (
-                f"internal_error: {type(failed).__name__}; the control plane's log says more."
-            )
+            said = f"internal_error: {type(failed).__name__}; the control plane's log says more."
             await self._end(release, ReleaseState.REFUSED, said)
 
     async def _try(self, release: ScheduledRelease) -> None:

@@ -19,13 +19,13 @@ from pilotage.identity.types import PrincipalKind, Role
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.outbox import read_revisions
-from pilotage.registry.artifacts.types import Inspection
+from pilotage.registry.artifacts.types import Inspection, Pickle
 from pilotage.registry.gates import Check, GateState
 from pilotage.registry.promotions import Promotion, Promotions
 from pilotage.registry.service import RegistryService
 from pilotage.registry.types import EvidenceDraft, Stage
 
-SHA = "ab" * 32
+SHA, OTHER_SHA = "ab" * 32, "cd" * 32
 INFO = Inspection(
     architecture="llama",
     name="Tiny",
@@ -266,6 +266,29 @@ async def test_every_gate_that_did_not_pass_is_named_with_what_would_supply_it(
         GateState.PASSED,
         GateState.NOT_EVALUATED,
     ]
+
+
+async def test_nobody_takes_off_the_mark_of_a_pickle(world: World) -> None:
+    marked = replace(
+        INFO,
+        format="pickle",
+        pickles=(Pickle("w.bin", OTHER_SHA, "protocol 2"),),
+        pickle_reason="old",
+    )
+    async with world.db.write(world.act("engineer")) as tx:
+        await world.registry.add_artifact(tx, OTHER_SHA, 10, marked)
+        await world.registry.create_version(tx, "tiny", "3.0.0", OTHER_SHA)
+
+    with pytest.raises(PilotageError) as claimed:
+        await world.add(
+            EvidenceDraft(kind="scan.format", subject="pickle", passed=True), "tiny@3.0.0"
+        )
+    with pytest.raises(PilotageError) as refused:
+        await world.promote(STAGING, "tiny@3.0.0")
+
+    assert (claimed.value.code, claimed.value.param) == ("invalid_request", "kind")
+    assert "scan_format failed (1 pickles, let in: old)" in refused.value.detail
+    assert "evidence add" not in refused.value.hint
 
 
 async def test_a_candidate_is_compared_with_the_version_in_the_stage(world: World) -> None:

@@ -77,7 +77,7 @@ async def use_everything(tx: Tx, service: RegistryService) -> None:
     await service.list_versions(tx, "tiny", "0.1.0", 2)
     change = VersionChange(description="tuned", custom_metadata={})
     await service.change_version(tx, "tiny@1.0.0", change)
-    for kind in ("metric.performance", "scan.format"):
+    for kind in ("metric.performance", "scan.security"):
         draft = EvidenceDraft(kind=kind, subject="accuracy", value=Decimal("0.9"), run_id="run")
         await service.add_evidence(tx, first.id, draft)
         await service.evidence.list(tx, first.id, kind, after="ev_1", limit=2)

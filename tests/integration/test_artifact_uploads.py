@@ -248,6 +248,10 @@ async def test_a_pickle_comes_in_with_a_reason_from_who_may_say_so(api: Api) -> 
     await api.make("/models/old/versions", body)
     evidence = (await api.show("/models/old/versions/1.0.0/evidence"))["items"]
     assert [item["passed"] for item in evidence if item["kind"] == "scan.format"] == [False]
+    claim = {"items": [{"kind": "scan.format", "subject": "pickle", "passed": True}]}
+    claimed = await api.http.post("/models/old/versions/1.0.0/evidence", json=claim)
+    assert (claimed.status_code, claimed.json()["param"]) == (400, "kind")
+    assert (await api.show("/models/old/versions/1.0.0/evidence"))["items"] == evidence
 
 
 # archives

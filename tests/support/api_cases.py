@@ -139,7 +139,7 @@ def _ask_registry(world: World) -> dict[tuple[str, str], Ask]:
             {"reason": "asked"}, {"reason": "else", "replacement": "tiny@3.0.0"}
         ),
         ("POST", "/models/{model}/versions/{version}/evidence"): Ask(
-            {"items": [{"kind": "scan.format", "passed": True}]},
+            {"items": [{"kind": "scan.security", "passed": True}]},
             {"items": [{"kind": "metric.cost", "subject": "cost", "samples": [1, "2.5"]}]},
         ),
         ("POST", "/models/{model}/versions/{version}:promote"): Ask(

@@ -11,7 +11,7 @@ from pilotage.registry import evidence_store as store
 from pilotage.registry.comparison import Difference, compare, recommend
 from pilotage.registry.lineage import LineageGraph
 from pilotage.registry.metrics import KIND_COST, KIND_PERFORMANCE, Direction
-from pilotage.registry.rules import check_evidence
+from pilotage.registry.rules import check_evidence, check_reported
 from pilotage.registry.types import Evidence, EvidenceDraft, NamedVersion, Node, NodeKind
 
 EVERYTHING = 1_000_000
@@ -56,6 +56,11 @@ class EvidenceBook:
         if draft.run_id:
             await self._link(tx, evidence)
         return evidence
+
+    async def report(self, tx: Tx, version: NamedVersion, draft: EvidenceDraft) -> Evidence:
+        """Record what somebody says, as :meth:`add` does; what is found out here only that adds."""
+        check_reported(draft)
+        return await self.add(tx, version, draft)
 
     async def list(
         self,

@@ -167,7 +167,7 @@ def _evidence_routes(service: RegistryService) -> list[Route]:
             )
         async with call.write() as tx:
             found = await service.get_version(tx, f"{model}@{version}")
-            added = [await service.evidence.add(tx, found, draft) for draft in drafts]
+            added = [await service.evidence.report(tx, found, draft) for draft in drafts]
         return AddedEvidence(items=[_show(item) for item in added])
 
     async def list_evidence(  # noqa: PLR0917 - query parameters

@@ -58,7 +58,9 @@ _JUDGE = f"{_ADD} --kind {{kind}} --passed"
 _MEASURE = f"{_ADD} {{subject}}=VALUE"
 KINDS: Mapping[str, Kind] = {
     "artifact_size": Kind(Form.SIZE, unit="bytes"),
-    "scan_format": Kind(Form.JUDGED, "scan.format", command=_JUDGE),
+    "scan_format": Kind(
+        Form.JUDGED, "scan.format", command="pilotage models evidence list {ref} --kind {kind}"
+    ),
     "licence": Kind(Form.LICENCE, "licence", command=f"{_ADD} --kind licence --subject SPDX-ID"),
     "latency_p50": Kind(Form.MEASURED, KIND_PERFORMANCE, "latency_p50", "ms", _MEASURE),
     "latency_p95": Kind(Form.MEASURED, KIND_PERFORMANCE, "latency_p95", "ms", _MEASURE),

@@ -20,6 +20,10 @@ _TAG = re.compile(r"[a-z0-9](?:[a-z0-9._:/=-]{0,61}[a-z0-9])?")
 _KIND = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*")
 _WORD = re.compile(r"[^\W_]+")
 _LONGEST_TEXT = 1000
+_OWN_KINDS = {  # of evidence that is written here alone, and what makes it so
+    "scan.format": "It is what reading the files found: push others, as safetensors or GGUF.",
+    "card": "It follows from the card: pilotage models card NAME@VERSION --edit FILE.md",
+}
 
 
 class VersionRef(NamedTuple):
@@ -123,6 +127,14 @@ def check_evidence(draft: EvidenceDraft) -> None:
             "value",
             "a metric needs a name and a value",
             'For example {"kind": "metric.performance", "subject": "accuracy", "value": "0.92"}.',
+        )
+
+
+def check_reported(draft: EvidenceDraft) -> None:
+    """Raise ``invalid_request`` for evidence that nobody may report, as it is written here."""
+    if draft.kind in _OWN_KINDS:
+        raise _bad_evidence(
+            "kind", f"{draft.kind} is written by Pilotage itself", _OWN_KINDS[draft.kind]
         )
 
 

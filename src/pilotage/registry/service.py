@@ -349,9 +349,10 @@ class RegistryService:
     async def add_evidence(self, tx: Tx, ref: str, draft: EvidenceDraft) -> Evidence:
         """Record something that was found out about a version (a ref or an id).
 
-        It supersedes what was current of its kind and subject.
+        It supersedes what was current of its kind and subject. Raises ``invalid_request`` for the
+        kinds that are written here alone.
         """
-        return await self.evidence.add(tx, await self.get_version(tx, ref), draft)
+        return await self.evidence.report(tx, await self.get_version(tx, ref), draft)
 
     async def list_evidence(
         self, tx: Tx, version_id: str, kind: str | None = None, *, has_history: bool = False

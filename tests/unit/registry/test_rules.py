@@ -13,6 +13,7 @@ from pilotage.registry.rules import (
     MOST_METADATA_BYTES,
     MOST_TAGS,
     check_evidence,
+    check_reported,
     check_metadata,
     check_source,
     check_tags,
@@ -97,6 +98,15 @@ def test_evidence_that_cannot_be_is_refused(param: str, wrong: dict[str, Any]) -
         check_evidence(EvidenceDraft(**sound | wrong))
 
     assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+
+
+@pytest.mark.parametrize("kind", ["scan.format", "card"])
+def test_what_is_found_out_here_is_reported_by_nobody(kind: str) -> None:
+    with pytest.raises(PilotageError) as refused:
+        check_reported(EvidenceDraft(kind=kind, passed=True))
+    assert (refused.value.code, refused.value.param) == ("invalid_request", "kind")
+    assert "pilotage models card" in refused.value.hint or "safetensors" in refused.value.hint
+    check_reported(EvidenceDraft(kind="scan.security", passed=True))
 
 
 def test_evidence_may_be_a_judgement_without_a_number() -> None:

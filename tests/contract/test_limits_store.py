@@ -254,6 +254,7 @@ def put(spool: SpoolWriter, call_id: str, *counters: str, at_us: int = NOON) -> 
         ttft_us=1,
         chunks=1,
         attempts=1,
+        user="a",
         counters=list(counters),
     )
     spool.append(encode_frame(ended))

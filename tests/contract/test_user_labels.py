@@ -8,9 +8,12 @@ import sqlalchemy as sa
 from pilotage.core.frames import Ended
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
-from pilotage.finops.types import GroupBy
+from pilotage.finops.store import insert_limit, list_counter_totals
+from pilotage.finops.types import Action, GroupBy, Limit, Measure, Per, StoreLoss
 from pilotage.finops.user_store import PLAIN_USERS, USER_LABEL
 from pilotage.finops.users import Users
+from pilotage.identity.store import insert_project
+from pilotage.identity.types import Project
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.outbox import CURSOR
@@ -160,3 +163,95 @@ async def test_with_its_key_a_tenants_users_are_gone_and_none_comes_back(
         assert await users.forget(tx, "ten_1") == 1
     summed = await sum_by_user(database, finops)
     assert (summed[""], summed[left.token], sum(summed.values())) == (1, 2, 4)
+
+
+async def test_counters_of_an_erased_tenants_users_go_and_no_others(
+    database: Database, finops: FinopsService, users: Users
+) -> None:
+    """Ada of ten_1 shares a limit with Bob, whose name somebody of another tenant has as well."""
+    await put_limits(database)
+    mine = [
+        "lim_apart|cost|total|tenant=ten_1|user=never seen",
+        "lim_own|cost|total|user=Ada",
+        "lim_keys|cost|total|key=key_1|user=Ada",
+        "lim_all|cost|total|user=Ada",
+    ]
+    others = [
+        "lim_all|cost|total|user=Bob",
+        "lim_apart|cost|total|tenant=ten_2|user=Ada",
+        "lim_elsewhere|cost|total|user=Ada",
+        "lim_keys|cost|total|key=key_2|user=Ada",
+    ]
+    ends = [end("c1", "Ada"), end("c2", "Bob"), end("c3", "Bob", "ten_2", "prj_1")]
+    await record(database, finops, users, ends, {"c1": dict.fromkeys([*mine, *others], 1)})
+
+    async with database.write(SYSTEM) as tx:
+        await users.forget(tx, "ten_1", project_id="prj_1", key_ids={"key_1"})
+
+    assert await list_counters(database) == others
+
+
+async def test_a_late_call_of_an_erased_tenant_brings_no_users_counter_back(
+    database: Database, finops: FinopsService, users: Users, vault: Vault
+) -> None:
+    async with database.write(SYSTEM) as tx:
+        await vault.destroy(tx, "ten_1")
+    drawn = {"lim_1|cost|total|user=Ada": 5, "lim_2|cost|total|tenant=ten_1": 5}
+
+    await record(database, finops, users, [end("c1", "Ada")], {"c1": drawn})
+
+    assert await list_counters(database) == ["lim_2|cost|total|tenant=ten_1"]
+    assert "Ada" not in await read_all(database)
+
+
+async def record(
+    database: Database,
+    finops: FinopsService,
+    users: Users,
+    ends: list[Ended],
+    draws: dict[str, dict[str, int]],
+) -> None:
+    """Write calls and what they drew from counters, as the ledger's worker does."""
+    async with database.write(SYSTEM) as tx:
+        place = await finops.get_place(tx, "gateway-0", "e")
+        charges = await users.label(tx, [make_charge(item, "gateway-0") for item in ends])
+        await finops.record(tx, place, place.seq + len(ends), charges, draws)
+
+
+async def list_counters(database: Database) -> list[str]:
+    async with database.read(SYSTEM) as tx:
+        return [total.counter for total in await list_counter_totals(tx)]
+
+
+async def put_limits(database: Database) -> None:
+    """Make limits that count users apart: of one tenant, of each key, of all, of elsewhere."""
+    async with database.write(SYSTEM) as tx:
+        for project_id in ("prj_1", "prj_2"):
+            await insert_project(
+                tx, Project(id=project_id, rev=1, name=project_id[-1], created_at_us=1)
+            )
+        for name, project_id, tenant_id, key_id in (
+            ("apart", "prj_1", "*", ""),
+            ("own", "prj_1", "ten_1", ""),
+            ("keys", "prj_1", "", "*"),
+            ("all", "prj_1", "", ""),
+            ("elsewhere", "prj_2", "", ""),
+        ):
+            limit = Limit(
+                id=f"lim_{name}",
+                rev=1,
+                project_id=project_id,
+                name=name,
+                measure=Measure.USD,
+                amount=5,
+                per=Per.TOTAL,
+                tenant_id=tenant_id,
+                key_id=key_id,
+                user="*",
+                endpoint="",
+                action=Action.BLOCK,
+                downgrade_to="",
+                on_store_loss=StoreLoss.CLOSED,
+                created_at_us=1,
+            )
+            await insert_limit(tx, limit)

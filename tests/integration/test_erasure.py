@@ -1,6 +1,8 @@
 """Erasing a tenant: afterwards no file and no table of the installation knows its users."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,7 @@ from pilotage.finops.store import add_to_counters, list_counter_totals
 from pilotage.finops.types import CounterTotal
 from pilotage.identity.types import Role
 from pilotage.kit.db import SYSTEM
+from system import poll
 
 MARKER = "Zaphod-Beeblebrox-4711"
 
@@ -33,29 +36,35 @@ async def furnish_acme(api: Api) -> Json:
     for name in (MARKER, "somebody else"):
         await seal_name(api, tenant["id"], name)
     await seal_name(api, "ten_other", "of another tenant")
+    each = {"measure": "usd", "amount": "5", "per": "total", "user": "*"}
+    limit = await api.make("/limits", {"name": "each", **each})
     async with api.db.write(SYSTEM) as tx:
         await add_to_counters(
             tx,
             [
                 CounterTotal(
-                    counter=f"lim_1|cost|total|user={name}",
+                    counter=f"{limit['id']}|cost|total|{of}",
                     gateway="g",
                     epoch="e",
                     used=1,
                     forget_at_us=0,
                 )
-                for name in (MARKER, "kept")
+                for of in (f"user={MARKER}", "user=kept", f"tenant={tenant['id']}|user=x{MARKER}")
             ],
         )
     return tenant
 
 
 def find_marker(folder: Path) -> list[str]:
-    return [
+    return sorted(find_bytes(folder, MARKER.encode()))
+
+
+def find_bytes(folder: Path, content: bytes) -> set[str]:
+    return {
         str(path.relative_to(folder))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and MARKER.encode() in path.read_bytes()
-    ]
+        for path in folder.rglob("*")
+        if path.is_file() and content in path.read_bytes()
+    }
 
 
 async def test_nothing_in_the_data_folder_names_a_user_of_an_erased_tenant(api: Api) -> None:
@@ -71,7 +80,7 @@ async def test_nothing_in_the_data_folder_names_a_user_of_an_erased_tenant(api: 
     assert done.status_code == 200
     assert planned | {"is_done": True} == report | {"remnants": planned["remnants"]}
     assert (report["users"], report["data_keys"], report["api_keys"]) == (2, 1, 1)
-    assert {"spools", "audit log", "ledger", "backups elsewhere"} <= {
+    assert {"spools", "gateways' counters", "audit log", "ledger", "backups elsewhere"} <= {
         item["where"] for item in report["remnants"]
     }
     assert find_marker(api.folder.path) == []
@@ -83,8 +92,32 @@ async def test_nothing_in_the_data_folder_names_a_user_of_an_erased_tenant(api: 
     assert (await api.http.get("/tenants/acme")).status_code == 404
     await seal_name(api, tenant["id"], MARKER)  # a call of it that comes late
     assert find_marker(api.folder.path) == []
-    counters = await _list_counters(api)
-    assert counters == ["lim_1|cost|total|user=kept"]
+    (counter,) = await _list_counters(api)
+    assert counter.endswith("|cost|total|user=kept")
+
+
+async def test_what_a_reader_keeps_in_the_write_ahead_log_is_listed_and_goes_with_it(
+    api: Api,
+) -> None:
+    tenant = await furnish_acme(api)
+    security = await api.make_principal("sue", Role.SECURITY)
+    with closing(sqlite3.connect(api.folder.database)) as reader:
+        (wrapped,) = reader.execute(
+            "SELECT wrapped FROM data_key WHERE owner_id = ?", [tenant["id"]]
+        ).fetchone()
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM revision").fetchone()  # as a backup does
+
+        report = (await erase(api, security)).json()
+        kept = find_bytes(api.folder.path, wrapped)
+
+    assert kept
+    assert kept <= {name for item in report["remnants"] for name in item["where"].split(", ")}
+
+    async def find() -> Json:
+        return {"kept": find_bytes(api.folder.path, wrapped)}
+
+    await poll(find, lambda found: not found["kept"])
 
 
 async def test_only_security_erases_with_a_reason_and_not_under_a_hold(api: Api) -> None:

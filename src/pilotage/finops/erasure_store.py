@@ -1,12 +1,12 @@
 """What the tables of finops say of a tenant's users in plain words: found and removed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from pilotage.finops.rules import USER_PART, LimitOwner
 from pilotage.finops.store import COUNTER_TOTAL, LIMIT
 from pilotage.kit.db import Tx
 
-_USER_PART = "|user="
 _PAGE = 500
 
 
@@ -40,9 +40,16 @@ async def unname_limit(tx: Tx, limit: NamingLimit) -> bool:
 async def list_user_counters(tx: Tx) -> Sequence[str]:
     """Return the counters that are of one user each."""
     found = tx.select(COUNTER_TOTAL, COUNTER_TOTAL.c.counter).where(
-        COUNTER_TOTAL.c.counter.contains(_USER_PART, autoescape=True)
+        COUNTER_TOTAL.c.counter.contains(USER_PART, autoescape=True)
     )
     return sorted({row["counter"] for row in await tx.all(found)})
+
+
+async def list_limit_owners(tx: Tx, project_id: str) -> dict[str, LimitOwner]:
+    """Return whom the limits of a project are for that count users apart, by id, deleted too."""
+    columns = [LIMIT.c[name] for name in ("id", *LimitOwner._fields)]
+    apart = tx.select(LIMIT, *columns).where(LIMIT.c.project_id == project_id, LIMIT.c.user == "*")
+    return {row["id"]: LimitOwner(row["tenant_id"], row["key_id"]) for row in await tx.all(apart)}
 
 
 async def delete_counters(tx: Tx, counters: Sequence[str]) -> int:
@@ -54,8 +61,3 @@ async def delete_counters(tx: Tx, counters: Sequence[str]) -> int:
             tx.delete(COUNTER_TOTAL).where(COUNTER_TOTAL.c.counter.in_(some))
         )
     return removed
-
-
-def pick_counters(counters: Sequence[str], names: Collection[str]) -> list[str]:
-    """Return the counters that are of users with these names."""
-    return [counter for counter in counters if counter.partition(_USER_PART)[2] in names]

@@ -1,8 +1,9 @@
 """What finops decides: which prices are valid and when, and what a call frame charges."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Flag
@@ -27,7 +28,15 @@ _MAX_AMOUNT = 10**16  # tokens or nano-USD of one call; sums of hundreds of them
 _CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
 SHADOW_TENANT = "shadow"  # whom copies of calls are booked to, so that they are nobody's bill
 _LONGEST_USER = 256
+USER_PART = "|user="  # begins the last part of a counter's name
 _GRACE = timedelta(days=2)  # what gateways wait before they forget a counter, too
+
+
+class LimitOwner(NamedTuple):
+    """Whom a limit is for: ids, "" for anybody."""
+
+    tenant_id: str
+    key_id: str
 
 
 def check_rate(text: str, param: str) -> str:
@@ -188,6 +197,33 @@ def list_draws(ended: Ended) -> dict[str, int]:
         if len(parts) >= 3 and used.get(parts[1]) and "\x00" not in counter:
             draws[counter] = used[parts[1]]
     return draws
+
+
+def is_of_user(counter: str) -> bool:
+    """Say whether a counter's name holds a user's, which comes last in it."""
+    return USER_PART in counter
+
+
+def is_counter_of(
+    counter: str,
+    limit: LimitOwner | None,
+    *,
+    tenant_id: str,
+    key_ids: Collection[str],
+    users: Collection[str],
+) -> bool:
+    """Say whether a user's counter is of a user of a tenant.
+
+    Its name says so, or its limit, if that is one of the tenant's project. Where the limit counts
+    all tenants together it is one of ``users``, whom no other tenant of the project has.
+    """
+    start, _, user = counter.partition(USER_PART)
+    parts = dict(part.split("=", 1) for part in start.split("|")[3:] if "=" in part)
+    tenant = parts.get("tenant") or (limit.tenant_id if limit else "")
+    key = parts.get("key") or (limit.key_id if limit else "")
+    if tenant or key:
+        return tenant == tenant_id or (not tenant and key in key_ids)
+    return limit is not None and user in users
 
 
 def find_forget_at_us(counter: str) -> int:

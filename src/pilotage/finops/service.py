@@ -19,6 +19,7 @@ from pilotage.finops.rules import (
     check_subject,
     find_forget_at_us,
     get_day,
+    is_of_user,
     list_subjects,
     make_limit_entry,
     make_reversal,
@@ -206,9 +207,9 @@ class FinopsService:
     ) -> Recorded:
         """Write the charges found behind a place of a spool and move the place to ``seq``.
 
-        ``draws`` says by call what it used of which limits' counters. A call charged before is not
-        charged again. Raises ``conflict`` if another process moved the place: then nothing here may
-        be committed.
+        ``draws`` says by call what it used of which limits' counters; of a call that is nobody's,
+        no user's counter is kept. A call charged before is not charged again. Raises ``conflict``
+        if another process moved the place: then nothing here may be committed.
         """
         if not await store.advance_place(tx, place, seq):
             raise PilotageError(
@@ -221,8 +222,11 @@ class FinopsService:
                 fresh.setdefault(charge.call_id, charge)
         await store.insert_entries(tx, list(fresh.values()))
         used: Counter[str] = Counter()
-        for call_id in fresh:
-            used.update(draws.get(call_id, {}))
+        for call_id, charge in fresh.items():
+            drawn = draws.get(call_id, {})
+            used.update(
+                {name: drawn[name] for name in drawn if charge.user or not is_of_user(name)}
+            )
         totals = [
             CounterTotal(
                 counter=counter,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from pilotage.core.errors import PilotageError
 from pilotage.finops import erasure_store, user_store
+from pilotage.finops.rules import LimitOwner, is_counter_of
 from pilotage.finops.types import LedgerEntry
 from pilotage.finops.user_store import SealedName
 from pilotage.kit.db import Tx
@@ -62,13 +63,9 @@ class Users:
         limit: int = PAGE,
     ) -> list[User]:
         """Return users by token; ``tokens`` only those. Users of erased tenants are none."""
-        sealed = await user_store.list_names(tx, tenant_id, tokens, after, limit)
-        keys = await self._vault.find_keys(tx, {item.tenant_id for item in sealed})
-        return [
-            User(tenant_id=item.tenant_id, token=item.token, name=_open(keys[item.tenant_id], item))
-            for item in sealed
-            if item.tenant_id in keys
-        ]
+        return await self._open_all(
+            tx, await user_store.list_names(tx, tenant_id, tokens, after, limit)
+        )
 
     async def count_users(self, tx: Tx, tenant_id: str) -> int:
         """Return how many users of a tenant have a name."""
@@ -78,14 +75,15 @@ class Users:
         """Return how many limits name a user of a tenant."""
         return len(await erasure_store.list_naming_limits(tx, tenant_id))
 
-    async def forget(self, tx: Tx, tenant_id: str) -> int:
+    async def forget(
+        self, tx: Tx, tenant_id: str, *, project_id: str = "", key_ids: Collection[str] = ()
+    ) -> int:
         """Remove the names of a tenant's users wherever finops has them; return how many users.
 
-        Their counters go too, and the limits that are for one of them.
+        Their counters go too, and the limits that are for one of them. The tenant's project and
+        keys tell whose a counter is that does not name its tenant.
         """
-        names = {user.name for user in await self.list_users(tx, tenant_id, limit=_ALL)}
-        counters = erasure_store.pick_counters(await erasure_store.list_user_counters(tx), names)
-        await erasure_store.delete_counters(tx, counters)
+        await self._delete_counters(tx, tenant_id, project_id, key_ids)
         for limit in await erasure_store.list_naming_limits(tx, tenant_id):
             if not await erasure_store.unname_limit(tx, limit):
                 raise PilotageError("conflict", f"Limit {limit.name!r} has changed meanwhile.")
@@ -121,6 +119,44 @@ class Users:
             if not await user_store.replace_name(tx, item, new):
                 raise PilotageError("conflict", "A user's name was sealed anew meanwhile.")
         return len(stale)
+
+    async def _delete_counters(
+        self, tx: Tx, tenant_id: str, project_id: str, key_ids: Collection[str]
+    ) -> None:
+        limits = await erasure_store.list_limit_owners(tx, project_id)
+        users: set[str] = set()
+        if LimitOwner("", "") in limits.values():  # they count the users of all tenants together
+            users = await self._list_own_names(tx, tenant_id, project_id)
+        gone = [
+            counter
+            for counter in await erasure_store.list_user_counters(tx)
+            if is_counter_of(
+                counter,
+                limits.get(counter.partition("|")[0]),
+                tenant_id=tenant_id,
+                key_ids=key_ids,
+                users=users,
+            )
+        ]
+        await erasure_store.delete_counters(tx, gone)
+
+    async def _list_own_names(self, tx: Tx, tenant_id: str, project_id: str) -> set[str]:
+        """Return the names of a tenant's users that no other tenant of the project has."""
+        own: set[str] = set()
+        others: set[str] = set()
+        sealed = await user_store.list_names(tx, None, (), "", _ALL)
+        of_project = [item for item in sealed if item.project_id == project_id]
+        for user in await self._open_all(tx, of_project):
+            (own if user.tenant_id == tenant_id else others).add(user.name)
+        return own - others
+
+    async def _open_all(self, tx: Tx, sealed: Sequence[SealedName]) -> list[User]:
+        keys = await self._vault.find_keys(tx, {item.tenant_id for item in sealed})
+        return [
+            User(tenant_id=item.tenant_id, token=item.token, name=_open(keys[item.tenant_id], item))
+            for item in sealed
+            if item.tenant_id in keys
+        ]
 
     async def _keep(
         self, tx: Tx, named: Iterable[tuple[str, str, str]]

@@ -5,6 +5,7 @@ once their root key is gone, in every copy of it. What files still say, and unti
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,8 +24,13 @@ from pilotage.kit.db import Tx
 from pilotage.kit.idempotency import KEPT_US
 from pilotage.kit.outbox import append_revision
 from pilotage.kit.secrets import Vault
+from pilotage.kit.worker import Wakeup, Worker
 
 _GATEWAY_REPLIES_S = 600
+_CUT_WITHIN_S = 0.5  # until readers have ended; whoever writes waits meanwhile
+_CUT_AGAIN_S = 0.05
+_CUT_EVERY_S = 1.0
+_LOG = logging.getLogger("pilotage.erasure")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,8 @@ class Erasure:
         self._users = users
         self._vault = vault
         self._holds = holds
+        self._one = asyncio.Lock()
+        self._is_cut = settings.database.url != "sqlite"  # else unknown: a process was killed
 
     async def assess(self, tx: Tx, name_or_id: str) -> ErasureReport:
         """Say what erasing a tenant would remove and leave; change nothing."""
@@ -88,8 +96,11 @@ class Erasure:
         await self._holds.check_none(tx, "no tenant is erased")
         tenant = await self._identity.get_tenant(tx, name_or_id)
         report = await self._report(tx, tenant, is_done=True)
+        keys = await self._identity.list_keys(tx, tenant.id)
         await self._identity.delete_tenant(tx, tenant.id)
-        await self._users.forget(tx, tenant.id)
+        await self._users.forget(
+            tx, tenant.id, project_id=tenant.project_id, key_ids={key.id for key in keys}
+        )
         await self._vault.destroy(tx, tenant.id)
         counts = {"users": report.users, "data_keys": report.data_keys, "limits": report.limits}
         await append_revision(
@@ -97,10 +108,38 @@ class Erasure:
         )
         return report
 
-    async def clean_up(self) -> None:
-        """Take what was overwritten out of SQLite's write-ahead log as well."""
-        if self._settings.database.url == "sqlite":
-            await asyncio.to_thread(_cut_log, self._folder.database)
+    async def clean_up(self) -> list[Remnant]:
+        """Take what was overwritten out of SQLite's write-ahead log; return what cannot be yet.
+
+        While somebody reads what was there before, it stays, and :meth:`step` tries again.
+        """
+        if self._settings.database.url != "sqlite" or await self._cut(_CUT_WITHIN_S):
+            return []
+        _LOG.warning("what was erased is in the write-ahead log until all reads have ended")
+        name = self._folder.database.name
+        return [
+            Remnant(
+                where=f"{name}, {name}-wal",
+                what="the wrapped data key, which the root keys open, and what it had sealed",
+                until="until reads that run now have ended, of a backup for example",
+            )
+        ]
+
+    async def step(self) -> bool:
+        """Cut the write-ahead log if that could not be done yet."""
+        if not self._is_cut:
+            await self._cut(_CUT_AGAIN_S)
+        return False
+
+    def make_worker(self) -> Worker:
+        """Make the worker that ends what :meth:`clean_up` could not."""
+        return Worker("erasure", self.step, Wakeup(), _CUT_EVERY_S)
+
+    async def _cut(self, within_s: float) -> bool:
+        async with self._one:
+            self._is_cut = False
+            self._is_cut = await asyncio.to_thread(_cut_log, self._folder.database, within_s)
+            return self._is_cut
 
     async def _report(self, tx: Tx, tenant: Tenant, *, is_done: bool = False) -> ErasureReport:
         keys = await self._identity.list_keys(tx, tenant.id)
@@ -125,6 +164,11 @@ class Erasure:
         spool = after(duration_s(settings.spool.retention))
         kept = [
             Remnant(where="spools", what="frames of calls with users' names", until=spool),
+            Remnant(
+                where="gateways' counters",
+                what="users' names in counters of limits per user: memory, run/seeds.json, Valkey",
+                until="until their windows are over; of limits in all until they are deleted there",
+            ),
             Remnant(
                 where="gateways' memory",
                 what="replies kept for idempotency keys, encrypted",
@@ -166,6 +210,8 @@ class Erasure:
         return [*kept, *files, elsewhere]
 
 
-def _cut_log(path: Path) -> None:
-    with closing(sqlite3.connect(path, timeout=10)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def _cut_log(path: Path, within_s: float) -> bool:
+    """Write everything to the database and empty its log; False if somebody reads or writes."""
+    with closing(sqlite3.connect(path, timeout=within_s)) as connection:
+        (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not is_busy

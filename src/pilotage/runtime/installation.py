@@ -33,6 +33,7 @@ from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import SYSTEM, Database, open_postgres, open_sqlite
 from pilotage.kit.egress import EgressPolicy
 from pilotage.kit.fetch import JsonFetch
+from pilotage.kit.idempotency import interrupt_keys
 from pilotage.kit.operations import Operations
 from pilotage.kit.operations_http import operation_routes
 from pilotage.kit.resources import Background
@@ -108,6 +109,8 @@ async def open_installation(
         parts = _Parts(settings, folder, clock, fleet, db, background, log, vault)
         await _make_credentials(parts, folder)
         await parts.operations.recover()
+        async with db.write(SYSTEM) as tx:
+            await interrupt_keys(tx)
         await label_plain_users(db, parts.users)
         with suppress(PilotageError):  # the audit worker tries again, and says so
             await parts.audit.append_next()
@@ -163,6 +166,14 @@ class _Parts:
             db, clock, self.governance, self.identity, self.audit, open_audit_signer(folder)
         )
         self.governing.register(self.registry, self.endpoints)
+        self.erasure = Erasure(
+            settings,
+            folder,
+            identity=self.identity,
+            users=self.users,
+            vault=vault,
+            holds=self.auditing.holds,
+        )
         self.publisher = PublisherService(
             db=db,
             clock=clock,
@@ -193,7 +204,7 @@ class _Parts:
             *gateway_routes(self.identity, self.remotes, signer.public),
             *self.auditing.list_routes(),
             *operation_routes(self.operations),
-            *self._list_custody_routes(settings, clock),
+            *self._list_custody_routes(clock),
         ]
         self.raw_routes: list[RawRoute] = [
             *remote_routes(
@@ -226,7 +237,7 @@ class _Parts:
         )
         return here + apart
 
-    def _list_custody_routes(self, settings: Settings, clock: Clock) -> list[Route]:
+    def _list_custody_routes(self, clock: Clock) -> list[Route]:
         """List the routes of backups, of keys at rest and of erasure."""
         backups = Backups(
             self.db,
@@ -237,19 +248,11 @@ class _Parts:
             root_keys=self.vault.root.path,
             sealed_until=self.auditing.sealed_until,
         )
-        erasure = Erasure(
-            settings,
-            self._folder,
-            identity=self.identity,
-            users=self.users,
-            vault=self.vault,
-            holds=self.auditing.holds,
-        )
         rotation = Rotation(self.db, self.vault, self.users)
         return [
             *backup_routes(backups, self.operations, self.identity),
             *secret_routes(self.vault, rotation, self.operations, self.identity),
-            *erasure_routes(erasure),
+            *erasure_routes(self.erasure),
         ]
 
     async def settle(self) -> None:
@@ -281,6 +284,7 @@ class _Parts:
             make_ledger_worker(self.ledger, Wakeup()),
             self.governing.make_worker(),
             self.registering.make_worker(),
+            self.erasure.make_worker(),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
             Worker("sightings", self._write_seen, Wakeup(), SEEN_EVERY_S),
         ]

@@ -9,11 +9,14 @@ from pydantic import ConfigDict
 from pilotage.identity.service import IdentityService
 from pilotage.identity.types import DEFAULT
 from pilotage.kit.api import ApiCall, Body, Page, Route, View, make_page
-from pilotage.kit.operations import Operations
+from pilotage.kit.operations import OperationKind, Operations
 from pilotage.kit.operations_http import OperationView
 from pilotage.kit.secrets import DataKey, Vault
 from pilotage.runtime.erasure import Erasure, ErasureReport
 from pilotage.runtime.rotation import Rotation
+
+KIND_ROOT = OperationKind("root-key", "kit.root_keys.rotate", is_global=True)
+KIND_TENANT = OperationKind("data-key", "kit.data_keys.rotate")
 
 
 class DataKeyView(View):
@@ -75,7 +78,7 @@ def secret_routes(
         return OperationView.of(
             await operations.start(
                 actor,
-                "root-key",
+                KIND_ROOT,
                 "installation",
                 lambda progress: rotation.rotate_root(actor, progress),
             )
@@ -88,7 +91,7 @@ def secret_routes(
         return OperationView.of(
             await operations.start(
                 call.actor,
-                "data-key",
+                KIND_TENANT,
                 found.name,
                 lambda progress: rotation.rotate_tenant(call.actor, found.id, progress),
             )
@@ -105,7 +108,7 @@ def secret_routes(
         Route(
             method="POST",
             path="/root-keys",
-            permission="kit.root_keys.rotate",
+            permission=KIND_ROOT.permission,
             handler=rotate_root,
             status=202,
             is_global=True,
@@ -113,7 +116,7 @@ def secret_routes(
         Route(
             method="POST",
             path="/tenants/{tenant}/data-keys",
-            permission="kit.data_keys.rotate",
+            permission=KIND_TENANT.permission,
             handler=rotate_tenant,
             status=202,
         ),
@@ -130,8 +133,8 @@ def erasure_routes(erasure: Erasure) -> list[Route]:
                 return _show_report(await erasure.assess(tx, tenant))
         async with call.write() as tx:
             report = await erasure.erase(tx, tenant)
-        await erasure.clean_up()
-        return _show_report(report)
+        left = await erasure.clean_up()
+        return _show_report(replace(report, remnants=[*report.remnants, *left]))
 
     return [
         Route(

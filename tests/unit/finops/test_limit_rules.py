@@ -13,8 +13,11 @@ from pilotage.core.snapshot import LimitEntry
 from pilotage.core.usage import Usage
 from pilotage.finops.rules import (
     SHADOW_TENANT,
+    LimitOwner,
     check_limit,
     find_forget_at_us,
+    is_counter_of,
+    is_of_user,
     list_draws,
     list_subjects,
     make_charge,
@@ -160,6 +163,41 @@ def test_a_counter_is_kept_until_its_window_is_over_everywhere(counter: str, day
 def test_a_counter_without_an_end_is_kept() -> None:
     assert find_forget_at_us("lim|cost|total") == 0
     assert find_forget_at_us("lim|cost|whenever it is") == 0
+
+
+@pytest.mark.parametrize(
+    ("counter", "limit", "is_theirs"),
+    [
+        ("lim|cost|total|tenant=ten_1|user=unseen", None, True),
+        ("lim|cost|total|tenant=ten_2|user=bob", ("*", ""), False),
+        ("lim|cost|total|tenant=ten_2|key=key_1|user=bob", None, False),
+        ("lim|cost|total|user=unseen", ("ten_1", ""), True),
+        ("lim|cost|total|user=bob", ("ten_2", ""), False),
+        ("lim|cost|total|key=key_1|user=unseen", ("", "*"), True),
+        ("lim|cost|total|key=key_2|user=bob", ("", "*"), False),
+        ("lim|cost|total|user=unseen", ("", "key_1"), True),
+        ("lim|cost|total|user=bob", ("", "key_2"), False),
+        ("lim|cost|total|alias=chat|user=bob", ("", ""), True),
+        ("lim|cost|total|user=b|user=ob", ("", ""), True),
+        ("lim|cost|total|user=carol|tenant=ten_1", ("", ""), False),
+        ("lim|cost|total|user=bob", None, False),  # a limit of another project
+    ],
+)
+def test_whose_user_a_counter_is_of(
+    counter: str, limit: tuple[str, str] | None, is_theirs: bool
+) -> None:
+    owner = LimitOwner(*limit) if limit else None
+
+    found = is_counter_of(
+        counter, owner, tenant_id="ten_1", key_ids={"key_1"}, users={"bob", "b|user=ob"}
+    )
+
+    assert found is is_theirs
+    assert is_of_user(counter)
+
+
+def test_a_counter_of_many_users_is_no_users() -> None:
+    assert not is_of_user("lim|cost|total|tenant=ten_1")
 
 
 @given(st.integers(0, 4_000_000_000), st.sampled_from(["day", "month"]))

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, Self
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag, Outcome
+from pilotage.core.key_scopes import UNBOUNDED, KeyScope
 from pilotage.core.snapshot import ArmEntry, TenantEntry
 from pilotage.core.usage import Usage
 from pilotage.gateway.routing.failures import as_error
@@ -76,7 +77,7 @@ class Call:
     by CRLF. ``asked_s`` is when a target was asked last, ``waited_s`` how long targets were waited
     for in all before there was an answer to pass on, ``overhead_us`` what the gateway took besides.
     ``prompt`` is the ``NAME@VERSION`` that the request named, if any; ``body`` has its messages
-    then, and ``sent`` is what the client wrote.
+    then, and ``sent`` is what the client wrote. ``scope`` is what its key is for.
     """
 
     __slots__ = (
@@ -84,7 +85,7 @@ class Call:
         "body", "chunks", "counters", "deadline_s", "ended_s", "endings", "error", "feature",
         "fingerprint", "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
         "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit",
-        "overhead_us", "plan", "prompt", "purpose", "request", "sent", "seq", "shadow_of",
+        "overhead_us", "plan", "prompt", "purpose", "request", "scope", "sent", "seq", "shadow_of",
         "spent_nano", "spent_usage", "started_s", "status", "stopped", "task", "tenant",
         "trace_id", "trace_parent", "tries", "ttft_us", "usage", "user", "view", "waited_s",
         "widen", "wire", "worst_nano", "worst_tokens",
@@ -105,6 +106,7 @@ class Call:
         deadline_s: float,
         purpose: str = "",
         user: str = "",
+        scope: KeyScope = UNBOUNDED,
     ) -> None:
         self.id = call_id
         self.wire = wire
@@ -119,6 +121,7 @@ class Call:
         self.prompt = ""
         self.purpose = purpose
         self.user = user
+        self.scope = scope
         self.feature = ""
         self.started_s = started_s
         self.ended_s = 0.0

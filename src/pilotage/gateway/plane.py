@@ -66,14 +66,17 @@ class Caller(NamedTuple):
     """Whose key it was, and the Snapshot that said so.
 
     ``may_name_users``: the key is trusted to say on whose behalf it calls. ``scope`` is what it
-    is for.
+    is for. It holds while the Snapshot is in use, and before ``until_us``; then the key is to be
+    looked up again, by its ``digest``.
     """
 
     view: SnapshotView
     tenant: TenantEntry
     key_id: str
     may_name_users: bool
-    scope: KeyScope = UNBOUNDED
+    scope: KeyScope
+    digest: bytes
+    until_us: int
 
     def require(self, operation: str) -> None:
         """Raise ``permission_denied`` unless the key is for an operation."""
@@ -224,17 +227,24 @@ class DataPlane:
 
     def authenticate(self, secret: bytes) -> Caller:
         """Return whose API key it is; raise ``invalid_api_key``, ``draining`` or ``not_ready``."""
-        view = self.view
         if self.is_draining:
             raise _draining()
-        if view is None or view.expires_at_us <= self._clock.now_us():
+        caller = self._find_caller(sha256(secret).digest())
+        if caller is None:
+            raise _bad_key(secret)
+        return caller
+
+    def _find_caller(self, digest: bytes) -> Caller | None:
+        """Return whose key has a digest, by the Snapshot in use; None if nobody's has."""
+        view, now_us = self.view, self._clock.now_us()
+        if view is None or view.expires_at_us <= now_us:
             raise PilotageError(
                 "not_ready", f"The gateway is not ready: {self.find_problem()}.", retry_after_s=1.0
             )
-        record = view.find_key(sha256(secret).digest())
+        record = view.find_key(digest)
         if record is None:
-            raise _bad_key(secret)
-        if record.expires_at_us and record.expires_at_us <= self._clock.now_us():
+            return None
+        if record.expires_at_us and record.expires_at_us <= now_us:
             raise PilotageError(
                 "invalid_api_key",
                 "The API key has expired.",
@@ -242,11 +252,12 @@ class DataPlane:
             )
         tenant = view.tenants.get(record.tenant_uuid)
         if tenant is None:
-            raise _bad_key(secret)
+            return None
         key_id = id_from_bytes("key", record.key_uuid)
         may_name_users = bool(record.flags & MAY_NAME_USERS)
         scope = view.find_scope(record) if record.scope else UNBOUNDED
-        return Caller(view, tenant, key_id, may_name_users, scope)
+        until_us = min(record.expires_at_us or view.expires_at_us, view.expires_at_us)
+        return Caller(view, tenant, key_id, may_name_users, scope, digest, until_us)
 
     def open_call(
         self,
@@ -256,8 +267,17 @@ class DataPlane:
         started_s: float,
         sent: Sent,
     ) -> Call:
-        """Make the call of the current task; raise ``draining``, or what its wire or prompt do."""
-        view, tenant, key_id, may_name_users, scope = caller
+        """Make the call of the current task; raise ``draining``, or what its wire or prompt do.
+
+        A body may take long to come: where the caller may be another by now, it is looked up again
+        (and refused as :meth:`authenticate` does), so that the call sees one Snapshot, today's.
+        """
+        if caller.view is not self.view or caller.until_us <= self._clock.now_us():
+            found = self._find_caller(caller.digest)
+            if found is None:
+                raise _bad_key(b"")
+            caller = found
+        view, tenant, key_id, may_name_users, scope, _, _ = caller
         if scope is not UNBOUNDED:
             caller.require(wire.name)
         request, whole, prompt = read_prompted(
@@ -281,6 +301,7 @@ class DataPlane:
             deadline_s=started_s + self._limits.call_timeout_s,
             purpose=sent.purpose,
             user=user,
+            scope=scope,
         )
         if prompt:
             call.sent, call.prompt = body, prompt

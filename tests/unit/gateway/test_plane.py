@@ -4,19 +4,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway_harness import ALIAS, CLOCK, World
 from pilotage.core.errors import PilotageError
 from pilotage.core.key_scopes import OPERATIONS, KeyScope
+from pilotage.gateway.call import Call
 from pilotage.gateway.counters.checkpoint import Checkpoint
 from pilotage.gateway.counters.limits import Limits
 from pilotage.gateway.counters.memory import MemoryStore
-from pilotage.gateway.plane import DataPlane, PlaneLimits, Sent
+from pilotage.gateway.plane import Caller, DataPlane, PlaneLimits, Sent
 from pilotage.gateway.snapshots import SnapshotReader
 from pilotage.gateway.targets import TargetsFile
 from pilotage.gateway.wire.door import Wire
 from pilotage.gateway.wire.embeddings import EMBEDDINGS
 from pilotage.gateway.wire.openai import CHAT
+from pilotage.kit.clock import Clock, ManualClock
 from pilotage.kit.crypto import digest_secret, make_secret
 from pilotage.kit.egress import EgressPolicy
 from pilotage.kit.spool import SpoolWriter, open_spool
@@ -40,17 +43,19 @@ def plane(world: World, spool: SpoolWriter) -> DataPlane:
     return make_plane(world, spool)
 
 
-def make_plane(world: World, spool: SpoolWriter, oldest_n: int = 0) -> DataPlane:
+def make_plane(
+    world: World, spool: SpoolWriter, oldest_n: int = 0, clock: Clock = CLOCK
+) -> DataPlane:
     return DataPlane(
         snapshots=SnapshotReader(world.folder.snapshots, world.signer.public),
         targets=TargetsFile(world.folder.targets),
         spool=spool,
-        clock=CLOCK,
+        clock=clock,
         limits=PlaneLimits(),
-        egress=EgressPolicy("", CLOCK),
+        egress=EgressPolicy("", clock),
         counters=Limits(
-            MemoryStore(CLOCK),
-            CLOCK,
+            MemoryStore(clock),
+            clock,
             world.spool,
             Checkpoint(owner="gateway-0:1", life=1, seq=0),
             call_timeout_s=60,
@@ -160,6 +165,77 @@ async def test_no_call_is_opened_once_a_drain_has_begun(world: World, plane: Dat
     assert plane.find_problem() == "draining"
 
 
+def open_chat(plane: DataPlane, caller: Caller) -> Call:
+    """Open a call whose body is all there now."""
+    body = b'{"model":"chat","messages":[{"role":"user","content":"a"}]}'
+    return plane.open_call(caller, CHAT, body, 0.0, Sent())
+
+
+async def test_a_call_is_of_the_snapshot_in_use_when_its_body_is_there(
+    world: World, plane: DataPlane
+) -> None:
+    world.publish()
+    plane.refresh()
+    caller = plane.authenticate(world.secret.encode())
+    assert open_chat(plane, caller).view is caller.view
+    world.tenant = replace(world.tenant, data_class="restricted")
+    world.publish(max_output_tokens=7)
+    plane.refresh()
+    call = open_chat(plane, caller)
+    assert call.view is plane.view is not caller.view
+    assert call.tenant.data_class == "restricted"
+    assert call.alias is not None
+    assert call.alias.entry.max_output_tokens == 7
+    world.keys[0] = world.keys[0]._replace(scope=7)
+    world.publish(scopes={7: KeyScope(operations=("models",))})
+    plane.refresh()
+    with pytest.raises(PilotageError, match="not for the operation chat"):
+        open_chat(plane, caller)
+
+
+@pytest.mark.parametrize("way", ["revoked", "gone", "tenant gone"])
+async def test_a_key_that_is_refused_by_the_time_of_the_body_makes_no_call(
+    world: World, plane: DataPlane, way: str
+) -> None:
+    world.publish()
+    plane.refresh()
+    caller = plane.authenticate(world.secret.encode())
+    if way == "revoked":
+        world.revoked.append(digest_secret(world.secret))
+    elif way == "gone":
+        world.keys.clear()
+    else:
+        world.keys[0] = world.keys[0]._replace(tenant_uuid=b"\0" * 16)
+    world.publish()
+    plane.refresh()
+    with pytest.raises(PilotageError) as caught:
+        open_chat(plane, caller)
+    assert caught.value.code == "invalid_api_key"
+
+
+async def test_a_key_or_a_snapshot_that_expires_before_the_body_makes_no_call(
+    world: World, spool: SpoolWriter
+) -> None:
+    clock = ManualClock(CLOCK.now_us())
+    plane = make_plane(world, spool, clock=clock)
+    short = make_secret("plt_live_")
+    world.keys.append(world.make_key(short, CLOCK.new_id("key"), clock.now_us() + 60_000_000))
+    world.publish(max_age_s=600)
+    plane.refresh()
+    brief, lasting = (plane.authenticate(secret.encode()) for secret in (short, world.secret))
+    clock.advance(59)
+    open_chat(plane, brief)
+    clock.advance(1)
+    open_chat(plane, lasting)
+    with pytest.raises(PilotageError, match="has expired") as caught:
+        open_chat(plane, brief)
+    assert caught.value.code == "invalid_api_key"
+    clock.advance(600)
+    with pytest.raises(PilotageError, match="Snapshot 1 has expired") as caught:
+        open_chat(plane, lasting)
+    assert caught.value.code == "not_ready"
+
+
 async def test_a_key_is_for_what_its_scope_names(world: World, plane: DataPlane) -> None:
     only_chat = KeyScope(aliases=(ALIAS,), operations=("chat", "models"))
     world.keys[0] = world.keys[0]._replace(scope=7)
@@ -177,6 +253,7 @@ async def test_a_key_is_for_what_its_scope_names(world: World, plane: DataPlane)
 
     assert caller.scope == only_chat
     assert ask(CHAT, ALIAS) == ""
+    assert open_chat(plane, caller).scope == only_chat
     assert {ask(CHAT, "other"), ask(EMBEDDINGS, ALIAS)} == {"permission_denied"}
     caller.require("models")
     with pytest.raises(PilotageError, match="not for the operation usage"):

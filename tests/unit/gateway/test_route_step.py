@@ -8,6 +8,7 @@ import pytest
 from gateway_harness import make_rates
 from made_calls import PROJECT, make_alias, make_arm, make_call, make_view
 from pilotage.core.errors import PilotageError
+from pilotage.core.key_scopes import KeyScope
 from pilotage.core.snapshot import FULL_WEIGHT, RouteRule, Routing, TenantEntry, choose_arm
 from pilotage.gateway.call import Call, Reply, Try
 from pilotage.gateway.snapshots import AliasView
@@ -57,6 +58,16 @@ async def test_an_unknown_model_says_which_there_are() -> None:
     error = await refuse(None, view=make_view(make_alias()))
     assert (error.code, error.param) == ("model_not_found", "model")
     assert error.hint == "There are: chat."
+
+
+async def test_an_unknown_model_says_nothing_of_those_the_key_is_not_for() -> None:
+    view = make_view(make_alias(), make_alias(name="salaries"))
+    both = await refuse(None, view=view)
+    assert both.hint == "There are: chat, salaries."
+    one = await refuse(None, view=view, scope=KeyScope(aliases=("chat", "gone")))
+    assert one.hint == "There are: chat."
+    none = await refuse(None, view=view, scope=KeyScope(aliases=("gone",)))
+    assert "none of this key's has" in (none.hint or "")
 
 
 async def test_an_alias_without_traffic_has_no_replica() -> None:

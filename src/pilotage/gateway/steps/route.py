@@ -89,8 +89,9 @@ def _check(call: Call, choice: Choice) -> None:
 
 
 def _unknown_model(call: Call) -> PilotageError:
-    known = [view.entry.name for view in call.view.list_aliases(call.tenant.project_id)]
-    hint = "A model is published once it has a deployment and a price; none has."
+    views = call.view.list_aliases(call.tenant.project_id, call.scope)
+    known = [view.entry.name for view in views]
+    hint = "A model is published once it has a deployment and a price; none of this key's has."
     if known:
         hint = f"There are: {', '.join(known[:SHOWN_MODELS])}."
     return PilotageError(

@@ -67,6 +67,33 @@ async def test_who_may_not_approve(world: World, who: str, why: str) -> None:
     assert (await world.refuse()).code == "approval_required"
 
 
+@pytest.mark.parametrize(
+    ("maker", "puppet"),
+    [("asks", "approves"), ("approves", "asks"), ("also", "approves"), ("approves", "also")],
+)
+async def test_nobody_is_two_people(world: World, maker: str, puppet: str) -> None:
+    principals = world.identity.principals
+    async with world.db.write(world.act(maker)) as tx:
+        made = await principals.issue(tx, world.people[puppet])
+    async with world.db.write(world.act(puppet)) as tx:
+        own = await principals.rotate_own(tx, made.credential.id, 0)
+    asked = await world.vote("also", await world.ask(needed=2), Verdict.APPROVE)
+
+    with pytest.raises(PilotageError) as refused:
+        await world.vote("approves", asked, Verdict.APPROVE)
+
+    assert refused.value.code == "permission_denied"
+    assert "made a credential of the other" in refused.value.detail
+    world.clock.advance(60)
+    async with world.db.write(SYSTEM) as tx:
+        await principals.revoke_credential(tx, own.credential.id)
+    if puppet == "approves":  # known by nothing that another made: it can be nobody else
+        assert (await world.vote("approves", asked, Verdict.APPROVE)).state == "approved"
+    else:  # what was said then may have been said by the maker
+        with pytest.raises(PilotageError):
+            await world.vote("approves", asked, Verdict.APPROVE)
+
+
 async def test_an_approval_is_bound_to_what_was_asked(world: World) -> None:
     await world.approved()
     world.state["stage"] = "archived"

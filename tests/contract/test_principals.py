@@ -153,6 +153,55 @@ async def test_a_revoked_credential_and_a_disabled_principal_are_refused(
         assert await refuse(service.principals.issue(tx, "ada")) == "conflict"
 
 
+async def test_nobody_lengthens_the_life_of_their_own_credential(
+    database: Database, service: IdentityService, clock: ManualClock, ada: Principal
+) -> None:
+    rotate = service.principals.rotate_own
+    async with database.write(ADMIN) as tx:
+        first = (await service.principals.issue(tx, "ada", HOUR_US)).credential
+        endless = (await service.principals.issue(tx, "ada")).credential
+    async with database.write(Actor(principal_id=ada.id)) as tx:
+        assert await refuse(rotate(tx, first.id, 0, HOUR_US + 1)) == "permission_denied"
+    clock.advance(1800)
+    async with database.write(Actor(principal_id=ada.id)) as tx:
+        same = (await rotate(tx, first.id, HOUR_US)).credential
+        less = (await rotate(tx, same.id, 0, HOUR_US // 2)).credential
+        assert await refuse(rotate(tx, less.id, 0, HOUR_US)) == "permission_denied"
+        some = (await rotate(tx, endless.id, 0, 99 * HOUR_US)).credential
+    for made, life_us in ((same, HOUR_US), (less, HOUR_US // 2), (some, 99 * HOUR_US)):
+        assert made.expires_at_us == made.created_at_us + life_us
+    async with database.write(ADMIN) as tx:
+        assert await refuse(rotate(tx, less.id, 0)) == "not_found"
+        more = (await service.principals.rotate(tx, less.id, 0, 99 * HOUR_US)).credential
+    assert more.expires_at_us == more.created_at_us + 99 * HOUR_US
+
+
+async def test_what_somebody_makes_of_their_own_tells_who_let_them_in(
+    database: Database, service: IdentityService, clock: ManualClock, ada: Principal
+) -> None:
+    principals = service.principals
+    begun_us = clock.now_us()
+    async with database.write(ADMIN) as tx:
+        first = (await principals.issue(tx, "ada")).credential
+    async with database.write(Actor(principal_id=ada.id)) as tx:
+        second = (await principals.rotate_own(tx, first.id, 0)).credential
+        third = (await principals.issue(tx, "ada")).credential
+        await principals.revoke_credential(tx, second.id)
+    async with database.read(SYSTEM) as tx:
+        (seen,) = (await service.access.review(tx)).principals
+    assert {first.created_by, second.created_by, third.created_by} == {ADMIN.principal_id}
+    assert [item.id for item in seen.credentials] == [third.id]
+    assert "credential_made_by_somebody_else" in seen.remarks
+
+    clock.advance(3600)
+    async with database.write(Actor(principal_id="usr_other")) as tx:
+        assert (await principals.rotate(tx, third.id, 0)).credential.created_by == "usr_other"
+    async with database.read(SYSTEM) as tx:
+        assert await principals.list_armers(tx, ada.id, clock.now_us()) == ["usr_other"]
+        assert await principals.list_armers(tx, ada.id, clock.now_us() - 1) == ["usr_admin"]
+        assert await principals.list_armers(tx, ada.id, begun_us - 1) == []
+
+
 async def test_revisions_name_nobody(
     database: Database, service: IdentityService, ada: Principal
 ) -> None:

@@ -16,18 +16,27 @@ def pilotage(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     return CommandLine(folder)
 
 
-@pytest.fixture(scope="module")
-def approver(pilotage: CommandLine) -> CommandLine:
-    pilotage.ok("principals", "create", "ann")
-    pilotage.ok("roles", "grant", "ann", "approver", "--project", "default")
-    secret = pilotage.json("credentials", "create", "ann")["secret"]
+def hire(pilotage: CommandLine, name: str, role: str) -> CommandLine:
+    pilotage.ok("principals", "create", name)
+    pilotage.ok("roles", "grant", name, role, "--project", "default")
+    secret = pilotage.json("credentials", "create", name)["secret"]
     return CommandLine(
         pilotage.folder, PILOTAGE_CONTROL_CREDENTIAL="env:CREDENTIAL", CREDENTIAL=secret
     )
 
 
+@pytest.fixture(scope="module")
+def approver(pilotage: CommandLine) -> CommandLine:
+    return hire(pilotage, "ann", "approver")
+
+
+@pytest.fixture(scope="module")
+def engineer(pilotage: CommandLine) -> CommandLine:
+    return hire(pilotage, "bea", "ml_engineer")
+
+
 def test_a_model_comes_to_production_and_the_past_tells_how(
-    pilotage: CommandLine, approver: CommandLine
+    pilotage: CommandLine, engineer: CommandLine, approver: CommandLine
 ) -> None:
     pilotage.ok("models", "register", "chat@1.0.0", "--base", "gemini")
     dry = pilotage("models", "promote", "chat@1.0.0", "production", "--dry-run")
@@ -39,8 +48,8 @@ def test_a_model_comes_to_production_and_the_past_tells_how(
     assert staged.err.startswith("decision dec_")
     early = pilotage("models", "promote", "chat@1.0.0", "production")
     assert (early.code, "needs an approval" in early.err) == (1, True)
-    # the author asks, and somebody else approves
-    asked = pilotage.json("approvals", "request", TO_PRODUCTION, "chat@1.0.0", "--reason", "June")
+    # one asks, and another approves who cannot be the same
+    asked = engineer.json("approvals", "request", TO_PRODUCTION, "chat@1.0.0", "--reason", "June")
     approver.ok("approvals", "approve", asked["id"], "--reason", "read the report")
 
     made = pilotage.json("models", "promote", "chat@1.0.0", "production", "--reason", "release 1")

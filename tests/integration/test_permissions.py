@@ -138,6 +138,24 @@ async def test_nobody_raises_themselves(api: Api) -> None:
     assert (await api.http.post("/role-bindings", json=own, headers=headers)).status_code == 201
 
 
+async def test_nobody_stays_longer_than_they_were_let_in_for(api: Api) -> None:
+    await api.make("/principals", {"name": "ada"})
+    await api.make("/role-bindings", {"principal": "ada", "role": "viewer"})
+    made = await api.make("/principals/ada/credentials", {"expires_in": "1h"})
+    headers = {"authorization": f"Bearer {made['secret']}"}
+    path = f"/me/credentials/{made['id']}:rotate"
+
+    longer = await api.http.post(path, json={"expires_in": "61m"}, headers=headers)
+    same = await api.http.post(path, json={"expires_in": "1h"}, headers=headers)
+
+    assert (longer.status_code, longer.json()["code"]) == (403, "permission_denied")
+    assert same.status_code == 201
+    admin = (await api.show("/me"))["id"]
+    assert same.json()["created_by"] == admin  # who may know what let her in
+    path = f"/credentials/{same.json()['id']}:rotate"
+    assert (await api.http.post(path, json={"expires_in": "90d"})).status_code == 201
+
+
 # from outside
 
 

@@ -112,7 +112,7 @@ class Approvals:
             reason=check_reason(reason),
             at_us=tx.now_us,
         )
-        after = decide(approval, vote, roles)
+        after = decide(approval, vote, roles, await self._find_double(tx, by, approval))
         if not await store.change_approval(tx, approval, state=after.state, votes=after.votes):
             raise _changed(approval)
         event = f"governance.approval.{_PAST[verdict]}"
@@ -154,6 +154,17 @@ class Approvals:
         if principal.kind is not PrincipalKind.USER:
             return frozenset()
         return await self._identity.roles_of(tx, principal_id, project_id)
+
+    async def _find_double(self, tx: Tx, by: str, approval: Approval) -> str:
+        """Return who of a request may be the voter: one made a credential that the other had."""
+        list_armers = self._identity.principals.list_armers
+        own = await list_armers(tx, by, tx.now_us)
+        said = [(approval.requested_by, approval.requested_at_us)]
+        said += [(vote.by, vote.at_us) for vote in approval.votes]
+        for other, at_us in said:
+            if other != by and (other in own or by in await list_armers(tx, other, at_us)):
+                return other
+        return ""
 
     async def _use(self, tx: Tx, approval: Approval) -> Approval:
         used = use(approval, tx.now_us, 0)

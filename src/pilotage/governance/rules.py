@@ -106,8 +106,10 @@ def assess(approval: Approval, now_us: int) -> ApprovalState:
     return approval.state
 
 
-def decide(approval: Approval, vote: Vote, roles: frozenset[str]) -> Approval:
+def decide(approval: Approval, vote: Vote, roles: frozenset[str], double: str = "") -> Approval:
     """Return a request after somebody's word on it; ``roles`` are what they hold in its project.
+
+    ``double`` is who else of the request may be the same person, if anybody.
 
     Raises ``permission_denied`` for whoever may not say it, ``conflict`` where it comes too late.
     """
@@ -118,7 +120,7 @@ def decide(approval: Approval, vote: Vote, roles: frozenset[str]) -> Approval:
             f"Approval {approval.id} is {state}: it can no longer be changed this way.",
             hint="Ask anew: pilotage approvals request",
         )
-    _check_voter(approval, vote, roles)
+    _check_voter(approval, vote, roles, double)
     votes = (*approval.votes, vote)
     after = replace(approval, rev=approval.rev + 1, votes=votes)
     if vote.verdict is Verdict.APPROVE:
@@ -158,7 +160,7 @@ def find_flaw(approval: Approval, subject_hash: str, role: str, needed: int, now
     return ""
 
 
-def _check_voter(approval: Approval, vote: Vote, roles: frozenset[str]) -> None:
+def _check_voter(approval: Approval, vote: Vote, roles: frozenset[str], double: str) -> None:
     """Raise ``permission_denied`` unless this is the requester's or an approver's word to say."""
     if vote.verdict is Verdict.WITHDRAW:
         if vote.by != approval.requested_by:
@@ -178,6 +180,8 @@ def _check_voter(approval: Approval, vote: Vote, roles: frozenset[str]) -> None:
         )
     if any(item.by == vote.by for item in approval.votes):
         raise PilotageError("conflict", f"You have approved {approval.id} already.")
+    if double:
+        raise _denied(f"You may be {double}: one of you made a credential of the other.")
 
 
 def _denied(detail: str) -> PilotageError:

@@ -91,7 +91,11 @@ MATRIX = (
     Rule("kit.data_keys.rotate", GUARDIANS),
     Rule("kit.root_keys.rotate", GUARDIANS),
     Rule("kit.operations.read", READERS),
-    Rule("kit.operations.cancel", MAKERS),
+    Rule(
+        "kit.operations.cancel",
+        (*MAKERS, SECURITY),
+        "it takes the permission that starts such an operation as well",
+    ),
 )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.identity import principal_store as store
-from pilotage.identity.rules import check_grant, check_profile
+from pilotage.identity.rules import check_grant, check_own_life, check_profile
 from pilotage.identity.types import (
     ADMIN_PREFIX,
     API_KEY_PREFIX,
@@ -28,7 +28,7 @@ from pilotage.identity.types import (
 )
 from pilotage.kit.clock import Clock
 from pilotage.kit.crypto import digest_secret, is_secret, make_secret
-from pilotage.kit.db import Tx
+from pilotage.kit.db import SYSTEM, Tx
 from pilotage.kit.outbox import append_revision
 
 PAGE = 1_000_000
@@ -244,7 +244,11 @@ class Principals:
     async def issue(
         self, tx: Tx, name_or_id: str, ttl_us: int | None = None, *, prefix: str = ""
     ) -> NewCredential:
-        """Make a credential of a principal, living ``ttl_us`` microseconds (None: for ever)."""
+        """Make a credential of a principal, living ``ttl_us`` microseconds (None: for ever).
+
+        What somebody makes of their own counts as made by whoever made what lets them in: that one
+        may be sitting there.
+        """
         principal = await self.get(tx, name_or_id)
         if principal.disabled_at_us is not None:
             raise PilotageError("conflict", f"{principal.name!r} is disabled.")
@@ -260,7 +264,7 @@ class Principals:
             digest=digest_secret(secret),
             hint=secret[-4:],
             created_at_us=tx.now_us,
-            created_by=tx.actor.principal_id,
+            created_by=await self._find_maker(tx, principal),
             expires_at_us=None if ttl_us is None else tx.now_us + ttl_us,
             revoked_at_us=None,
         )
@@ -311,11 +315,30 @@ class Principals:
             await self._end(tx, before, replace(before, expires_at_us=ends_us), "rotated")
         return made
 
-    async def check_own(self, tx: Tx, credential_id: str) -> None:
-        """Raise ``not_found`` unless a credential is the actor's own."""
-        found = await store.find_credential(tx, credential_id)
-        if found is None or found.principal_id != tx.actor.principal_id:
+    async def rotate_own(
+        self, tx: Tx, credential_id: str, overlap_us: int, ttl_us: int | None = None
+    ) -> NewCredential:
+        """Rotate a credential of the actor's own, for a life no longer than it was made for.
+
+        Raises ``not_found`` for somebody else's, ``permission_denied`` for a longer life.
+        """
+        before = await store.find_credential(tx, credential_id)
+        if before is None or before.principal_id != tx.actor.principal_id:
             raise PilotageError("not_found", f"You have no credential {credential_id!r}.")
+        if before.expires_at_us is not None and ttl_us is not None:
+            check_own_life(before.expires_at_us - before.created_at_us, ttl_us)
+        return await self.rotate(tx, credential_id, overlap_us, ttl_us)
+
+    async def list_armers(self, tx: Tx, principal_id: str, at_us: int) -> Sequence[str]:
+        """Return who else made a credential by which a principal was known at a moment.
+
+        Each may have acted as that principal then; who made the newest comes last.
+        """
+        return [
+            item.created_by
+            for item in await store.list_credentials(tx, principal_id)
+            if item.was_live(at_us) and item.created_by not in (SYSTEM.principal_id, principal_id)
+        ]
 
     async def authenticate(self, tx: Tx, secret: str) -> tuple[Principal, Credential]:
         """Return whose credential it is; raise ``invalid_credential``."""
@@ -373,6 +396,11 @@ class Principals:
             if (binding.role, binding.scope, binding.source) == same:
                 return binding
         return None
+
+    async def _find_maker(self, tx: Tx, principal: Principal) -> str:
+        by = tx.actor.principal_id
+        armers = await self.list_armers(tx, by, tx.now_us) if by == principal.id else ()
+        return armers[-1] if armers else by
 
     async def _set_disabled(
         self, tx: Tx, principal: Principal, at_us: int | None, verb: str

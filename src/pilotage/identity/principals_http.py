@@ -284,11 +284,13 @@ def _self_routes(service: Principals) -> list[Route]:
     async def rotate_own_credential(
         call: ApiCall, own: str, body: RotationBody
     ) -> NewCredentialView:
-        """Make another credential of the caller's own; this one ends after the overlap."""
+        """Make another credential of the caller's own; this one ends after the overlap.
+
+        It cannot live longer than this one was made for.
+        """
         overlap_us, ttl_us = _read_overlap(body), read_ttl(body.expires_in, "expires_in")
         async with call.write() as tx:
-            await service.check_own(tx, own)
-            return _show_new(await service.rotate(tx, own, overlap_us, ttl_us))
+            return _show_new(await service.rotate_own(tx, own, overlap_us, ttl_us))
 
     rotate = "/me/credentials/{own}:rotate"
     return [

@@ -64,6 +64,17 @@ def check_grant(principal: Principal, role: Role, by: str, ttl_us: int | None) -
         )
 
 
+def check_own_life(made_for_us: int, ttl_us: int) -> None:
+    """Raise if somebody would let themselves in for longer than their credential was made for."""
+    if ttl_us > made_for_us:
+        raise PilotageError(
+            "permission_denied",
+            "Nobody may lengthen the life of their own credential.",
+            hint="Leave expires_in out, or ask somebody with the role security.",
+            param="expires_in",
+        )
+
+
 def check_profile(profile: Profile) -> Profile:
     """Return what is said of a person; raise ``invalid_request`` for what cannot be."""
     if len(profile.display_name) > MOST_LETTERS:

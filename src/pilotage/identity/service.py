@@ -322,6 +322,14 @@ class IdentityService:
         self.principals.note_seen(principal, credential)
         return principal
 
+    async def check_credential(self, tx: Tx, secret: str) -> None:
+        """Raise ``invalid_credential`` unless what was admitted would be accepted now.
+
+        A token was true when the request came; whose it is may be disabled since.
+        """
+        if not is_token(secret):
+            await self.principals.authenticate(tx, secret)
+
     async def get_principal(self, tx: Tx, name_or_id: str) -> Principal:
         """Return a principal by name or id, a disabled one too; raise ``not_found``."""
         return await self.principals.get(tx, name_or_id)

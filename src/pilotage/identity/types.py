@@ -175,7 +175,11 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A secret by which a principal is known, kept as its SHA-256."""
+    """A secret by which a principal is known, kept as its SHA-256.
+
+    ``created_by`` is whoever may know the text: who made it, or who had made the one that the
+    principal itself made this one with.
+    """
 
     id: str
     rev: int
@@ -192,6 +196,11 @@ class Credential:
         """Say whether it is accepted now."""
         is_over = self.expires_at_us is not None and self.expires_at_us <= now_us
         return self.revoked_at_us is None and not is_over
+
+    def was_live(self, at_us: int) -> bool:
+        """Say whether it was accepted at a moment, which may be over."""
+        ends = [end for end in (self.expires_at_us, self.revoked_at_us) if end is not None]
+        return self.created_at_us <= at_us and all(at_us < end for end in ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,15 @@ def say(approval: Approval, by: str, verdict: Verdict, at_us: int = NOW) -> Appr
     return rules.decide(approval, word(by, verdict, at_us), frozenset(ROLES[by]))
 
 
+def test_whoever_may_be_another_of_the_request_does_not_count() -> None:
+    for verdict in (Verdict.APPROVE, Verdict.REJECT):
+        with pytest.raises(PilotageError) as refused:
+            rules.decide(ASKED, word("one", verdict), frozenset({"approver"}), "asks")
+        assert refused.value.code == "permission_denied"
+    withdrawn = rules.decide(ASKED, word("asks", Verdict.WITHDRAW), frozenset(), "one")
+    assert withdrawn.state is ApprovalState.WITHDRAWN
+
+
 @given(
     st.integers(1, 3),
     st.lists(

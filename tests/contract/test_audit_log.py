@@ -1,5 +1,6 @@
 """The audit log on both databases: what is in it, what is found again, what a check finds."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from pilotage.audit.service import AuditService
 from pilotage.audit.store import AUDIT_FORMER, AUDIT_INDEX
 from pilotage.audit.tree import check_inclusion, hash_leaf
 from pilotage.audit.types import AuditReport, Finding
-from pilotage.audit.worker import make_audit_worker
+from pilotage.audit.worker import make_audit_worker, make_signing_worker
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.crypto import Signer
-from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.outbox import append_revision, read_revisions
 from pilotage.kit.worker import Wakeup
 
@@ -166,6 +167,100 @@ async def test_a_log_that_is_older_than_its_index_is_not_continued(
 
     assert refused.value.code == "audit_broken"
     assert "restore" in refused.value.hint
+
+
+async def test_a_database_that_is_older_than_its_log_is_not_continued(
+    revised: Database, service: AuditService
+) -> None:
+    """Its next changes would have the numbers of those that it has forgotten."""
+    async with revised.engine.begin() as conn:
+        await conn.execute(sa.text("DELETE FROM revision WHERE seq > 5"))
+    again = AuditService(revised, service.log)
+
+    with pytest.raises(PilotageError, match=f"has change {REVISIONS}, and the newest") as refused:
+        await again.append_next()
+
+    assert refused.value.code == "audit_broken"
+    with pytest.raises(PilotageError, match="Nothing can be changed"):
+        again.check_writable(Actor(principal_id="usr_1", project_id=None))
+    report = await AuditInspection(revised, again, []).verify()
+    told, missed = [item.says for item in report.findings if not item.is_good]
+    assert "the newest in the database is 5" in told
+    assert "revision 6 is in the log and not in the database" in missed
+
+
+async def test_a_log_that_was_signed_only_when_empty_is_not_continued(
+    revised: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "audit"
+    async with open_log(folder, SIGNER) as log:
+        first = (folder / "checkpoint").read_text()
+        await fill(AuditService(revised, log))
+    (folder / "checkpoint").write_text(first)  # genuine, and all that was ever signed goes
+
+    async with open_log(folder, SIGNER) as log:
+        with pytest.raises(PilotageError, match="0 signed entries"):
+            await AuditService(revised, log).append_next()
+
+
+async def test_whatever_stops_the_log_stops_changes(
+    revised: Database, service: AuditService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    await append(revised, "things.thing.changed", "thing_8", {})
+    monkeypatch.setattr("pilotage.audit.service.write_revision", fail)
+    with pytest.raises(ZeroDivisionError):
+        await service.append_next()
+    with pytest.raises(PilotageError, match="ZeroDivisionError"):
+        service.check_writable(Actor(principal_id="usr_1", project_id=None))
+    monkeypatch.undo()
+
+    await fill(service)
+
+    service.check_writable(Actor(principal_id="usr_1", project_id=None))
+
+
+async def test_a_bundle_that_is_damaged_is_said(service: AuditService, revised: Database) -> None:
+    await service.log.append([b"{}"] * 300)
+    (service.log.folder / "tile/entries/000").write_bytes(b"\xff\xff")
+
+    with pytest.raises(PilotageError, match="cannot be read") as refused:
+        await AuditService(revised, service.log).append_next()
+
+    assert refused.value.code == "audit_broken"
+
+
+async def test_a_log_is_checked_while_it_grows(service: AuditService, revised: Database) -> None:
+    reports: list[AuditReport] = []
+
+    async def change() -> None:
+        for number in range(60):
+            await append(revised, "things.thing.changed", f"more_{number}", {})
+            await service.append_next()
+            await service.log.publish()  # which removes the tiles of the checkpoint before
+
+    async def check() -> None:
+        while not changing.done():
+            reports.append(await AuditInspection(revised, service, []).verify())
+
+    async with asyncio.TaskGroup() as group:
+        changing = group.create_task(change())
+        group.create_task(check())
+
+    assert reports
+    assert [item.says for report in reports for item in report.findings if not item.is_good] == []
+
+
+async def test_what_was_appended_is_signed_once(service: AuditService) -> None:
+    worker = make_signing_worker(service.log)
+    await worker._try_step()
+    note = (service.log.folder / "checkpoint").stat().st_mtime_ns
+    await worker._try_step()
+
+    assert service.log.signed == service.log.size == REVISIONS + 1
+    assert (service.log.folder / "checkpoint").stat().st_mtime_ns == note
 
 
 async def test_a_new_log_says_which_chain_it_has_replaced(

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -186,6 +187,28 @@ def test_an_altered_log_is_an_error(pilotage: CommandLine) -> None:
     assert altered.code == 1
     assert "BAD  revision 2 is not in the database what it is in the log" in altered.out
     assert not pilotage("audit", "verify", "--json").json["is_intact"]
+
+
+def test_a_log_that_is_not_what_was_signed_stops_everything_but_its_check(
+    pilotage: CommandLine,
+) -> None:
+    pilotage.ok("tenants", "create", "acme")
+    (wal,) = (pilotage.data / "audit" / "wal").iterdir()
+    data = wal.read_bytes()
+    end = 6 + int.from_bytes(data[:2], "big")
+    forged = data[6:end].replace(b"founding", b"foundinG")
+    wal.write_bytes(data[:2] + zlib.crc32(forged).to_bytes(4, "big") + forged + data[end:])
+
+    refused = pilotage("tenants", "list")
+    checked = pilotage("audit", "verify")
+
+    assert (refused.code, checked.code) == (1, 1)
+    assert "its entries are not those that its checkpoint signs" in refused.err
+    assert "pilotage audit verify" in refused.err
+    bad, *good = [line for line in checked.out.splitlines() if line[:3] in ("BAD", "ok ")]
+    assert "not those that its checkpoint signs" in bad
+    assert "entries hash to the root of the signed checkpoint" in good[0]  # the published ones
+    assert "entries, NOT what it was" in checked.out
 
 
 def test_a_proof_is_checked_without_an_installation(pilotage: CommandLine, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pilotage.audit.entries import (
 )
 from pilotage.audit.open_log import place_record
 from pilotage.audit.retention import count_pruned
-from pilotage.audit.service import PAGE, AuditService
+from pilotage.audit.service import PAGE, AuditService, Settled
 from pilotage.audit.types import AuditReport, Finding
 from pilotage.audit.verification import (
     CANNOT_SHOW,
@@ -43,10 +43,13 @@ class AuditInspection:
     async def verify(self) -> AuditReport:
         """Check files, checkpoints kept elsewhere, and revisions; each finding is a line."""
         log = self._service.log
-        while await self._service.append_next():
-            pass
-        await log.publish()
         findings: list[Finding] = []
+        try:
+            settled = await self._service.settle()
+        except PilotageError as broken:
+            findings.append(_bad("log", broken.detail.rstrip(".")))
+            settled = Settled(log.size, 0)
+        await log.publish()
         checked = Checked()
         async with self._db.read(SYSTEM) as tx:
             self._pruned = await count_pruned(tx, log)
@@ -74,12 +77,12 @@ class AuditInspection:
             ("calls", self._check_blocks),
         ):
             try:
-                findings.append(_good(name, await compare(log.size)))
+                findings.append(_good(name, await compare(settled)))
             except Flaw as flaw:
                 findings.append(_bad(name, str(flaw)))
         return AuditReport(
             name=log.name,
-            entries=log.size,
+            entries=checked.size or settled.size,
             root=checked.root.hex(),
             is_intact=all(item.is_good for item in findings),
             findings=findings,
@@ -98,11 +101,11 @@ class AuditInspection:
             return _bad("checkpoints", str(flaw))
         return _good("checkpoints", says)
 
-    async def _compare_revisions(self, size: int) -> str:
+    async def _compare_revisions(self, settled: Settled) -> str:
         """Compare every revision with what the log says of it; raise :class:`Flaw`."""
         compared = 0
         revisions: AsyncIterator[Revision] | None = None
-        async for _, entry, said in self._list_entries(size):
+        async for _, entry, said in self._list_entries(settled.size):
             if not isinstance(said, RevisionEntry):
                 continue
             seq = said.seq
@@ -120,7 +123,7 @@ class AuditInspection:
                 self._check_record(said.record.sha256)
             compared += 1
         missing = await anext(revisions or self._list_revisions(0), None)
-        if missing is not None:
+        if missing is not None and missing.seq <= settled.last_seq:
             raise Flaw(f"revision {missing.seq} is not in the log")
         return f"{compared} revisions in the database are word for word those of the log"
 
@@ -134,10 +137,10 @@ class AuditInspection:
                 return
             last = page[-1].seq
 
-    async def _check_blocks(self, size: int) -> str:
+    async def _check_blocks(self, settled: Settled) -> str:
         """Recompute every block of calls; raise :class:`Flaw` where a file is not what it was."""
         calls = 0
-        async for position, _, said in self._list_entries(size):
+        async for position, _, said in self._list_entries(settled.size):
             if isinstance(said, CallsEntry):
                 block = read_block(position, said)
                 try:
@@ -149,7 +152,10 @@ class AuditInspection:
 
     async def _list_entries(self, size: int) -> AsyncIterator[tuple[int, bytes, Entry]]:
         for first in range(self._pruned, size, PAGE):
-            entries = await self._service.log.read_from(first, min(PAGE, size - first))
+            try:
+                entries = await self._service.log.read_from(first, min(PAGE, size - first))
+            except PilotageError as broken:
+                raise Flaw(broken.detail.rstrip(".")) from None
             for position, entry in enumerate(entries, first):
                 try:
                     yield position, entry, read_entry(entry)

@@ -3,7 +3,9 @@
 What is not in a sealed bundle yet is in a write-ahead file of that bundle. An append has happened
 once this returns: every bundle that it made full is on disk, and the rest is in the write-ahead
 file of the next. A bundle is the last of its tiles to be written, and its write-ahead file goes
-after it, so that whatever is killed wherever leaves a log that ends at some entry, whole.
+after it, so that whatever is killed wherever leaves a log that ends at some entry, whole. A log is
+only continued if it begins with what its last checkpoint signs, so that nobody without the key can
+have the next one signed over something else.
 """
 
 import os
@@ -20,7 +22,15 @@ from pilotage.audit.tiles import (
     place_tile,
     write_bundle,
 )
-from pilotage.audit.tree import HASH_BYTES, TILE_BITS, TILE_WIDTH, Edge, Tile, hash_leaf
+from pilotage.audit.tree import (
+    EMPTY_ROOT,
+    HASH_BYTES,
+    TILE_BITS,
+    TILE_WIDTH,
+    Edge,
+    Tile,
+    hash_leaf,
+)
 from pilotage.core.errors import PilotageError
 from pilotage.kit.crypto import Signer
 from pilotage.kit.files import sync_folder
@@ -46,20 +56,24 @@ class LogWriter:
         self._published = -1
 
     def __enter__(self) -> Self:
-        """Find the end of the log on disk."""
+        """Find the end of the log on disk; raise ``audit_broken`` if it is not what was signed."""
         (self.folder / _WAL).mkdir(parents=True, exist_ok=True, mode=0o700)
-        promised = self._read_promise()
-        sealed = self._count_sealed(promised)
+        self._edge, self._open = Edge(), []
+        promise = self._read_promise() or self._found()
+        sealed = self._count_sealed(promise.size)
         self._check_wal(sealed)
         try:
-            self._edge = _read_edge(self.folder, sealed)
+            self._edge = _read_edge(self.folder, promise.size >> TILE_BITS)
+            self._check_root(promise)
+            self._push_sealed(promise, sealed)
         except (FileNotFoundError, ValueError) as missing:
             raise _broken(f"a tile that it rests on cannot be read ({missing})") from None
-        self._open_wal(sealed)
-        if self.size < promised:
+        try:
+            self._push_open(promise, self._open_wal(sealed))
+        except PilotageError:
             self.__exit__()
-            raise _broken(f"it has {self.size} entries, and its checkpoint says {promised}")
-        self._published = promised or -1
+            raise
+        self._published = promise.size or -1
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,8 +85,12 @@ class LogWriter:
     def reopen(self) -> None:
         """Begin again with what is on disk, after an error."""
         self.__exit__()
-        self._open = []
         self.__enter__()
+
+    @property
+    def signed(self) -> int:
+        """How many entries the newest checkpoint signs."""
+        return max(self._published, 0)
 
     @property
     def size(self) -> int:
@@ -116,9 +134,7 @@ class LogWriter:
                 number = self.size >> TILE_BITS
                 place = place_tile(ENTRIES, number, len(self._open))
                 self._replace(place, write_bundle(self._open))
-        text = Checkpoint(self.name, self.size, self.root).to_text()
-        note = sign_note(text, self.name, self._signer.public, self._signer.sign)
-        self._replace(CHECKPOINT, note.encode())
+        note = self._sign()
         self._drop_partial()
         self._published = self.size
         return note
@@ -156,7 +172,7 @@ class LogWriter:
 
     def read(self) -> TileFolder:
         """Return the log as it was published last."""
-        return TileFolder(self.folder, max(self._published, 0))
+        return TileFolder(self.folder, self.signed)
 
     # sealing
 
@@ -215,7 +231,8 @@ class LogWriter:
         self._wal = -1
         self._open_wal(self.size >> TILE_BITS, is_new=True)
 
-    def _open_wal(self, bundle: int, *, is_new: bool = False) -> None:
+    def _open_wal(self, bundle: int, *, is_new: bool = False) -> list[bytes]:
+        """Open a bundle's write-ahead file and remove all others; return the entries in it."""
         path = self.folder / _WAL / str(bundle)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -226,24 +243,62 @@ class LogWriter:
             os.close(descriptor)
             raise
         self._wal = descriptor
-        for entry in entries:
-            self._open.append(entry)
-            self._edge.push(hash_leaf(entry))
         for other in path.parent.iterdir():
             if other.name != path.name:
                 other.unlink()
         sync_folder(path.parent)
+        return entries
 
-    def _read_promise(self) -> int:
-        """Return the size that the last checkpoint of this log says."""
+    # what was signed
+
+    def _read_promise(self) -> Checkpoint | None:
+        """Return the last checkpoint of this log, None if there is none."""
         try:
             note = (self.folder / CHECKPOINT).read_text()
         except FileNotFoundError:
-            return 0  # it was never published, or :meth:`_check_wal` finds bundles missing
+            return None
         try:
-            return open_checkpoint(note, self.name, self._signer.public).size
+            return open_checkpoint(note, self.name, self._signer.public)
         except ValueError as wrong:
             raise _broken(f"its checkpoint cannot be trusted: {wrong}") from None
+
+    def _found(self) -> Checkpoint:
+        """Sign that a new log is empty, so that a log without a checkpoint is no new one."""
+        used = [path for path in (self.folder / _WAL).iterdir() if path.stat().st_size]
+        if used or (self.folder / place_tile(ENTRIES, 0)).exists():
+            raise _broken("its checkpoint is not there")
+        self._sign()
+        return Checkpoint(self.name, 0, EMPTY_ROOT)
+
+    def _sign(self) -> str:
+        text = Checkpoint(self.name, self.size, self.root).to_text()
+        note = sign_note(text, self.name, self._signer.public, self._signer.sign)
+        self._replace(CHECKPOINT, note.encode())
+        return note
+
+    def _push_open(self, promise: Checkpoint, entries: Sequence[bytes]) -> None:
+        """Go on through the entries that are in no sealed bundle."""
+        for entry in entries:
+            self._open.append(entry)
+            self._edge.push(hash_leaf(entry))
+            self._check_root(promise)
+        if self.size < promise.size:
+            raise _broken(f"it has {self.size} entries, and its checkpoint says {promise.size}")
+
+    def _check_root(self, promise: Checkpoint) -> None:
+        """Refuse a log whose entries, as many as were signed, are not those that were."""
+        if self.size == promise.size and self.root != promise.root:
+            raise _broken("its entries are not those that its checkpoint signs")
+
+    def _push_sealed(self, promise: Checkpoint, sealed: int) -> None:
+        """Go on from the last checkpoint through the bundles sealed since, up from their leaves."""
+        log = TileFolder(self.folder, sealed << TILE_BITS)
+        for number in range(promise.size >> TILE_BITS, sealed):
+            for leaf in log.read_tile(0, number):
+                for tile in self._edge.push(leaf):
+                    if b"".join(log.read_tile(tile.level, tile.number)) != tile.hashes:
+                        raise ValueError(f"tile {tile.level}/{tile.number} is another")
+                self._check_root(promise)
 
     def _check_wal(self, sealed: int) -> None:
         """Refuse a log with a write-ahead file of a bundle before which sealed ones are missing."""

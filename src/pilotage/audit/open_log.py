@@ -49,9 +49,14 @@ class OpenLog:
         """How many entries there are."""
         return self._writer.size
 
+    @property
+    def signed(self) -> int:
+        """How many entries the newest checkpoint signs."""
+        return self._writer.signed
+
     async def count(self) -> int:
         """Return how many entries are on disk, having looked again if an append has failed."""
-        return await self._do(lambda: self._writer.size)
+        return await self._do(_whole(lambda: self._writer.size))
 
     async def append(self, entries: Sequence[bytes]) -> int:
         """Append entries durably; return the index of the first.
@@ -65,7 +70,7 @@ class OpenLog:
             self._is_sure = True
             return first
 
-        return await self._do(append)
+        return await self._do(_whole(append))
 
     async def publish(self) -> str:
         """Return a signed checkpoint of this moment, whose tiles are on disk."""
@@ -82,8 +87,8 @@ class OpenLog:
         return await self._do(lambda: self._writer.read_at(indexes))
 
     async def read_from(self, index: int, limit: int) -> list[bytes]:
-        """Return up to ``limit`` entries from an index on."""
-        return await self._do(lambda: self._writer.read_entries(index, limit))
+        """Return up to ``limit`` entries from an index on, or raise ``audit_broken``."""
+        return await self._do(_whole(lambda: self._writer.read_entries(index, limit)))
 
     async def prove(self, indexes: Sequence[int]) -> list[Proof]:
         """Return the proofs that entries are in the log as it is now."""
@@ -164,6 +169,22 @@ async def open_log(folder: Path, signer: Signer) -> AsyncIterator[OpenLog]:
         yield OpenLog(writer, signer.public)
     finally:
         await asyncio.to_thread(writer.__exit__)
+
+
+def _whole(work: Callable[[], _T]) -> Callable[[], _T]:
+    """Let work raise ``audit_broken`` for files that are missing or no files of a log."""
+
+    def run() -> _T:
+        try:
+            return work()
+        except (FileNotFoundError, ValueError) as wrong:
+            raise PilotageError(
+                "audit_broken",
+                f"The audit log cannot be read: {wrong}.",
+                hint="See what is left of it: pilotage audit verify. Then restore a backup.",
+            ) from None
+
+    return run
 
 
 def _unavailable(failed: OSError) -> PilotageError:

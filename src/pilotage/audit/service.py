@@ -7,6 +7,7 @@ not in it.
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pilotage.audit import store
 from pilotage.audit.entries import (
@@ -22,9 +23,16 @@ from pilotage.audit.open_log import OpenLog
 from pilotage.audit.types import Indexed, Proof
 from pilotage.core.errors import PilotageError
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
-from pilotage.kit.outbox import read_revisions
+from pilotage.kit.outbox import get_last_seq, read_revisions
 
 PAGE = 1_000
+
+
+class Settled(NamedTuple):
+    """A size of the log, and the newest revision in it then."""
+
+    size: int
+    last_seq: int
 
 
 class AuditService:
@@ -49,8 +57,19 @@ class AuditService:
         except PilotageError as failed:
             self._problem = failed
             raise
+        except Exception as failed:
+            self._problem = PilotageError("audit_unavailable", f"The audit log fails: {failed!r}.")
+            raise
         self._problem = None
         return has_more
+
+    async def settle(self) -> Settled:
+        """Append everything there is; return how far log and revisions go together."""
+        while await self.append_next():
+            pass
+        async with self._one:
+            await self._recover()
+            return Settled(self.log.size, self._last_seq)
 
     def check_writable(self, actor: Actor) -> None:
         """Raise ``audit_unavailable`` if the newest attempt to append a change has failed.
@@ -195,22 +214,33 @@ class AuditService:
             indexed = await store.count_indexed(tx)
             former = await store.find_former(tx)
             now_us = tx.now_us
+            newest = await get_last_seq(tx)
         size = await self.log.count()
-        if indexed > size:
+        if indexed > size or (indexed and not self.log.signed):
             raise PilotageError(
                 "audit_broken",
-                f"The audit log has {size} entries and its index {indexed}.",
+                f"The audit log has {self.log.signed} signed entries of {size}, its index "
+                f"{indexed}.",
                 hint="The log's folder is older than the database: restore both of one backup.",
             )
         if not size:
             chain = Former(entries=former[0], head_hash=former[1]) if former else None
             await self.log.append([write_founding(now_us, self.log.name, chain)])
+        if not self.log.signed:
+            await self.log.publish()  # before anything is indexed, which says that there is one
         while indexed < self.log.size:
             entries = await self.log.read_from(indexed, PAGE)
             await self._index(indexed, entries)
             indexed += len(entries)
         async with self._db.read(SYSTEM) as tx:
-            self._last_seq = await store.find_last_revision(tx)
+            last = await store.find_last_revision(tx)
+        if last > newest:
+            raise PilotageError(
+                "audit_broken",
+                f"The audit log has change {last}, and the newest in the database is {newest}.",
+                hint="The database is older than the log's folder: restore both of one backup.",
+            )
+        self._last_seq = last
 
     async def _append(self, entries: Sequence[bytes]) -> int:
         try:

@@ -64,17 +64,21 @@ class TileFolder:
             raise ValueError(f"tile {level}/{number} is too short")
         return fold(hashes)
 
-    def read_tile_root(self, level: int, number: int) -> bytes:
-        """Return what a full tile hashes to: the one hash of it on the level above."""
+    def read_tile(self, level: int, number: int) -> tuple[bytes, ...]:
+        """Return the hashes of a full tile; raise ValueError for one that is not."""
         hashes = self._read_tile(level, number)
         if len(hashes) < TILE_WIDTH:
             raise ValueError(f"tile {level}/{number} is too short")
-        return fold(hashes)
+        return hashes
+
+    def read_tile_root(self, level: int, number: int) -> bytes:
+        """Return what a full tile hashes to: the one hash of it on the level above."""
+        return fold(self.read_tile(level, number))
 
     def read_entries(self, number: int) -> list[bytes]:
         """Return the entries of a bundle, as many as there were."""
         width = min(TILE_WIDTH, self.size - number * TILE_WIDTH)
-        return read_bundle(self._read(ENTRIES, number, width))[:width]
+        return read_bundle(self.read_file(ENTRIES, number, width)[0])[:width]
 
     def read_entry(self, index: int) -> bytes:
         """Return one entry."""
@@ -95,20 +99,20 @@ class TileFolder:
 
     def _load_tile(self, level: int, number: int) -> tuple[bytes, ...]:
         width = min(TILE_WIDTH, (self.size >> (TILE_BITS * level)) - number * TILE_WIDTH)
-        data = self._read(level, number, width)[: width * HASH_BYTES]
+        data = self.read_file(level, number, width)[0][: width * HASH_BYTES]
         return tuple(data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES))
 
-    def _read(self, kind: int | str, number: int, width: int) -> bytes:
-        """Return a file of this width, or of a greater one: the log has grown meanwhile."""
+    def read_file(self, kind: int | str, number: int, width: int) -> tuple[bytes, int]:
+        """Return a file of this width, or of a greater one if the log has grown; and its width."""
         exact = self.folder / place_tile(kind, number, width)
         try:
-            return exact.read_bytes()
+            return exact.read_bytes(), width
         except FileNotFoundError:
             if width == TILE_WIDTH:
                 raise
         full = self.folder / place_tile(kind, number)
         if full.exists():
-            return full.read_bytes()
-        widths = [path for path in exact.parent.glob("*") if path.name.isdecimal()]
-        wider = [path for path in widths if int(path.name) > width]
-        return min(wider, key=lambda path: int(path.name), default=exact).read_bytes()
+            return full.read_bytes(), TILE_WIDTH
+        widths = [int(path.name) for path in exact.parent.glob("*") if path.name.isdecimal()]
+        wider = min((found for found in widths if found > width), default=width)
+        return exact.with_name(str(wider)).read_bytes(), wider

@@ -23,6 +23,7 @@ from pilotage.audit.notes import Checkpoint, open_checkpoint
 from pilotage.audit.tiles import ENTRIES, TileFolder, place_tile, read_bundle
 from pilotage.audit.tree import (
     EMPTY_ROOT,
+    HASH_BYTES,
     TILE_BITS,
     TILE_WIDTH,
     check_consistency,
@@ -35,6 +36,7 @@ SMALLEST_SHARE = 200  # bundles that are worth a process of their own
 CANNOT_SHOW = (
     "what was never appended: a log cannot know what it was not told",
     "whether what was appended was true at the time",
+    "what was altered in the last second before a crash, while nothing ran and nothing was signed",
     "changes after the newest checkpoint kept elsewhere, by somebody who has the signing key",
     "an older state of this log, genuine and whole, where no newer checkpoint was kept elsewhere",
     "two logs shown to two readers, unless they compare their checkpoints",
@@ -104,6 +106,16 @@ async def verify_files_apart(
     )
 
 
+def count_missing(folder: Path) -> int:
+    """Return how many entries at the beginning have no bundle though their tile is there."""
+    number = 0
+    while not (folder / place_tile(ENTRIES, number)).exists():
+        if not (folder / place_tile(0, number)).exists():
+            return 0
+        number += 1
+    return number << TILE_BITS
+
+
 def list_outside(folder: Path, most: int = 1_000) -> list[str]:
     """Return the checkpoints that were put into a folder, oldest first.
 
@@ -143,19 +155,21 @@ def _check_bundles(folder: Path, size: int, pruned: int, processes: int | None) 
 
 def _check_share(share: _Share) -> list[bytes]:
     """Read, parse and hash a range of bundles, and compare them with their tiles."""
+    log = TileFolder(share.folder, share.size)
     parse = msgspec.json.Decoder().decode
     found: list[bytes] = []
     for number in range(share.first, share.end):
         width = min(TILE_WIDTH, share.size - number * TILE_WIDTH)
         try:
-            entries = read_bundle((share.folder / place_tile(ENTRIES, number, width)).read_bytes())
-            tile = (share.folder / place_tile(0, number, width)).read_bytes()
+            data, there = log.read_file(ENTRIES, number, width)
+            entries = read_bundle(data)
             for entry in entries:
                 parse(entry)
+            tile = _read_tile(log, 0, number, width)
         except (OSError, ValueError) as wrong:
             raise Flaw(f"bundle {number} cannot be read: {wrong}") from None
-        hashes = [hash_leaf(entry) for entry in entries]
-        if len(hashes) != width or b"".join(hashes) != tile:
+        hashes = [hash_leaf(entry) for entry in entries[:width]]
+        if len(entries) != there or b"".join(hashes) != tile:
             raise Flaw(
                 f"the entries from {number * TILE_WIDTH} to {number * TILE_WIDTH + width - 1} "
                 "are not the ones that were hashed"
@@ -166,6 +180,7 @@ def _check_share(share: _Share) -> list[bytes]:
 
 def _check_levels(folder: Path, size: int, roots: list[bytes]) -> bytes:
     """Compare the upper tiles with what lies below them; return the root."""
+    log = TileFolder(folder, size)
     root = fold(roots)
     level = 1
     count = size >> TILE_BITS  # complete subtrees of the level below
@@ -173,17 +188,24 @@ def _check_levels(folder: Path, size: int, roots: list[bytes]) -> bytes:
     while row:
         for number in range(-(-len(row) // TILE_WIDTH)):
             wanted = row[number * TILE_WIDTH : (number + 1) * TILE_WIDTH]
-            path = folder / place_tile(level, number, len(wanted))
             try:
-                tile = path.read_bytes()
-            except OSError as wrong:
-                raise Flaw(f"tile {level}/{number} cannot be read: {wrong.strerror}") from None
+                tile = _read_tile(log, level, number, len(wanted))
+            except (OSError, ValueError) as wrong:
+                raise Flaw(f"tile {level}/{number} cannot be read: {wrong}") from None
             if tile != b"".join(wanted):
                 raise Flaw(f"tile {level}/{number} is not what lies below it")
         full = len(row) - len(row) % TILE_WIDTH
         row = [fold(row[at : at + TILE_WIDTH]) for at in range(0, full, TILE_WIDTH)]
         level += 1
     return root
+
+
+def _read_tile(log: TileFolder, level: int, number: int, width: int) -> bytes:
+    """Return the first hashes of a tile; the log may have grown since, but not the tile alone."""
+    data, there = log.read_file(level, number, width)
+    if len(data) != there * HASH_BYTES:
+        raise ValueError(f"it has {len(data)} bytes for {there} hashes")
+    return data[: width * HASH_BYTES]
 
 
 def _check_outside(folder: Path, now: Checkpoint, note: str, name: str, public_key: bytes) -> str:

@@ -22,6 +22,7 @@ from pilotage.cli.session import (
     show_time,
 )
 from pilotage.core.errors import PilotageError
+from pilotage.kit.config import load_settings
 from pilotage.sdk.control import ControlClient
 
 GROUP = make_group("audit", "The audit log: every change and every call, in a tree of hashes.")
@@ -157,7 +158,12 @@ def verify(
             report["is_intact"] &= finding["is_good"]
         return report
 
-    report = run(work)
+    try:
+        report = run(work)
+    except PilotageError as broken:
+        if broken.code != "audit_broken":
+            raise
+        report = _inspect_files(broken.detail.rstrip("."))
     if as_json:
         show_json(report)
     else:
@@ -170,6 +176,17 @@ def verify(
             note(f"- {line}")
     if not report["is_intact"]:
         raise typer.Exit(FAILURE)
+
+
+def _inspect_files(why: str) -> dict[str, Any]:
+    """Check what there is of a log that no control plane opens."""
+    from pilotage.kit.data_folder import DataFolder
+    from pilotage.runtime.auditing import inspect_files
+
+    settings = load_settings()
+    report = inspect_files(settings, DataFolder(settings.data_path), why)
+    found: dict[str, Any] = msgspec.to_builtins(report)
+    return found
 
 
 @command(GROUP)

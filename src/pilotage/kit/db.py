@@ -242,7 +242,7 @@ def _tune_sqlite(engine: AsyncEngine, begin: str) -> None:
         cursor = connection.cursor()
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=NORMAL",
+            "synchronous=FULL",  # the audit log must not know more than a power cut has left here
             "busy_timeout=10000",
             "foreign_keys=ON",
             "secure_delete=ON",  # what is deleted is overwritten, for some of it was a name

@@ -8,11 +8,20 @@ from pilotage.audit.checkpoints import CheckpointPublisher, make_checkpoint_work
 from pilotage.audit.holds import HoldService
 from pilotage.audit.http import audit_routes
 from pilotage.audit.inspection import AuditInspection
-from pilotage.audit.open_log import OpenLog
+from pilotage.audit.open_log import OpenLog, name_log
 from pilotage.audit.retention import Pruner, make_pruner_worker
 from pilotage.audit.retention_http import retention_routes
 from pilotage.audit.service import AuditService
-from pilotage.audit.worker import make_audit_worker
+from pilotage.audit.types import AuditReport, Finding
+from pilotage.audit.verification import (
+    CANNOT_SHOW,
+    Checked,
+    Flaw,
+    count_missing,
+    verify_files,
+)
+from pilotage.audit.verification import list_outside as read_outside
+from pilotage.audit.worker import make_audit_worker, make_signing_worker
 from pilotage.core.errors import PilotageError
 from pilotage.kit.api import Route
 from pilotage.kit.clock import Clock
@@ -58,6 +67,7 @@ class Auditing:
         """Return the workers; ring ``wakeup`` when revisions were written."""
         return [
             make_audit_worker(self.service, wakeup),
+            make_signing_worker(self.service.log),
             make_call_sealer_worker(self._sealer),
             make_pruner_worker(self._pruner),
             make_checkpoint_worker(self._checkpoints, self._checkpoint_every_s),
@@ -69,6 +79,7 @@ class Auditing:
             while await self.service.append_next():
                 pass
             await self._sealer.seal_all()
+            await self.service.log.publish()
             await self._checkpoints.step()
         except (PilotageError, OSError) as failed:
             _LOG.error("the audit log goes on at the next start: %s", failed)
@@ -84,3 +95,31 @@ def list_outside(settings: Settings, folder: DataFolder) -> list[Path]:
     """Return the folders that checkpoints of the audit log are put into."""
     named = [name.strip() for name in settings.audit.checkpoints.split(",")]
     return [Path(name).expanduser() for name in named if name] or [folder.checkpoints]
+
+
+def inspect_files(settings: Settings, folder: DataFolder, why: str) -> AuditReport:
+    """Check the files of a log that cannot be opened; ``why`` is what opening it has said.
+
+    Nothing is compared with a database here, and bundles that are missing at the beginning count
+    as pruned.
+    """
+    public_key = open_audit_signer(folder).public
+    name = name_log(public_key)
+    findings = [Finding(check="log", is_good=False, says=why)]
+    checked = Checked()
+    try:
+        notes = [note for place in list_outside(settings, folder) for note in read_outside(place)]
+        checked = verify_files(
+            folder.audit, name, public_key, pruned=count_missing(folder.audit), outside=notes
+        )
+        findings += [Finding(check="files", is_good=True, says=line) for line in checked.good]
+    except (Flaw, OSError) as flaw:
+        findings.append(Finding(check="files", is_good=False, says=str(flaw)))
+    return AuditReport(
+        name=name,
+        entries=checked.size,
+        root=checked.root.hex(),
+        is_intact=False,
+        findings=findings,
+        cannot_show=CANNOT_SHOW,
+    )

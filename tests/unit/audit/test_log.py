@@ -1,6 +1,7 @@
 """The log's writer: what it holds, what a reader finds, and what survives at every place."""
 
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -214,8 +215,9 @@ def test_a_log_that_lost_something_is_not_continued(tmp_path: Path) -> None:
     assert "tile" in refuse("tile/0/001", "gone")
     assert "does not match" in refuse("checkpoint", note.replace("600", "601"))
     assert "no signature" in refuse("checkpoint", "nonsense")
-    (whole / "tile/entries/000").unlink()
-    assert "before 512 are not there" in refuse("checkpoint", "gone")
+    assert "checkpoint is not there" in refuse("checkpoint", "gone")
+    shutil.rmtree(whole / "tile")
+    assert "checkpoint is not there" in refuse("checkpoint", "gone")
 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 300])
@@ -224,9 +226,54 @@ def test_a_log_that_was_killed_before_its_first_checkpoint_goes_on(
 ) -> None:
     entries = make_entries(size)
     with open_log(tmp_path) as log:
+        first = (tmp_path / "checkpoint").read_text()  # of an empty log
         log.append(entries)
         log.publish()
-    (tmp_path / "checkpoint").unlink()  # killed when all the tiles were there
+    (tmp_path / "checkpoint").write_text(first)  # killed when all the tiles were there
 
     with open_log(tmp_path) as log:
         assert (log.size, log.root) == (size, rfc6962.hash_list(entries))
+
+
+@pytest.mark.parametrize("size", [40, 600, 70_000])
+@pytest.mark.parametrize("more", [0, 300])
+def test_what_was_altered_after_it_was_signed_is_not_signed_again(
+    tmp_path: Path, size: int, more: int
+) -> None:
+    """Whoever has no key alters an entry of the open bundle, or one before with its tiles."""
+    with open_log(tmp_path) as log:
+        log.append(make_entries(size))
+        log.publish()
+        log.append(make_entries(more))
+    total = size + more
+    number = (size - 1) >> 8
+    wal = tmp_path / "wal" / str(total >> 8)
+    bundle, leaves = (tmp_path / place_tile(kind, number) for kind in ("entries", 0))
+    if bundle.exists():
+        entries = read_bundle(bundle.read_bytes())
+        entries[0] = entries[0].replace(b'"x"', b'"z"')
+        bundle.write_bytes(write_bundle(entries))
+        leaves.write_bytes(b"".join(hash_leaf(entry) for entry in entries))
+    else:
+        data = wal.read_bytes()
+        end = 6 + int.from_bytes(data[:2], "big")
+        forged = data[6:end].replace(b'"x"', b'"z"')
+        wal.write_bytes(data[:2] + zlib.crc32(forged).to_bytes(4, "big") + forged + data[end:])
+
+    with pytest.raises(PilotageError, match="not those that its checkpoint signs"):
+        open_log(tmp_path).__enter__()
+
+
+def test_what_was_sealed_since_the_last_checkpoint_is_recomputed(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(make_entries(1000))
+        log.publish()
+        old = (tmp_path / "checkpoint").read_text()
+        log.append(make_entries(70_000))
+        log.publish()
+    (tmp_path / "checkpoint").write_text(old)
+    upper = tmp_path / place_tile(1, 0)
+    upper.write_bytes(upper.read_bytes()[32:] + bytes(32))
+
+    with pytest.raises(PilotageError, match="tile 1/0 is another"):
+        open_log(tmp_path).__enter__()

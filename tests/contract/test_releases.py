@@ -1,15 +1,17 @@
 """The release policy and the record of each change of traffic, on both databases."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 import stores
 from pilotage.core.errors import PilotageError
 from pilotage.endpoints.backends.local import AbsentFleet
+from pilotage.endpoints.history import as_of
 from pilotage.endpoints.routing import RoutingSpec
 from pilotage.endpoints.scheduled import ScheduledSplit
 from pilotage.endpoints.service import EndpointService
@@ -19,8 +21,8 @@ from pilotage.governance.types import ApprovalAsk, Decision, FreezeSpec, Verdict
 from pilotage.identity.service import IdentityService
 from pilotage.identity.types import PrincipalKind, Role
 from pilotage.kit.clock import ManualClock
-from pilotage.kit.db import SYSTEM, Actor, Database
-from pilotage.kit.outbox import get_last_seq
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.kit.outbox import append_revision, get_last_seq
 from pilotage.registry.artifacts.types import Inspection
 from pilotage.registry.promotions import Promotions
 from pilotage.registry.service import RegistryService
@@ -39,6 +41,7 @@ INFO = Inspection(
     tensor_count=2,
     metadata_count=3,
 )
+OVERLAP_S = 0.3  # in which whoever does not wait for another change would be done
 CLOUD = UpstreamSpec(provider=Provider.OPENAI, base_url="https://api.openai.com/v1")
 
 
@@ -48,6 +51,7 @@ class World(NamedTuple):
     db: Database
     clock: ManualClock
     governance: GovernanceService
+    registry: RegistryService
     service: EndpointService
     promotions: Promotions
     ops: Actor
@@ -110,7 +114,7 @@ async def world(database: Database, clock: ManualClock) -> World:
     registry = RegistryService(clock, governance)
     service = EndpointService(clock, identity, registry, AbsentFleet(), governance=governance)
     promotions = Promotions(clock, registry, governance, service.traffic.find_obstacle)
-    world = World(database, clock, governance, service, promotions, people[0], people[1])
+    world = World(database, clock, governance, registry, service, promotions, people[0], people[1])
     async with database.write(world.ops) as tx:
         await registry.create_model(tx, "tiny", "small")
         await registry.add_artifact(tx, SHA, 10, INFO)
@@ -344,3 +348,111 @@ async def test_nothing_is_archived_while_traffic_moves_to_it(world: World) -> No
         if refused[0] is ended[1]:
             await restore()
         await world.split(v1_0_0=100)
+
+
+async def test_nothing_is_undeployed_while_traffic_moves_to_it(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+
+    async def move(tx: Tx) -> None:
+        await world.service.split(tx, "chat", {"1.1.0": Decimal(100)})
+
+    refused = await _overtake(world, move, _undeploy(world, "1.1.0"))
+
+    assert refused is not None
+    assert refused.code == "deployment_serves_traffic"
+    assert await world.shares() == {"tiny@1.1.0": 10_000}
+
+
+async def test_no_traffic_moves_to_what_is_undeployed_meanwhile(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+
+    async def take_away(tx: Tx) -> None:
+        await world.service.undeploy(tx, "chat", "1.1.0")
+
+    refused = await _overtake(world, take_away, world.split(v1_1_0=100))
+
+    assert refused is not None
+    assert refused.code == "invalid_request"
+    assert await world.shares() == {"tiny@1.0.0": 10_000}
+
+
+async def test_a_version_is_deployed_or_deleted_never_both(world: World) -> None:
+    registry, is_deployed = world.registry, world.service.is_deployed
+
+    async def delete(tx: Tx) -> None:
+        await registry.delete_version(tx, "tiny@1.1.0", is_deployed)
+
+    async def delete_other() -> None:
+        async with world.db.write(world.ops) as tx:
+            await registry.delete_version(tx, "tiny@1.0.0", is_deployed)
+
+    async def deploy(tx: Tx) -> None:
+        await world.service.deploy(tx, "chat", "tiny@1.0.0")
+
+    refused = await _overtake(world, delete, world.deploy("1.1.0"))
+    assert refused is not None
+    assert refused.code == "not_found"
+    refused = await _overtake(world, deploy, delete_other())
+    assert refused is not None
+    assert "tiny@1.0.0 is deployed" in refused.detail
+
+
+async def test_what_is_deleted_serves_nowhere(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+
+    async def nobody_looks(_tx: Tx, _version_id: str) -> bool:
+        return False
+
+    async with world.db.write(world.ops) as tx:
+        await world.registry.delete_version(tx, "tiny@1.1.0", nobody_looks)
+
+    with pytest.raises(PilotageError, match=r"tiny@1\.1\.0 has been deleted") as refused:
+        await world.split(v1_1_0=100)
+    assert refused.value.hint == "Undeploy it: pilotage endpoints undeploy chat tiny@1.1.0"
+
+
+async def test_the_past_is_told_of_a_split_whose_deployment_is_gone(world: World) -> None:
+    await world.deploy()
+    async with world.db.write(world.ops) as tx:
+        endpoint = await world.service.get_endpoint(tx, "chat")
+        (gone,) = endpoint.split
+        await append_revision(tx, "endpoints.deployment.deleted", gone, 2, {"id": gone})
+
+    async with world.db.read(world.ops) as tx:
+        (chat,) = (await as_of(tx, tx.now_us)).endpoints
+    assert [(arm.model, arm.points) for arm in chat.arms] == [("tiny@1.0.0", 10_000)]
+
+
+async def test_an_upstream_is_deployed_or_deleted_never_both(world: World) -> None:
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.create_upstream(tx, "cloud", CLOUD)
+
+    async def deploy(tx: Tx) -> None:
+        await world.service.deploy_upstream(tx, "chat", "cloud", "gpt-4o")
+
+    async def delete() -> None:
+        async with world.db.write(world.ops) as tx:
+            await world.service.upstreams.delete_upstream(tx, "cloud")
+
+    refused = await _overtake(world, deploy, delete())
+
+    assert refused is not None
+    assert "cloud/gpt-4o is deployed" in refused.detail
+
+
+async def _overtake(
+    world: World, first: Callable[[Tx], Awaitable[None]], second: Coroutine[Any, Any, None]
+) -> PilotageError | None:
+    """Begin a change while another is made that is not committed yet; return what it came to."""
+    async with world.db.write(world.ops) as tx:
+        await first(tx)
+        late = asyncio.create_task(second)
+        await asyncio.wait({late}, timeout=OVERLAP_S)
+    try:
+        await late
+    except PilotageError as refused:
+        return refused
+    return None

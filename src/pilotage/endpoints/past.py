@@ -148,11 +148,8 @@ def fold_endpoints(
     endpoints: Sequence[Revision], deployments: Sequence[Revision], changes: Changes
 ) -> tuple[PastEndpoint, ...]:
     """Return the endpoints that there were, by name."""
-    last, placed = _Last(endpoints), _Last(deployments)
-    there = {
-        key: msgspec.json.decode(item.after, type=Deployment)
-        for key, item in placed.living("endpoints.deployment")
-    }
+    last, placed = _Last(endpoints), _Last(deployments).of(DEPLOYMENT_EVENTS[0])
+    there = {key: msgspec.json.decode(item.after, type=Deployment) for key, item in placed.items()}
     folded = []
     for key, created in last.living("endpoints.endpoint"):
         split = last.of("endpoints.endpoint.split").get(key)

@@ -46,7 +46,8 @@ RUNNABLE = "gguf"  # what the engine here runs
 class EndpointService:
     """Endpoints, their deployments, and how traffic finds one; ``upstreams`` beside them.
 
-    Each change of ``traffic`` is checked and recorded there.
+    Each change of ``traffic`` is checked and recorded there. Whatever moves traffic holds its
+    endpoint from the beginning, so that of two changes one waits and sees what the other made.
     """
 
     def __init__(
@@ -151,8 +152,10 @@ class EndpointService:
         The first deployment of an endpoint gets all its traffic, a later one none until a split;
         where others must agree to changes of traffic, the first gets none either.
         """
-        endpoint = await self.get_endpoint(tx, endpoint_name)
-        version = await self._registry.get_version(tx, model)
+        endpoint = await self._hold_endpoint(tx, endpoint_name)
+        found = await self._registry.get_version(tx, model)
+        await self._registry.hold_versions(tx, [found.id])
+        version = await self._registry.get_version(tx, found.id)
         if version.artifact_sha256 is None:
             raise PilotageError(
                 "conflict",
@@ -194,8 +197,8 @@ class EndpointService:
 
         ``context_tokens`` is what the model can take; 0: what most can.
         """
-        endpoint = await self.get_endpoint(tx, endpoint_name)
-        upstream = await self.upstreams.get_upstream(tx, upstream_name)
+        endpoint = await self._hold_endpoint(tx, endpoint_name)
+        upstream = await self.upstreams.hold_upstream(tx, upstream_name)
         check_model(model)
         for other in await store.list_deployments(tx, endpoint.id):
             if (other.upstream_id, other.upstream_model) == (upstream.id, model):
@@ -245,7 +248,7 @@ class EndpointService:
         expected_rev: int | None = None,
     ) -> Endpoint:
         """Move the traffic of an endpoint: percentages by deployment, which must sum to 100."""
-        endpoint = await self.get_endpoint(tx, endpoint_name)
+        endpoint = await self._hold_endpoint(tx, endpoint_name)
         _check_rev(endpoint, expected_rev)
         deployments = await store.list_deployments(tx, endpoint.id)
         split = compile_split(percents, deployments)
@@ -256,7 +259,7 @@ class EndpointService:
                 f"The shadow of {endpoint.name!r} may take no traffic itself.",
                 hint="End the shadow first: pilotage endpoints route --no-shadow",
             )
-        locations = await self.find_locations(tx, deployments)
+        locations = await self._hold_locations(tx, deployments)
         check_within(endpoint.regions, split, deployments, locations)
         before = await self.traffic.begin(tx, "endpoints.traffic.split", endpoint)
         await self.traffic.check_split(tx, endpoint, split, deployments)
@@ -271,10 +274,10 @@ class EndpointService:
 
         Raises ``invalid_request`` for what cannot be, ``not_found`` for an unknown tenant.
         """
-        endpoint = await self.get_endpoint(tx, endpoint_name)
+        endpoint = await self._hold_endpoint(tx, endpoint_name)
         _check_rev(endpoint, expected_rev)
         deployments = await store.list_deployments(tx, endpoint.id)
-        locations = await self.find_locations(tx, deployments)
+        locations = await self._hold_locations(tx, deployments)
         rules = [
             replace(
                 rule, tenants=[(await self._identity.get_tenant(tx, t)).name for t in rule.tenants]
@@ -292,11 +295,6 @@ class EndpointService:
         await self.traffic.record(tx, DecisionKind.ROUTE, before)
         return changed
 
-    async def find_locations(self, tx: Tx, deployments: Sequence[Deployment]) -> Mapping[str, str]:
-        """Return where deployments answer, by id; "" where nobody said it."""
-        upstreams = {item.id: item for item in await self.upstreams.list_upstreams(tx)}
-        return {item.id: locate(item, upstreams) for item in deployments}
-
     async def undeploy(
         self, tx: Tx, endpoint_name: str, deployment_name: str, *, is_forced: bool = False
     ) -> None:
@@ -304,7 +302,7 @@ class EndpointService:
 
         A rule that would be left without a deployment is refused even then.
         """
-        endpoint = await self.get_endpoint(tx, endpoint_name)
+        endpoint = await self._hold_endpoint(tx, endpoint_name)
         deployment = await self._get_deployment(tx, endpoint, deployment_name)
         is_needed = not is_settled(endpoint, deployment) or is_routed(endpoint, deployment)
         before = await self.traffic.begin(tx, "endpoints.traffic.undeploy", endpoint)
@@ -314,7 +312,7 @@ class EndpointService:
 
     async def delete_endpoint(self, tx: Tx, name_or_id: str, *, is_forced: bool = False) -> None:
         """Delete an endpoint; refused while it has deployments, unless forced."""
-        endpoint = await self.get_endpoint(tx, name_or_id)
+        endpoint = await self._hold_endpoint(tx, name_or_id)
         deployments = await store.list_deployments(tx, endpoint.id)
         if deployments and not is_forced:
             raise PilotageError(
@@ -354,6 +352,18 @@ class EndpointService:
     def has_fleet(self) -> bool:
         """Whether replicas can run now."""
         return self._fleet.is_present
+
+    async def _hold_endpoint(self, tx: Tx, name_or_id: str) -> Endpoint:
+        """Return an endpoint as it stays until this transaction ends, its deployments too."""
+        found = await self.get_endpoint(tx, name_or_id)
+        await store.hold_endpoint(tx, found.id)
+        return await self.get_endpoint(tx, found.id)
+
+    async def _hold_locations(self, tx: Tx, deployments: Sequence[Deployment]) -> Mapping[str, str]:
+        """Return where deployments answer until this transaction ends; "" where nobody said it."""
+        await store.hold_upstreams(tx, [item.upstream_id for item in deployments])
+        upstreams = {item.id: item for item in await self.upstreams.list_upstreams(tx)}
+        return {item.id: locate(item, upstreams) for item in deployments}
 
     async def _get_deployment(self, tx: Tx, endpoint: Endpoint, name: str) -> Deployment:
         for deployment in await store.list_deployments(tx, endpoint.id):

@@ -98,6 +98,15 @@ async def find_endpoint(tx: Tx, name_or_id: str) -> Endpoint | None:
     return _endpoint(row) if row else None
 
 
+async def hold_endpoint(tx: Tx, endpoint_id: str) -> None:
+    """Let nobody else change an endpoint before this transaction ends, wait for who does.
+
+    SQLite has one writer at a time anyhow.
+    """
+    row = tx.select(ENDPOINT, ENDPOINT.c.id).where(ENDPOINT.c.id == endpoint_id)
+    await tx.all(row.with_for_update())
+
+
 async def list_endpoints(tx: Tx, after: str, limit: int) -> Sequence[Endpoint]:
     """Return living endpoints by name."""
     living = tx.select(ENDPOINT).where(ENDPOINT.c.deleted_at_us.is_(None), ENDPOINT.c.name > after)
@@ -186,6 +195,12 @@ async def find_upstream(tx: Tx, name_or_id: str) -> Upstream | None:
     named = (UPSTREAM.c.name == name_or_id) | (UPSTREAM.c.id == name_or_id)
     row = await tx.find(tx.select(UPSTREAM).where(named))
     return _upstream(row) if row else None
+
+
+async def hold_upstreams(tx: Tx, ids: Sequence[str], *, to_change: bool = False) -> None:
+    """Let nobody else change some upstreams before this transaction ends, wait for who does."""
+    rows = tx.select(UPSTREAM, UPSTREAM.c.id).where(UPSTREAM.c.id.in_(ids))
+    await tx.all(rows.order_by(UPSTREAM.c.id).with_for_update(read=not to_change))
 
 
 async def list_upstreams(tx: Tx, after: str, limit: int) -> Sequence[Upstream]:

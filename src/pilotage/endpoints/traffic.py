@@ -142,7 +142,16 @@ class Traffic:
         serving = set(list_serving(endpoint))
         ids = [item.version_id for item in deployments if item.id in serving and item.version_id]
         lowest = policy.serve_from_stage
-        for version in await self._registry.hold_versions(tx, ids):
+        held = await self._registry.hold_versions(tx, ids)
+        there = {version.id for version in held}
+        for item in deployments:
+            if item.version_id in ids and item.version_id not in there:
+                raise PilotageError(
+                    "conflict",
+                    f"{item.model} has been deleted: it may serve no traffic.",
+                    hint=f"Undeploy it: pilotage endpoints undeploy {endpoint.name} {item.model}",
+                )
+        for version in held:
             if Stage(version.stage).reaches(lowest):
                 continue
             what = f"versions from {lowest} on" if lowest != Stage.DEVELOPMENT else "no archived"

@@ -59,6 +59,12 @@ class UpstreamService:
             )
         return upstream
 
+    async def hold_upstream(self, tx: Tx, name_or_id: str, *, to_change: bool = False) -> Upstream:
+        """Return a living upstream as it stays until this transaction ends."""
+        found = await self.get_upstream(tx, name_or_id)
+        await store.hold_upstreams(tx, [found.id], to_change=to_change)
+        return await self.get_upstream(tx, found.id)
+
     async def list_upstreams(
         self, tx: Tx, after: str = "", limit: int = EVERYTHING
     ) -> Sequence[Upstream]:
@@ -69,7 +75,7 @@ class UpstreamService:
         self, tx: Tx, name_or_id: str, spec: UpstreamSpec, expected_rev: int | None = None
     ) -> Upstream:
         """Replace what is said of an upstream; its name stays."""
-        upstream = await self.get_upstream(tx, name_or_id)
+        upstream = await self.hold_upstream(tx, name_or_id, to_change=True)
         if expected_rev is not None and expected_rev != upstream.rev:
             raise _changed(upstream)
         after, before = _values(check_upstream(spec)), _values(upstream)
@@ -94,7 +100,7 @@ class UpstreamService:
 
     async def delete_upstream(self, tx: Tx, name_or_id: str) -> None:
         """Delete an upstream; refused while a model of it is deployed."""
-        upstream = await self.get_upstream(tx, name_or_id)
+        upstream = await self.hold_upstream(tx, name_or_id, to_change=True)
         deployed = await store.list_deployments_of(tx, upstream.id)
         if deployed:
             raise PilotageError(

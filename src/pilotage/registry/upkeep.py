@@ -78,6 +78,7 @@ class VersionUpkeep:
         self, tx: Tx, version: NamedVersion, in_use: InUse, going: Collection[str] = ()
     ) -> None:
         """Delete a version unless something needs it; ``going`` are versions that go with it."""
+        await store.hold_versions(tx, [version.id], to_change=True)
         await self._check_needless(tx, version, in_use, going)
         if not await store.mark_version_deleted(tx, version):
             raise _changed(version)

@@ -7,39 +7,38 @@ looked into, an archive within an archive, counts as one: nobody can say that it
 
 import ast
 import bz2
+import contextlib
 import io
 import lzma
 import os
-import pickletools
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, cast
+from typing import IO, Protocol, cast
+
+from pilotage.registry.pickle_steps import UnreadableError, calls_something
 
 HEAD_BYTES = 1 << 16
 MOST_MEMBERS = 20_000
 MOST_DIRECTORY_BYTES = 16 << 20
-SUFFIXES = {".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
-_PACKED = {  # what begins a compressed stream, and how its beginning is unpacked
-    b"\x1f\x8b": lambda data: zlib.decompressobj(31).decompress(data, HEAD_BYTES),
-    b"\x78\x01": lambda data: zlib.decompressobj().decompress(data, HEAD_BYTES),
-    b"\x78\x5e": lambda data: zlib.decompressobj().decompress(data, HEAD_BYTES),
-    b"\x78\x9c": lambda data: zlib.decompressobj().decompress(data, HEAD_BYTES),
-    b"\x78\xda": lambda data: zlib.decompressobj().decompress(data, HEAD_BYTES),
-    b"BZh": lambda data: bz2.BZ2Decompressor().decompress(data, HEAD_BYTES),
-    b"\xfd7zXZ\x00": lambda data: lzma.LZMADecompressor().decompress(data, HEAD_BYTES),
-    b"\x5d\x00\x00": lambda data: lzma.LZMADecompressor().decompress(data, HEAD_BYTES),
+SUFFIXES = {".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth", ".sav"}
+_PACKED_SUFFIXES = {".bz2", ".gz", ".lz4", ".lzma", ".xz", ".z", ".zst"}
+_PACKED: Mapping[bytes, Callable[[], "_Unpacker"]] = {  # what begins a compressed stream
+    b"\x1f\x8b": lambda: zlib.decompressobj(31),
+    b"\x78\x01": zlib.decompressobj,
+    b"\x78\x5e": zlib.decompressobj,
+    b"\x78\x9c": zlib.decompressobj,
+    b"\x78\xda": zlib.decompressobj,
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\x00": lzma.LZMADecompressor,
+    b"\x5d\x00\x00": lzma.LZMADecompressor,
 }
 _CLOSED = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!", b"ZF")
 _ZIP, _NUMPY = b"PK\x03\x04", b"\x93NUMPY"
-_CALLS = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
-_NAMES = {"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 _MOST_READ = 64 << 20  # bytes of something that might be a pickle
 _LONGEST_LINE = 1 << 20
-_MOST_STEPS = 1_000_000
 _UNREADABLE = (
     ValueError,
     OSError,
@@ -59,23 +58,29 @@ def find_pickle(path: Path) -> str | None:
         head = file.read(HEAD_BYTES)
         if head.startswith(_ZIP) or head[:4] == b"PK\x05\x06":
             return _look_into_zip(file)
-        if head[257:262] == b"ustar":
+        if _is_tar(head):
             return _look_into_tar(file)
         file.seek(0)
         return _judge(head, _Source(file, os.fstat(file.fileno()).st_size))
 
 
 def is_named_so(path: str) -> bool:
-    """Say whether a file has a name that pickles have."""
-    return PurePosixPath(path.lower()).suffix in SUFFIXES
+    """Say whether a file has a name that pickles have, compressed ones too."""
+    name = PurePosixPath(path.lower())
+    return (name.with_suffix("") if name.suffix in _PACKED_SUFFIXES else name).suffix in SUFFIXES
 
 
-class _UnreadableError(Exception):
-    """There is more of it than is looked at."""
+class _Unpacker(Protocol):
+    """What unpacks a compressed stream piece by piece."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
 class _Source:
-    """A file that pickletools reads, to a bound; ``is_cut`` says that more of it was left out."""
+    """A file that is read as a pickle, to a bound; ``is_cut`` says that more of it was left out."""
 
     def __init__(self, file: IO[bytes], size: int, *, is_cut: bool = False) -> None:
         self._file = file
@@ -86,21 +91,21 @@ class _Source:
     def read(self, size: int) -> bytes:
         """Return the next bytes, fewer at the end."""
         if size > self._left and self._is_cut:
-            raise _UnreadableError
+            raise UnreadableError
         return self._took(self._file.read(self._bounded(min(size, self._left))))
 
     def readline(self) -> bytes:
         """Return the next line."""
         line = self._file.readline(_LONGEST_LINE)
         if len(line) == _LONGEST_LINE or (self._is_cut and not line.endswith(b"\n")):
-            raise _UnreadableError
+            raise UnreadableError
         self._bounded(len(line))
         return self._took(line)
 
     def _bounded(self, size: int) -> int:
         self._bound -= size
         if self._bound < 0:
-            raise _UnreadableError
+            raise UnreadableError
         return size
 
     def _took(self, data: bytes) -> bytes:
@@ -116,24 +121,35 @@ def _judge(head: bytes, source: _Source, *, is_inside: bool = False) -> str | No
         return "an array of Python objects" if _has_objects(head) else None
     if head.startswith(_CLOSED):
         return "it is packed in a way that is not looked into"
-    for magic, unpack in _PACKED.items():
-        if head.startswith(magic):
-            return _judge_packed(unpack, head, is_inside=is_inside)
-    if is_inside and (head.startswith(_ZIP) or head[257:262] == b"ustar"):
+    for magic, make_unpacker in _PACKED.items():
+        why = _judge_packed(head, make_unpacker(), is_inside) if head.startswith(magic) else None
+        if why:
+            return why
+    if is_inside and (head.startswith(_ZIP) or _is_tar(head)):
         return "an archive within an archive, which is not looked into"
-    return "protocol 0 or 1" if _calls_something(source) else None
+    return "protocol 0 or 1" if calls_something(source) else None
 
 
-def _judge_packed(unpack: Callable[[bytes], bytes], head: bytes, *, is_inside: bool) -> str | None:
-    try:
-        inner = unpack(head)
-    except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError):
+def _judge_packed(head: bytes, unpacker: _Unpacker, is_inside: bool) -> str | None:  # noqa: FBT001
+    inner = _unpack(head, unpacker)
+    if not inner:
         return None  # it only looked like one
     if is_inside:
         return "it is packed twice, which is not looked into"
     source = _Source(io.BytesIO(inner), len(inner), is_cut=True)
     why = _judge(inner, source, is_inside=True)
     return f"{why}, compressed" if why else None
+
+
+def _unpack(head: bytes, unpacker: _Unpacker) -> bytes:
+    """Return the beginning of what is packed, all of it that lies before a damage."""
+    inner = bytearray()
+    with contextlib.suppress(zlib.error, OSError, lzma.LZMAError, EOFError, ValueError):
+        for at in range(len(head)):
+            inner += unpacker.decompress(head[at : at + 1], HEAD_BYTES)
+            if unpacker.eof or len(inner) >= HEAD_BYTES:
+                break
+    return bytes(inner)
 
 
 def _look_into_zip(file: IO[bytes]) -> str | None:
@@ -148,6 +164,17 @@ def _look_into_zip(file: IO[bytes]) -> str | None:
     except _UNREADABLE as wrong:
         return f"it is an archive that cannot be read ({wrong})"
     return None
+
+
+def _is_tar(head: bytes) -> bool:
+    """Say whether a file begins as what tarfile opens: what counts is its sum."""
+    if head[257:262] == b"ustar":
+        return True
+    try:
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
 
 
 def _look_into_tar(file: IO[bytes]) -> str | None:
@@ -222,64 +249,3 @@ def _has_objects(head: bytes) -> bool:
         return "O" in str(header["descr"])
     except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError):
         return True
-
-
-class _Step(NamedTuple):
-    """What an operation of a pickle does to the stack; ``to_mark``: it takes all to the mark."""
-
-    name: str
-    takes: int
-    to_mark: bool
-    gives: int
-    sets_mark: bool
-
-
-def _calls_something(source: _Source) -> bool:
-    """Say whether something read as a pickle names a function and calls it.
-
-    Texts begin like pickles now and then; none of them keeps the stack that a call needs.
-    """
-    height, names = 0, False
-    marks: list[int] = []
-    try:
-        for step in islice(_steps(source), _MOST_STEPS):
-            if step.sets_mark:
-                marks.append(height)
-                continue
-            if step.to_mark and not marks:
-                return False
-            height = (marks.pop() if step.to_mark else height) - step.takes
-            if height < 0 or step.name == "STOP":
-                return False
-            names |= step.name in _NAMES
-            if names and step.name in _CALLS:
-                return True
-            height += step.gives
-    except _UnreadableError:
-        return True  # all that was read could be a pickle
-    return False
-
-
-def _steps(source: _Source) -> Iterator[_Step]:
-    try:
-        for operation, argument, _ in pickletools.genops(cast("IO[bytes]", source)):
-            if operation.name in {"GLOBAL", "INST"} and not _is_name(str(argument)):
-                return
-            before, after = operation.stack_before, operation.stack_after
-            to_mark = pickletools.markobject in before
-            yield _Step(
-                operation.name,
-                before.index(pickletools.markobject) if to_mark else len(before),
-                to_mark,
-                len(after),
-                pickletools.markobject in after,
-            )
-    except (ValueError, IndexError, OverflowError):
-        return  # here a loader would stop too
-
-
-def _is_name(argument: str) -> bool:
-    parts = argument.split(" ")
-    return len(parts) == 2 and all(
-        piece.isidentifier() for part in parts for piece in part.split(".")
-    )

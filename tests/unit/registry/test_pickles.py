@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilotage.registry.pickle_steps import MOST_STEPS
 from pilotage.registry.pickles import find_pickle, is_named_so
 
 
@@ -49,6 +50,21 @@ def tarred(content: bytes, name: str = "x") -> bytes:
     return made.getvalue()
 
 
+def old_tarred(content: bytes) -> bytes:
+    """Return a tar as it was before there was a magic number in it."""
+    made = bytearray(tarred(content))
+    made[257:265], made[148:156] = bytes(8), b" " * 8
+    made[148:156] = b"%06o\0 " % sum(made[:512])
+    return bytes(made)
+
+
+def damaged(content: bytes) -> bytes:
+    """Return a compressed stream that is whole to the end of its content, and garbage behind it."""
+    stream = zlib.compressobj(wbits=31)
+    begin = stream.compress(content) + stream.flush(zlib.Z_FULL_FLUSH)
+    return begin + b"\xff" * 20_000
+
+
 def numpied(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> bytes:
     made = io.BytesIO()
     np.save(made, array, allow_pickle=True)
@@ -78,10 +94,30 @@ PICKLES = {
     "zip of nothing": b"PK\x05\x06" + bytes(10),
     "npz of objects": zipped(**{"a.npy": numpied(np.array([object()]))}),
     "tar": tarred(CALL),
+    "tar without a magic number": old_tarred(CALL),
+    "the same compressed": gzip.compress(old_tarred(CALL)),
+    "gzip that is damaged behind it": damaged(CALL),
     "tar that is cut": tarred(CALL * 100)[:1000],
     "objects": numpied(np.array([{}, {}], dtype=object)),
     "objects in fields": numpied(np.zeros(2, dtype=[("a", "f4"), ("b", "O")])),
     "numpy without a header": b"\x93NUMPY\x02\x00\xff\xff\xff\xff{",
+}
+LENGTH = b"BZh\x00\x00" + bytes(int.from_bytes(b"Zh", "little"))  # of bytes, not of bzip2
+RUN = b"cbuiltins\nlen\n(S'abc'\ntR."
+FIRST = {  # what a loader reads before it runs something
+    "nothing": b"",
+    "a number of base 16": b"I0x10\n0",
+    "a long one": b"L0x10L\n0",
+    "a number of base 8": b"I010\n0",
+    "a number without digits": b"I\x00\n0",
+    "a number and more behind a NUL": b"I1\x00a\n0",
+    "a place and more behind a NUL": b"Np1\x00a\n0",
+    "a float and more behind a NUL": b"F1\x00a\n0",
+    "a text of another encoding": b"S'\xff'\n0",
+    "a mark that is taken away": b"(0",
+    "many steps": b"N0" * (MOST_STEPS // 2 + 1),
+    "another pickle": b"I1\n.",
+    "something of a length that compressed streams begin with": LENGTH + b"0",
 }
 OTHERS = {
     "nothing": b"",
@@ -97,6 +133,12 @@ OTHERS = {
     "gzip of a text": gzip.compress(b"hello world\n" * 1000),
     "tar of a text": tarred(b"hello"),
     "picture": b"GIF89a" + bytes(100),
+    "tokens in base 64": b"IQ== 0\nIg== 1\nIw== 2\n" * 1000,
+    "sentencepiece": b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02" * 100,
+    "fasttext": b"\xba\x16\x4f\x2f\x0c\x00\x00\x00" * 100,
+    "msgpack": b"\x82\xa6params\x81\xa1w\xc7\x10\x01",
+    "an abbreviation": b"N.B. cat\nand dog\n(Red)\n" * 100,
+    "two lists": pickle.dumps([1, 2], 0) + pickle.dumps([3], 0),
     "a list": pickle.dumps([1, 2], 0),  # loads, and calls nothing
 }
 
@@ -108,6 +150,28 @@ def test_a_pickle_is_found(tmp_path: Path, what: str) -> None:
     why = find_pickle(path)
     assert why is not None
     assert why.isprintable()
+
+
+@pytest.mark.parametrize("what", FIRST)
+def test_what_a_loader_runs_is_found(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "scaler.dat"
+    path.write_bytes(FIRST[what] + RUN)
+    assert 3 in load(FIRST[what] + RUN)
+    assert find_pickle(path) == "protocol 0 or 1"
+
+
+def load(content: bytes) -> list[object]:
+    """Return what a loader makes of pickles that lie one behind the other."""
+    file, made = io.BytesIO(content), list[object]()
+    while file.tell() < len(content):
+        made.append(pickle.load(file, encoding="latin-1"))
+    return made
+
+
+def test_what_follows_a_pickle_is_judged_as_another(tmp_path: Path) -> None:
+    path = tmp_path / "both"
+    path.write_bytes(b"I1\n." + pickle.dumps([1], 2))
+    assert find_pickle(path) is not None
 
 
 @pytest.mark.parametrize("what", OTHERS)
@@ -123,6 +187,11 @@ def test_what_is_none_is_none(tmp_path: Path, what: str) -> None:
         ("a.pkl", True),
         ("d/A.PT", True),
         ("pytorch_model.bin", True),
+        ("scaler.sav", True),
+        ("a.joblib.GZ", True),
+        ("tokenizer.model", False),
+        ("vectors.dat", False),
+        ("model.tar.gz", False),
         ("a.json", False),
         ("pkl", False),
     ],

@@ -8,9 +8,17 @@ import stores
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database
-from pilotage.kit.operations import OPERATION, Operations, OperationState, Progress
+from pilotage.kit.operations import (
+    OPERATION,
+    OperationKind,
+    Operations,
+    OperationState,
+    Progress,
+)
 from pilotage.kit.operations_http import OperationView
 from pilotage.kit.resources import Background
+
+PULL = OperationKind("pull", "registry.models.pull")
 
 
 @pytest.fixture
@@ -39,15 +47,18 @@ async def test_progress_shows_at_once_and_the_result_at_the_end(
     gate = Gate()
     async with Background() as background:
         operations = Operations(database, clock, background)
-        started = await operations.start(projects.mine, "pull", "tiny", gate)
+        started = await operations.start(projects.mine, PULL, "tiny", gate)
         await gate.reached.wait()
         running = await operations.get(projects.mine, started.id)
         listed = await operations.list(projects.mine)
+        kinds = [operations.find_kind(started.id)]
         clock.advance(5)
         gate.opened.set()
         ended = await operations.wait(projects.mine, started.id)
+        kinds.append(operations.find_kind(started.id))
 
     assert (started.state, started.rev, started.total) == (OperationState.RUNNING, 1, -1)
+    assert (started.kind, kinds) == ("pull", [PULL, None])
     assert (running.phase, running.done, running.total) == ("download", 3, 10)
     assert list(listed) == [running]
     assert (ended.state, ended.rev, ended.done) == (OperationState.SUCCEEDED, 2, 10)
@@ -65,7 +76,7 @@ async def test_an_expected_failure_is_told(
 
     async with Background() as background:
         operations = Operations(database, clock, background)
-        started = await operations.start(projects.mine, "pull", "tiny", work)
+        started = await operations.start(projects.mine, PULL, "tiny", work)
         ended = await operations.wait(projects.mine, started.id)
 
     assert (ended.state, ended.phase, ended.result) == (OperationState.FAILED, "unpack", None)
@@ -89,11 +100,11 @@ async def test_a_broken_work_ends_as_failed_and_takes_nothing_down(
 
     async with Background() as background:
         operations = Operations(database, clock, background)
-        broken = await operations.start(projects.mine, "pull", "tiny", work)
+        broken = await operations.start(projects.mine, PULL, "tiny", work)
         await operations.wait(projects.mine, broken.id)
         gate = Gate()
         gate.opened.set()
-        whole = await operations.start(projects.mine, "pull", "tiny", gate)
+        whole = await operations.start(projects.mine, PULL, "tiny", gate)
         assert (await operations.wait(projects.mine, whole.id)).state == OperationState.SUCCEEDED
         ended = await operations.get(projects.mine, broken.id)
 
@@ -107,7 +118,7 @@ async def test_cancelling_waits_for_the_end(
     gate = Gate()
     async with Background() as background:
         operations = Operations(database, clock, background)
-        started = await operations.start(projects.mine, "pull", "tiny", gate)
+        started = await operations.start(projects.mine, PULL, "tiny", gate)
         await gate.reached.wait()
         cancelled = await operations.cancel(projects.mine, started.id)
         again = await operations.cancel(projects.mine, started.id)
@@ -123,7 +134,7 @@ async def test_what_has_ended_cannot_be_cancelled(
     gate.opened.set()
     async with Background() as background:
         operations = Operations(database, clock, background)
-        started = await operations.start(projects.mine, "pull", "tiny", gate)
+        started = await operations.start(projects.mine, PULL, "tiny", gate)
         await operations.wait(projects.mine, started.id)
         with pytest.raises(PilotageError) as refused:
             await operations.cancel(projects.mine, started.id)
@@ -137,7 +148,7 @@ async def test_a_shutdown_records_the_cancellation(
     gate = Gate()
     async with Background() as background:
         operations = Operations(database, clock, background)
-        started = await operations.start(projects.mine, "pull", "tiny", gate)
+        started = await operations.start(projects.mine, PULL, "tiny", gate)
         await gate.reached.wait()
 
     ended = await operations.get(projects.mine, started.id)
@@ -159,7 +170,7 @@ async def test_a_shutdown_while_the_end_is_written_keeps_the_end(
 
     background = await Background().__aenter__()
     operations = Operations(database, clock, background)
-    started = await operations.start(projects.mine, "pull", "tiny", gate)
+    started = await operations.start(projects.mine, PULL, "tiny", gate)
     async with asyncio.TaskGroup() as others:
         others.create_task(hold(started.id))
         await held.wait()
@@ -181,7 +192,7 @@ async def test_a_restart_fails_what_was_running(
     gate = Gate()
     async with Background() as first, Background() as second:
         died = Operations(database, clock, first)
-        started = await died.start(projects.mine, "pull", "tiny", gate)
+        started = await died.start(projects.mine, PULL, "tiny", gate)
         await gate.reached.wait()
 
         restarted = Operations(database, clock, second)
@@ -202,7 +213,7 @@ async def test_recovering_spares_what_this_process_runs(
     gate = Gate()
     async with Background() as background:
         operations = Operations(database, clock, background)
-        started = await operations.start(projects.mine, "pull", "tiny", gate)
+        started = await operations.start(projects.mine, PULL, "tiny", gate)
         assert await operations.recover() == 0
         gate.opened.set()
         assert (await operations.wait(projects.mine, started.id)).error_code is None
@@ -215,7 +226,7 @@ async def test_another_project_sees_nothing_and_pages_continue(
     gate.opened.set()
     async with Background() as background:
         operations = Operations(database, clock, background)
-        made = [await operations.start(projects.mine, "pull", f"m{n}", gate) for n in range(3)]
+        made = [await operations.start(projects.mine, PULL, f"m{n}", gate) for n in range(3)]
         for operation in made:
             await operations.wait(projects.mine, operation.id)
         first = await operations.list(projects.mine, "", 2)

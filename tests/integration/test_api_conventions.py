@@ -37,7 +37,8 @@ from pilotage.kit.operations import OperationState
 from pilotage.migrations.tables import get_metadata
 from pilotage.registry.backends.packages import PACKAGED_WEIGHTS, PackagedWeights
 from pilotage.server.app import PREFIX
-from pilotage.server.conventions import MAX_JSON_BYTES, MAX_PAGE
+from pilotage.server.bodies import MAX_JSON_BYTES
+from pilotage.server.conventions import MAX_PAGE
 from postgres_server import PostgresServer
 from system import poll
 
@@ -59,6 +60,7 @@ HOSTILE_VALUES: tuple[object, ...] = (
     10**30,
     1e308,
     ["\x00"],
+    ["\ud800"],
     {},
     {"\x00": 1},
     {"\ud800": 1},

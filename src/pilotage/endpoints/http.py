@@ -18,10 +18,11 @@ from pilotage.endpoints.types import Deployment, Endpoint, ReplicaState, Replica
 from pilotage.endpoints.upstreams_http import upstream_routes
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
 from pilotage.kit.db import Tx
-from pilotage.kit.operations import Operations, Progress
+from pilotage.kit.operations import OperationKind, Operations, Progress
 from pilotage.kit.operations_http import OperationView
 
 CRASHES_TO_FAIL = 3
+KIND_DEPLOY = OperationKind("deploy", "endpoints.traffic.deploy")
 
 
 class EndpointBody(Body):
@@ -119,7 +120,7 @@ def _traffic_routes(service: EndpointService, operations: Operations) -> list[Ro
             return await _wait_ready(service, deployment, progress)
 
         return OperationView.of(
-            await operations.start(call.actor, "deploy", deployment.id, wait_ready)
+            await operations.start(call.actor, KIND_DEPLOY, deployment.id, wait_ready)
         )
 
     async def split(call: ApiCall, endpoint: str, body: SplitBody) -> SplitView:

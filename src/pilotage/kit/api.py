@@ -39,17 +39,21 @@ class ApiCall(Protocol):
         ...
 
     def write(self) -> AbstractAsyncContextManager[Tx]:
-        """Open a writing transaction; the reply waits until its changes are visible to gateways."""
+        """Open a writing transaction; the reply waits until its changes are visible to gateways.
+
+        Raises if the caller may not do this any more: a request can be open for long.
+        """
         ...
 
     def body(self) -> AsyncIterator[bytes]:
         """Stream the raw body."""
         ...
 
-    async def require(self, permission: str) -> None:
+    async def require(self, permission: str, *, is_global: bool = False) -> None:
         """Raise ``permission_denied`` unless the caller also holds this permission.
 
         For what only some requests of a route ask for; the route's own is checked before.
+        ``is_global`` asks for it in the whole installation.
         """
         ...
 

@@ -10,6 +10,7 @@ from pilotage.kit.db import METADATA, Tx
 
 KEPT_US = 24 * 3_600_000_000
 MAX_KEY = 255
+_INTERRUPTED = 0  # the status of a reply that never came
 
 KEPT_REPLY = sa.Table(
     "kept_reply",
@@ -39,7 +40,7 @@ async def claim_key(tx: Tx, key: str, request: bytes) -> KeptReply | None:
     """Take a key for a request; return the reply if the same request was answered before.
 
     Raises ``idempotency_mismatch`` if the key belongs to another request, ``conflict`` if the same
-    request is still being answered.
+    request is still being answered, or was interrupted before it could be.
     """
     if not 0 < len(key) <= MAX_KEY or not key.isprintable():
         raise PilotageError("invalid_request", f"An Idempotency-Key has 1 to {MAX_KEY} letters.")
@@ -58,6 +59,13 @@ async def claim_key(tx: Tx, key: str, request: bytes) -> KeptReply | None:
     if row["status"] is None:
         raise PilotageError(
             "conflict", "The first request with this Idempotency-Key has not been answered yet."
+        )
+    if row["status"] == _INTERRUPTED:
+        raise PilotageError(
+            "conflict",
+            "The first request with this Idempotency-Key was interrupted: whether it has changed "
+            "anything is not known.",
+            hint="Read what there is; if it was not done, ask again with another key.",
         )
     return KeptReply(status=row["status"], body=row["body"], body_sha256=body_sha256)
 
@@ -78,6 +86,17 @@ async def keep_reply(tx: Tx, key: str, status: int, body: str, body_sha256: str 
 async def release_key(tx: Tx, key: str) -> None:
     """Give a key back after a request that changed nothing."""
     await tx.change(tx.delete(KEPT_REPLY).where(*_is(tx, key)))
+
+
+async def interrupt_key(tx: Tx, key: str) -> None:
+    """Say that the reply to the request of a key is lost, though it may have changed something."""
+    await tx.change(tx.update(KEPT_REPLY).where(*_is(tx, key)).values(status=_INTERRUPTED, body=""))
+
+
+async def interrupt_keys(tx: Tx) -> int:
+    """Say so of every request that an earlier process left without a reply; return how many."""
+    left = tx.update(KEPT_REPLY).where(KEPT_REPLY.c.status.is_(None))
+    return await tx.change(left.values(status=_INTERRUPTED, body=""))
 
 
 def _mismatch() -> PilotageError:

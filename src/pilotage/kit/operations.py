@@ -50,6 +50,18 @@ class OperationState(StrEnum):
     CANCELLED = "cancelled"
 
 
+@dataclass(frozen=True, slots=True)
+class OperationKind:
+    """What work is called, and the permission that starts it: who cancels it needs that as well.
+
+    ``is_global`` says that the permission is needed in the whole installation.
+    """
+
+    name: str
+    permission: str
+    is_global: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """Long work on a subject; ``result`` is JSON, ``total`` -1 where it is not known."""
@@ -91,6 +103,7 @@ Work = Callable[[Progress], Awaitable[object]]
 class _Live:
     """An operation of this process: ``is_ending`` once its work has returned."""
 
+    kind: OperationKind
     progress: Progress
     task: asyncio.Task[None] | None = None
     is_ending: bool = False
@@ -105,19 +118,19 @@ class Operations:
         self._background = background
         self._live: dict[str, _Live] = {}
 
-    async def start(self, actor: Actor, kind: str, subject: str, work: Work) -> Operation:
+    async def start(self, actor: Actor, kind: OperationKind, subject: str, work: Work) -> Operation:
         """Record an operation in the actor's project and run its work in the background.
 
         What the work returns becomes the result (anything msgspec writes as JSON); a
         ``PilotageError`` it raises becomes the operation's error.
         """
-        live = _Live(Progress())
+        live = _Live(kind, Progress())
         async with self._db.write(actor) as tx:
             operation = Operation(
                 id=self._clock.new_id("op"),
                 rev=1,
                 project_id=actor.project_id,
-                kind=kind,
+                kind=kind.name,
                 subject=subject,
                 state=OperationState.RUNNING,
                 phase=live.progress.phase,
@@ -160,6 +173,11 @@ class Operations:
                 statement = statement.where(OPERATION.c.state == state)
             rows = await tx.all(statement.order_by(OPERATION.c.id).limit(limit))
         return [self._with_progress(_operation(row)) for row in rows]
+
+    def find_kind(self, operation_id: str) -> OperationKind | None:
+        """Return what an operation is that runs in this process, or None."""
+        live = self._live.get(operation_id)
+        return None if live is None else live.kind
 
     async def cancel(self, actor: Actor, operation_id: str) -> Operation:
         """Cancel a running operation and wait for its end; raise ``conflict`` if it has ended."""

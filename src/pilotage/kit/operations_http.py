@@ -56,8 +56,15 @@ def operation_routes(operations: Operations) -> list[Route]:
         return OperationView.of(await operations.get(call.actor, operation))
 
     async def cancel_operation(call: ApiCall, operation: str) -> OperationView:
-        """Cancel a running operation; the reply comes when it has ended."""
-        return OperationView.of(await operations.cancel(call.actor, operation))
+        """Cancel a running operation, with the permission that starts one like it.
+
+        The reply comes when it has ended.
+        """
+        found = await operations.get(call.actor, operation)
+        kind = operations.find_kind(found.id)
+        if kind is not None:
+            await call.require(kind.permission, is_global=kind.is_global)
+        return OperationView.of(await operations.cancel(call.actor, found.id))
 
     return [
         Route(

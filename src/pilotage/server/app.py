@@ -171,4 +171,6 @@ def _render(error: PilotageError) -> Response:
         param=error.param,
     )
     headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    if error.code == "request_timeout":
+        headers["connection"] = "close"  # the rest of the body may follow
     return Response(problem.model_dump_json(), error.status, headers, _PROBLEM_TYPE)

@@ -1,9 +1,9 @@
 """The conventions of ``/api/v1``, given to every route in one place.
 
-Bearer credential and permission, before anything of the request is read; the project from
-``?project=``; ``Idempotency-Key`` on POST, ETag and ``If-Match`` on PUT and PATCH; pages of 1 to
-500 items; a reply to a change waits until gateways serve it (at most 2 s, then 202 and the name of
-the slot that is behind).
+Bearer credential and permission, before anything of the request is read, again when its body has
+come, and in each transaction that writes; the project from ``?project=``; ``Idempotency-Key`` on
+POST, ETag and ``If-Match`` on PUT and PATCH; pages of 1 to 500 items; a reply to a change waits
+until gateways serve it (at most 2 s, then 202 and the name of the slot that is behind).
 """
 
 import hashlib
@@ -24,16 +24,23 @@ from starlette.responses import FileResponse
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import Body, RawReply, RevisedView, Route
-from pilotage.kit.db import SYSTEM, Actor, Database, Tx
-from pilotage.kit.idempotency import KeptReply, check_same, claim_key, keep_reply, release_key
+from pilotage.kit.db import Actor, Database, Tx
+from pilotage.kit.idempotency import (
+    KeptReply,
+    check_same,
+    claim_key,
+    interrupt_key,
+    keep_reply,
+    release_key,
+)
+from pilotage.server.admission import Admission, admit
+from pilotage.server.bodies import check_text, read_json, stream_body
 
 Visibility = Callable[[int], Awaitable[list[str]]]
 BEHIND = "pilotage-behind"
 DECISION = "pilotage-decision"  # the records of what a request has changed of traffic or stages
-MAX_JSON_BYTES = 1 << 20
 MAX_PAGE = 500
 _ETAG = re.compile(r'(?:W/)?"?(\d{1,18})"?', re.ASCII)
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _WHOLE_NUMBER = Field(ge=0, le=2**63 - 1)
 _PAGE_SIZE = Field(ge=1, le=MAX_PAGE)
 
@@ -54,11 +61,12 @@ class AuthorisedCall:
     """
 
     def __init__(
-        self, edge: Edge, request: Request, actor: Actor, expected_rev: int | None
+        self, edge: Edge, request: Request, admission: Admission, expected_rev: int | None
     ) -> None:
         self._edge = edge
         self._request = request
-        self.actor = actor
+        self._admission = admission
+        self.actor: Actor = admission.actor
         self.expected_rev = expected_rev
         self.last_seq = 0
         self.decisions: list[str] = []
@@ -72,8 +80,9 @@ class AuthorisedCall:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Tx]:
-        """Open a writing transaction; what it changes will be waited for."""
+        """Open a writing transaction for whoever may still write; its changes are waited for."""
         async with self._edge.db.write(self.actor) as tx:
+            await self._admission.check(tx)
             yield tx
         self.last_seq = max([self.last_seq, *tx.written])
         self.decisions += tx.decisions
@@ -82,16 +91,19 @@ class AuthorisedCall:
         """Stream the raw body; what was read of it is what an ``Idempotency-Key`` stands for."""
         if self._read is None:
             self._read = hashlib.sha256()
-        async for part in self._request.stream():
+        async for part in stream_body(self._request):
             self._read.update(part)
             yield part
 
-    async def require(self, permission: str) -> None:
+    async def require(self, permission: str, *, is_global: bool = False) -> None:
         """Raise ``permission_denied`` unless the caller also holds this permission."""
+        project_id = None if is_global else self.actor.project_id
         async with self._edge.db.read(self.actor) as tx:
-            await self._edge.identity.authorise(
-                tx, self.actor.principal_id, permission, self.actor.project_id
-            )
+            await self._edge.identity.authorise(tx, self.actor.principal_id, permission, project_id)
+
+    async def check_again(self) -> None:
+        """Raise unless the caller would be let in now."""
+        await self._admission.check_now()
 
     @property
     def body_sha256(self) -> str:
@@ -108,8 +120,11 @@ def make_route_class(edge: Edge, route: Route) -> type[APIRoute]:
             answer = super().get_route_handler()
 
             async def take(request: Request) -> Response:
-                request.state.call = await _authorise(edge, route, request)
-                return await answer(await _read_json(request) if has_json else request)
+                call = request.state.call = await _authorise(edge, route, request)
+                if has_json:
+                    request = await read_json(request)
+                    await call.check_again()
+                return await answer(request)
 
             return take
 
@@ -121,7 +136,8 @@ def make_endpoint(edge: Edge, route: Route) -> Callable[..., Awaitable[Response]
 
     async def endpoint(request: Request, project: str = "", **arguments: Any) -> Response:  # noqa: ANN401, ARG001 - the project is in the call
         call: AuthorisedCall = request.state.call
-        _check_text(arguments, "")
+        for name, value in arguments.items():
+            check_text(value, "" if isinstance(value, BaseModel) else name)
         key = request.headers.get("idempotency-key") if route.method == "POST" else None
         if key is None:
             return await _respond(edge, route, call, arguments)
@@ -132,32 +148,10 @@ def make_endpoint(edge: Edge, route: Route) -> Callable[..., Awaitable[Response]
 
 
 async def _authorise(edge: Edge, route: Route, request: Request) -> AuthorisedCall:
-    actor = await admit(edge, request, route.permission, is_global=route.is_global)
-    return AuthorisedCall(edge, request, actor, _read_if_match(route, request))
-
-
-async def admit(edge: Edge, request: Request, permission: str, *, is_global: bool) -> Actor:
-    """Return who asks and in which project; raise unless they hold the permission there.
-
-    A project in which they have no role is ``not_found``, like one that does not exist.
-    """
-    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-    secret = credential.strip() if scheme.lower() == "bearer" else ""
-    name = request.query_params.get("project", "default")
-    principal = await edge.identity.admit(edge.db, secret)
-    _check_text(name, "project")
-    async with edge.db.read(SYSTEM) as tx:
-        project_id = None
-        if not is_global:
-            project_id = (await edge.identity.find_own_project(tx, principal.id, name)).id
-        await edge.identity.authorise(tx, principal.id, permission, project_id)
-    return Actor(principal_id=principal.id, project_id=project_id, reason=_read_reason(request))
-
-
-def _read_reason(request: Request) -> str:
-    """Return why something is done; the header is UTF-8, which HTTP itself takes for Latin-1."""
-    sent = request.headers.get("x-pilotage-reason", "")
-    return sent.encode("latin-1").decode("utf-8", "replace")[:500]
+    admission = await admit(
+        edge.db, edge.identity, request, route.permission, is_global=route.is_global
+    )
+    return AuthorisedCall(edge, request, admission, _read_if_match(route, request))
 
 
 def _read_if_match(route: Route, request: Request) -> int | None:
@@ -176,38 +170,6 @@ def _read_if_match(route: Route, request: Request) -> int | None:
     if tag is None:
         raise PilotageError("precondition_failed", f"{wanted[:80]!r} is no ETag of this API.")
     return int(tag[1])
-
-
-async def _read_json(request: Request) -> Request:
-    """Read a body that is not longer than JSON may be."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_JSON_BYTES:
-            raise PilotageError(
-                "request_too_large", f"A JSON body may have {MAX_JSON_BYTES} bytes at most."
-            )
-        parts.append(part)
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"".join(parts), "more_body": False}
-
-    return Request(request.scope, receive)
-
-
-def _check_text(value: object, place: str) -> None:
-    """Raise ``invalid_request`` for what no database stores: NUL letters and halves of letters."""
-    if isinstance(value, str) and _UNSTORABLE.search(value):
-        shown = place.encode("ascii", "backslashreplace").decode()
-        raise PilotageError(
-            "invalid_request", f"{shown} has a letter that cannot be stored.", param=shown
-        )
-    if isinstance(value, BaseModel):
-        value, place = dict(value), ""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _check_text(name, place)
-            _check_text(item, f"{place}.{name}".strip("."))
 
 
 def make_raw_response(reply: RawReply) -> Response:
@@ -249,9 +211,8 @@ async def _respond_once(
     try:
         response = await _respond(edge, route, call, arguments)
     except BaseException:
-        if not call.last_seq:
-            async with edge.db.write(call.actor) as tx:
-                await release_key(tx, key)
+        async with edge.db.write(call.actor) as tx:
+            await (interrupt_key if call.last_seq else release_key)(tx, key)
         raise
     body = _without(bytes(response.body), route.secrets)
     async with edge.db.write(call.actor) as tx:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.api import ApiCall, Body, Page, RawReply, Route, View, make_page
-from pilotage.kit.operations import Operations, Progress
+from pilotage.kit.operations import OperationKind, Operations, Progress
 from pilotage.kit.operations_http import OperationView
 from pilotage.registry.artifacts.files import ArtifactFiles, Taken
 from pilotage.registry.artifacts.garbage import GarbageCollector
@@ -19,7 +19,7 @@ from pilotage.registry.artifacts.service import ArtifactService
 from pilotage.registry.types import Artifact
 
 ALLOW_PICKLES = "registry.pickles.allow"
-KIND_IMPORT = "registry.artifacts.import"
+KIND_IMPORT = OperationKind("registry.artifacts.import", "registry.artifacts.create")
 
 
 class ArtifactView(View):

@@ -8,7 +8,7 @@ from pydantic import Field
 from pilotage.core.errors import PilotageError
 from pilotage.kit.api import ApiCall, Body, Page, RawReply, RevisedView, Route, View, make_page
 from pilotage.kit.clock import parse_time, to_datetime
-from pilotage.kit.operations import Operations, Progress
+from pilotage.kit.operations import OperationKind, Operations, Progress
 from pilotage.kit.operations_http import OperationView
 from pilotage.registry.datasets.files import DatasetFiles
 from pilotage.registry.datasets.service import DatasetService
@@ -20,7 +20,7 @@ from pilotage.registry.datasets.types import (
     PiiHandling,
 )
 
-KIND_PUSH = "registry.datasets.push"
+KIND_PUSH = OperationKind("registry.datasets.push", "registry.datasets.push")
 READ = "registry.datasets.read"
 
 

@@ -7,9 +7,11 @@ from pydantic import SecretStr
 from pilotage.identity.service import IdentityService
 from pilotage.identity.types import DEFAULT
 from pilotage.kit.api import ApiCall, Body, Route
-from pilotage.kit.operations import Operations
+from pilotage.kit.operations import OperationKind, Operations
 from pilotage.kit.operations_http import OperationView
 from pilotage.runtime.backup.service import Backups, BackupWish
+
+KIND = OperationKind("backup", "kit.backups.create", is_global=True)
 
 
 class BackupBody(Body):
@@ -36,7 +38,7 @@ def backup_routes(
             with_models=not body.exclude_models, passphrase=body.passphrase.get_secret_value()
         )
         started = await operations.start(
-            actor, "backup", "installation", lambda progress: backups.make(actor, wish, progress)
+            actor, KIND, "installation", lambda progress: backups.make(actor, wish, progress)
         )
         return OperationView.of(started)
 
@@ -44,7 +46,7 @@ def backup_routes(
         Route(
             method="POST",
             path="/backups",
-            permission="kit.backups.create",
+            permission=KIND.permission,
             handler=create_backup,
             status=202,
             is_global=True,

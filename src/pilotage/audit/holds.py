@@ -8,7 +8,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
-from pilotage.kit.outbox import append_revision
+from pilotage.kit.outbox import append_revision, hold_revisions
 
 
 class HoldService:
@@ -71,7 +71,11 @@ class HoldService:
         return await hold_store.find_in_force(tx)
 
     async def check_none(self, tx: Tx, what: str) -> None:
-        """Raise ``on_hold``, naming the hold, if one is in force."""
+        """Raise ``on_hold``, naming the hold, if one is in force.
+
+        None can be placed before this writing transaction ends: placing one is a revision.
+        """
+        await hold_revisions(tx)
         hold = await self.find_in_force(tx)
         if hold is not None:
             raise PilotageError(

@@ -129,9 +129,12 @@ async def find_block_place(tx: Tx, gateway: str, epoch: str) -> int:
 async def list_blocks(
     tx: Tx, ended_from_us: int, after: int = -1, limit: int = 100
 ) -> Sequence[Block]:
-    """Return blocks with calls that ended at or after a time, oldest first."""
+    """Return blocks with calls that ended at or after a time, oldest first; none pruned."""
+    first = tx.select(AUDIT_INDEX, sa.func.min(AUDIT_INDEX.c.position)).scalar_subquery()
     statement = tx.select(AUDIT_BLOCK).where(
-        AUDIT_BLOCK.c.last_us >= ended_from_us, AUDIT_BLOCK.c.position > after
+        AUDIT_BLOCK.c.last_us >= ended_from_us,
+        AUDIT_BLOCK.c.position > after,
+        AUDIT_BLOCK.c.position >= first,
     )
     rows = await tx.all(statement.order_by(AUDIT_BLOCK.c.position).limit(limit))
     return [Block(**row) for row in rows]
@@ -145,9 +148,17 @@ async def find_first_since(tx: Tx, at_us: int) -> int:
 
 
 async def drop_index(tx: Tx, upto: int) -> None:
-    """Forget the entries below a position."""
-    for table in (AUDIT_INDEX, AUDIT_BLOCK):
-        await tx.change(tx.delete(table).where(table.c.position < upto))
+    """Forget the entries below a position.
+
+    The newest block of a spool stays: it says which of its calls have been sealed.
+    """
+    columns = AUDIT_BLOCK.c
+    newest = tx.select(AUDIT_BLOCK, sa.func.max(columns.position)).group_by(
+        columns.gateway, columns.epoch
+    )
+    old = tx.delete(AUDIT_BLOCK).where(columns.position < upto)
+    await tx.change(old.where(columns.position.not_in(newest.scalar_subquery())))
+    await tx.change(tx.delete(AUDIT_INDEX).where(AUDIT_INDEX.c.position < upto))
 
 
 async def find_pruning(tx: Tx, log_name: str) -> str | None:

@@ -8,11 +8,11 @@ from pilotage.core.errors import PilotageError
 from pilotage.identity import issuer_store as store
 from pilotage.identity import principal_store
 from pilotage.identity.principals import PAGE, Principals
-from pilotage.identity.token_rules import check_issuer, check_not_own
-from pilotage.identity.types import IssuerSpec, TokenIssuer
+from pilotage.identity.token_rules import check_issuer, check_not_own, list_kept
+from pilotage.identity.types import IssuerSpec, Role, TokenIssuer
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
-from pilotage.kit.outbox import append_revision
+from pilotage.kit.outbox import append_revision, hold_revisions
 
 
 class Issuers:
@@ -66,8 +66,10 @@ class Issuers:
     ) -> TokenIssuer:
         """Replace what is said of an issuer; its name stays.
 
+        Roles that it gave and no longer gives end; the next token gives those that are left.
         Raises ``permission_denied`` for whoever would get more by it.
         """
+        await hold_revisions(tx)
         before = await self.get(tx, name_or_id)
         if expected_rev not in (None, before.rev):
             raise _changed(before)
@@ -76,19 +78,25 @@ class Issuers:
         if not await store.replace_issuer(tx, before, after):
             raise _changed(before)
         await append_revision(tx, "identity.issuer.changed", after.id, after.rev, after, before)
+        await self._end_given(tx, before.name, list_kept(before, after))
         return after
 
     async def delete(self, tx: Tx, name_or_id: str) -> None:
         """Accept an issuer's tokens no more, and take away what their groups gave."""
+        await hold_revisions(tx)
         issuer = await self.get(tx, name_or_id)
-        for binding in await self._principals.list_bindings(tx):
-            if binding.source == issuer.name:
-                await self._principals.end_binding(tx, binding.id)
+        await self._end_given(tx, issuer.name, frozenset())
         if not await store.delete_issuer(tx, issuer):
             raise _changed(issuer)
         await append_revision(
             tx, "identity.issuer.deleted", issuer.id, issuer.rev + 1, {"id": issuer.id}, issuer
         )
+
+    async def _end_given(self, tx: Tx, name: str, kept: frozenset[tuple[Role, str]]) -> None:
+        """End the roles that tokens of an issuer gave, but for some."""
+        for binding in await self._principals.list_bindings(tx):
+            if binding.source == name and (binding.role, binding.scope) not in kept:
+                await self._principals.end_binding(tx, binding.id)
 
     async def _check_not_own(self, tx: Tx, before: IssuerSpec | None, after: IssuerSpec) -> None:
         actor = await principal_store.find_principal(tx, tx.actor.principal_id)

@@ -54,6 +54,14 @@ def is_read_alike(before: IssuerSpec, after: IssuerSpec) -> bool:
     )
 
 
+def list_kept(before: IssuerSpec, after: IssuerSpec) -> frozenset[tuple[Role, str]]:
+    """Return the roles, with their scopes, that everybody keeps who had them before a change."""
+    if not is_read_alike(before, after):
+        return frozenset()
+    taken = {(item.role, item.scope) for item in set(before.roles) - set(after.roles)}
+    return frozenset((item.role, item.scope) for item in after.roles) - taken
+
+
 def check_not_own(subject: str | None, before: IssuerSpec | None, after: IssuerSpec) -> None:
     """Raise if somebody would decide what their own tokens give them; taking away is free.
 

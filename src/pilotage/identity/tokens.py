@@ -22,6 +22,7 @@ from pilotage.identity.types import (
 )
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.kit.outbox import hold_revisions
 
 LASTS_US = 7 * 86_400_000_000  # a role that a group gives, after the last token that said so
 _TOKEN_PARTS = 3
@@ -100,8 +101,15 @@ class Tokens:
     async def _settle(
         self, tx: Tx, verified: _Verified, wanted: frozenset[tuple[Role, str]]
     ) -> Principal:
-        """Make the principal if this is the first token, and give it the roles of its groups."""
+        """Make the principal if this is the first token, and give it the roles of its groups.
+
+        The issuer may have been changed or deleted while its keys were asked for.
+        """
         issuer, subject = verified.issuer, _name_subject(verified)
+        await hold_revisions(tx)
+        current = await issuer_store.find_issuer(tx, issuer.id)
+        if current is None or (current.id, current.rev) != (issuer.id, issuer.rev):
+            raise refuse_token("iss", "its issuer has just been changed")
         principal = await store.find_subject(tx, subject)
         if principal is None:
             digest = hashlib.sha256(subject.encode()).hexdigest()[:12]

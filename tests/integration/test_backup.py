@@ -30,7 +30,7 @@ from pilotage.kit.root_keys import open_root_keys
 from pilotage.kit.secrets import Vault
 from pilotage.kit.spool import open_spool
 from pilotage.migrations.tables import get_metadata
-from pilotage.runtime.backup.archive import MANIFEST, Manifest, verify_archive
+from pilotage.runtime.backup.archive import MANIFEST, ArchiveWriter, Manifest, verify_archive
 from pilotage.runtime.backup.check import verify_restored
 from pilotage.runtime.backup.restore import restore_backup
 from pilotage.runtime.installation import open_database
@@ -242,6 +242,46 @@ async def test_without_keys_a_backup_opens_nothing_and_says_so_when_restored(
     with pytest.raises(PilotageError, match="root keys are missing"):
         async with open_restored(settings):
             pass
+
+
+async def test_files_of_somebody_else_are_left_out_and_the_rest_comes_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    strange = ("checkpoints/my note (1).txt", "audit/\udcff", "keys/old (1).pub")
+    async with open_api(tmp_path / "old") as api:
+        for name in strange:
+            (api.folder.path / name).write_text("x")
+        archive, _ = await back_up(api)
+
+    manifest = verify_archive(archive)
+    assert [name for name in manifest.files if "note" in name or "old" in name] == []
+    assert "my note (1).txt' is no file of pilotage" in caplog.text
+    assert caplog.text.count("is no file of pilotage") == len(strange)
+    await restore(archive, settings_of(tmp_path / "new"), "")
+
+
+def test_no_archive_is_written_that_no_reader_takes(tmp_path: Path) -> None:
+    with (
+        ArchiveWriter(tmp_path / "a.tar") as archive,
+        pytest.raises(ValueError, match="no name that a backup has"),
+    ):
+        archive.add_bytes("audit/../evil", b"")
+
+
+async def test_keys_are_backed_up_without_credentials_that_are_kept_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with open_api(tmp_path / "old") as api:
+        api.folder.credentials.rename(tmp_path / "elsewhere")
+        archive, made = await back_up(api, passphrase=PASSPHRASE)
+        api.folder.root_keys.rename(tmp_path / "root.key")
+        ended = await wait(api, await api.make("/backups", {"passphrase": PASSPHRASE}))
+
+    assert made["has_keys"] is True
+    assert ended["error"]["detail"].endswith("root.key is not there.")
+    await restore(archive, settings_of(tmp_path / "new"))
+    assert (tmp_path / "new" / "keys" / "root.key").exists()
+    assert not (tmp_path / "new" / "credentials.toml").exists()
 
 
 async def test_a_passphrase_is_long_and_a_wrong_one_puts_nothing_back(tmp_path: Path) -> None:

@@ -98,7 +98,12 @@ class ArchiveWriter:
         self.add_stream(name, io.BytesIO(content), len(content))
 
     def add_stream(self, name: str, source: IO[bytes], size: int) -> None:
-        """Add the first ``size`` bytes of a stream; raise ValueError if there are fewer."""
+        """Add the first ``size`` bytes of a stream.
+
+        Raise ValueError if there are fewer, or if the name is one that no reader takes.
+        """
+        if not is_archived(name):
+            raise ValueError(f"{name!r} is no name that a backup has")
         head = tarfile.TarInfo(name)
         head.size, head.mode = size, 0o600
         reader = _HashingReader(source, size, self._on_bytes)
@@ -230,9 +235,14 @@ def check_name(path: Path, head: tarfile.TarInfo) -> None:
     """Raise ``invalid_backup`` for whatever could be put anywhere else than in its folder."""
     if not head.isreg():
         raise _refuse(path, f"{head.name[:120]!r} is no plain file")
-    is_safe = _NAME.fullmatch(head.name) and not {".", ".."} & set(head.name.split("/"))
-    if head.name != KEYS and not is_safe:
+    if not is_archived(head.name):
         raise _refuse(path, f"{head.name[:120]!r} is no name that a backup has")
+
+
+def is_archived(name: str) -> bool:
+    """Say whether a file may have this name in an archive, to be written and to be read."""
+    is_safe = _NAME.fullmatch(name) is not None and not {".", ".."} & set(name.split("/"))
+    return name == KEYS or is_safe
 
 
 class _HashedFile:

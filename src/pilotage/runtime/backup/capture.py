@@ -6,6 +6,7 @@ copying it takes. Of the audit log, what rests on other files is linked before t
 kept elsewhere, the log's checkpoint, its write-ahead files, bundles of entries, then their tiles.
 """
 
+import logging
 import os
 import shutil
 import stat
@@ -23,7 +24,9 @@ from pilotage.kit.spool_reader import (
     list_spools,
     read_floor,
 )
+from pilotage.runtime.backup.archive import is_archived
 
+_LOG = logging.getLogger("pilotage.backup")
 NeededFrom = Callable[[Path], int]
 """Return the first record of a spool that the database does not have yet."""
 STAGING = ".backup-"
@@ -88,14 +91,25 @@ class Staging:
             self._hold("blobs", self._folder.blobs)
 
     def _hold(self, name: str, path: Path) -> None:
-        """Link a file, or every file below a folder; what is temporary or gone is left out."""
+        """Link a file, or every file below a folder; what is temporary or gone is left out.
+
+        So is what somebody else has put there under a name that no file of this program has.
+        """
         for found, place in _walk(name, path):
             if found in self._held:
+                continue
+            if not is_archived(found):
+                say_left_out(place)
                 continue
             link = self._path / str(len(self._held))
             with suppress(FileNotFoundError):
                 os.link(place, link)
                 self._held[found] = Held(found, link, link.stat().st_size)
+
+
+def say_left_out(path: Path) -> None:
+    """Say that a file is not in a backup because of its name."""
+    _LOG.warning("%r is no file of pilotage: it is not in the backup", str(path))
 
 
 def _walk(name: str, path: Path) -> Iterator[tuple[str, Path]]:

@@ -9,7 +9,7 @@ other, for none is made in between. Copying takes as long as it takes, from what
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,15 @@ from pilotage.kit.sealing import lock_box
 from pilotage.kit.spool_reader import list_spools, read_epoch
 from pilotage.migrations.run import HEAD
 from pilotage.migrations.tables import get_metadata
-from pilotage.runtime.backup.archive import DATABASE, FORMAT, KEYS, ArchiveWriter, Manifest
-from pilotage.runtime.backup.capture import STAGING, Held, Staging
+from pilotage.runtime.backup.archive import (
+    DATABASE,
+    FORMAT,
+    KEYS,
+    ArchiveWriter,
+    Manifest,
+    is_archived,
+)
+from pilotage.runtime.backup.capture import STAGING, Held, Staging, say_left_out
 from pilotage.runtime.backup.rows import dump_table
 
 LAST = "last.json"
@@ -109,11 +116,7 @@ class Backups:
             try:
                 made = await self._make(wish, progress)
             except OSError as failed:
-                raise PilotageError(
-                    "unavailable",
-                    f"The backup cannot be written: {failed.strerror or failed}.",
-                    hint="Make room on the data folder's disk.",
-                ) from None
+                raise _refuse(failed) from None
             async with self._db.write(actor) as tx:
                 await append_revision(tx, "runtime.backup.made", made.id, 1, made)
             write_private(self._folder.backups / LAST, msgspec.json.encode(made))
@@ -188,18 +191,20 @@ class Backups:
         return min(place.seq, self._sealed_until(spool))
 
     def _add_keys(self, archive: ArchiveWriter, passphrase: str) -> None:
-        """Add the public keys; the secret ones and the credentials only in a box."""
+        """Add the public keys; the secret ones, and the credentials if any, only in a box."""
         secret: dict[str, bytes] = {}
-        for path in sorted(self._folder.keys.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.suffix == ".pub":
-                archive.add_bytes(f"public/{path.name}", path.read_bytes())
-            else:
+        for path in sorted(self._folder.keys.glob("[!.]*")):
+            public = f"public/{path.name}"
+            if path.suffix != ".pub":
                 secret[f"keys/{path.name}"] = path.read_bytes()
+            elif is_archived(public):
+                archive.add_bytes(public, path.read_bytes())
+            else:
+                say_left_out(path)
         if passphrase:
             secret[ROOT_KEYS] = self._root_keys.read_bytes()
-            secret[self._folder.credentials.name] = self._folder.credentials.read_bytes()
+            with suppress(FileNotFoundError):  # an operator may keep them elsewhere
+                secret[self._folder.credentials.name] = self._folder.credentials.read_bytes()
             archive.add_bytes(KEYS, lock_box(passphrase, msgspec.msgpack.encode(secret)))
 
 
@@ -258,6 +263,18 @@ class _Copying:
             await asyncio.wait([task])
             task.exception()  # it was told to stop
             raise
+
+
+def _refuse(failed: OSError) -> PilotageError:
+    if isinstance(failed, FileNotFoundError) and failed.filename:
+        return PilotageError(
+            "unavailable", f"The backup cannot be made: {failed.filename} is not there."
+        )
+    return PilotageError(
+        "unavailable",
+        f"The backup cannot be written: {failed.strerror or failed}.",
+        hint="Make room on the data folder's disk.",
+    )
 
 
 def _remove(path: Path) -> None:

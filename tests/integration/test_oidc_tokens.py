@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from oidc_issuer import OidcIssuer, open_oidc_issuer
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
-from pilotage.identity.types import EVERYWHERE, GroupRole, IssuerSpec, Role
+from pilotage.identity.types import EVERYWHERE, GroupRole, IssuerSpec, Profile, Role
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, open_sqlite
 from pilotage.kit.egress import EgressPolicy
@@ -169,6 +169,10 @@ async def test_roles_follow_the_groups_of_the_newest_token(world: World) -> None
         ({"sub": ""}, "sub"),
         ({"sub": 7}, "sub"),
         ({"sub": "a" * 256}, "sub"),
+        ({"sub": "\ud800"}, "sub"),
+        ({"sub": "a\0b"}, "sub"),
+        ({"iss": "\ud800"}, "iss"),
+        ({"iss": "a\0b"}, "iss"),
         ({"junk": "a" * 20_000}, "size"),
     ],
 )
@@ -179,6 +183,15 @@ async def test_a_token_that_is_not_for_us_now_is_refused(
     claims = {name: value for name, value in right.items() if value is not None}
     assert await world.refuse(world.issuer.sign("one", claims)) == param
     assert (await world.events()) == ["identity.issuer.created"]
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "a\0b"])
+async def test_what_cannot_be_a_name_or_a_group_is_not_believed(world: World, odd: str) -> None:
+    token = world.sign(name=odd, email=f"{odd}@example.org", groups=[odd, "readers"])
+    ada = await world.admit(token)
+    assert await world.roles(ada) == {"viewer"}
+    async with world.db.read(SYSTEM) as tx:
+        assert await world.identity.principals.get_profile(tx, ada) == Profile()
 
 
 async def test_clocks_may_differ_by_a_minute_and_no_more(world: World) -> None:
@@ -205,6 +218,8 @@ async def test_forged_signatures_are_refused(world: World) -> None:
 
     assert await world.refuse(_encode({"alg": "none", "kid": "one"}, claims, b"")) == "alg"
     assert await world.refuse(_encode({"kid": "one"}, claims, b"")) == "alg"
+    odd = claims | {"iss": [world.issuer.url]}
+    assert await world.refuse(_encode({"alg": "RS256", "kid": "one"}, odd, b"")) == "iss"
     for algorithm in ("HS256", "HS512"):
         assert await world.refuse(_hmac(algorithm, claims, pem)) == "alg"
     assert await world.refuse(stranger.sign("one", claims)) == "signature"

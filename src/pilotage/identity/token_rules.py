@@ -1,7 +1,8 @@
 """What is checked of a token of an issuer beside its signature. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from pilotage.core.errors import PilotageError
@@ -15,6 +16,7 @@ ASYMMETRIC = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -26,6 +28,11 @@ def refuse_token(param: str, why: str) -> PilotageError:
         hint="Get another from its issuer, or ask which issuers are trusted here",
         param=param,
     )
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Say whether a claim is a text that a database stores: no NUL letter, no half of one."""
+    return isinstance(value, str) and not _UNSTORABLE.search(value)
 
 
 def check_issuer(name: str, spec: IssuerSpec) -> IssuerSpec:
@@ -100,7 +107,7 @@ def check_claims(issuer: TokenIssuer, claims: Mapping[str, Any], now_us: int) ->
     _check_audience(issuer, claims)
     _check_times(issuer, claims, now_us)
     subject = claims.get(issuer.subject_claim)
-    if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+    if not is_text(subject) or not 0 < len(subject) <= 255:
         raise refuse_token(issuer.subject_claim, f"it has no {issuer.subject_claim}")
     return subject
 

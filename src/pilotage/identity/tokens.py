@@ -11,7 +11,7 @@ from pilotage.identity import principal_store as store
 from pilotage.identity.principals import Principals
 from pilotage.identity.rules import check_profile
 from pilotage.identity.signing_keys import Fetch, SigningKeys
-from pilotage.identity.token_rules import MAX_TOKEN, check_claims, find_roles, refuse_token
+from pilotage.identity.token_rules import MAX_TOKEN, check_claims, find_roles, is_text, refuse_token
 from pilotage.identity.types import (
     Binding,
     Principal,
@@ -70,8 +70,11 @@ class Tokens:
             unread = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, RecursionError):
             raise refuse_token("token", "it cannot be read") from None
-        async with db.read(SYSTEM) as tx:
-            issuer = await issuer_store.find_url(tx, str(unread.get("iss", "")))
+        named = unread.get("iss")
+        issuer = None
+        if is_text(named):
+            async with db.read(SYSTEM) as tx:
+                issuer = await issuer_store.find_url(tx, named)
         if issuer is None:
             raise refuse_token("iss", "nobody here knows its issuer")
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -172,7 +175,7 @@ def _check_enabled(principal: Principal) -> Principal:
 def _read_profile(claims: dict[str, Any]) -> Profile:
     """Return what a token says of a person, as far as it looks like that."""
     said = {"display_name": claims.get("name"), "email": claims.get("email")}
-    plain = {name: text for name, text in said.items() if isinstance(text, str)}
+    plain = {name: text for name, text in said.items() if is_text(text)}
     try:
         return check_profile(Profile(**plain))
     except PilotageError:

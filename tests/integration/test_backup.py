@@ -33,6 +33,7 @@ from pilotage.migrations.tables import get_metadata
 from pilotage.runtime.backup.archive import MANIFEST, ArchiveWriter, Manifest, verify_archive
 from pilotage.runtime.backup.check import verify_restored
 from pilotage.runtime.backup.restore import restore_backup
+from pilotage.runtime.backup.rows import reflect_tables
 from pilotage.runtime.installation import open_database
 from postgres_server import PostgresServer
 from users_calls import end
@@ -342,6 +343,55 @@ async def test_only_an_empty_place_is_restored_into(tmp_path: Path, make_url: Ma
         assert refused.value.code == "conflict"
     assert {path.name for path in tmp_path.iterdir()} == {"old", "taken", "other"}
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["file"]
+
+
+async def test_an_empty_folder_is_filled_and_stays_the_one_it_is(
+    tmp_path: Path, small_archive: Path
+) -> None:
+    """It may be a mount point, with what a new file system has, or what a killed restore left."""
+    target = tmp_path / "mounted"
+    (target / "lost+found").mkdir(parents=True)
+    (target / ".restoring" / "audit").mkdir(parents=True)
+    number = target.stat().st_ino
+    with pytest.raises(PilotageError, match="was not finished"):
+        DataFolder(target).prepare()
+
+    manifest = await restore(small_archive, settings_of(target), "")
+
+    assert target.stat().st_ino == number
+    assert {"lost+found", "audit", "pilotage.db"} <= {path.name for path in target.iterdir()}
+    assert not (target / ".restoring").exists()
+    findings = await verify_restored(settings_of(target), SystemClock(), manifest)
+    assert all(item.is_good for item in findings), findings
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_restore_that_fails_at_its_end_leaves_nothing_anywhere(
+    tmp_path: Path, small_archive: Path, make_url: MakeUrl, kind: str, is_there: bool
+) -> None:
+    target = tmp_path / "in" / "new"
+    (target if is_there else target.parent).mkdir(parents=True)
+    settings = settings_of(target, make_url(kind))
+
+    class Disturbed(Progress):
+        """Somebody puts a file where the audit log is to be."""
+
+        def __call__(self, phase: str, done: int = 0, total: int = -1) -> None:
+            if phase == "waiting for the disk":
+                (target / "audit").mkdir(parents=True)
+                (target / "audit" / "mine").touch()
+
+    with pytest.raises(PilotageError, match="cannot be put into") as refused:
+        await restore_backup(small_archive, settings, SystemClock(), "", Disturbed())
+
+    assert refused.value.code == "unavailable"
+    assert {path.name for path in target.parent.iterdir()} == {"new"}
+    assert [path.name for path in target.rglob("*")] == ["audit", "mine"]
+    if kind == "postgres":
+        db = open_database(settings, DataFolder(target), SystemClock())
+        assert await reflect_tables(db) == {}
+        await db.close()
 
 
 Change = Callable[[dict[str, bytes]], None]

@@ -11,6 +11,7 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 
+UNFINISHED = ".restoring"  # in it a restore gathers what it puts back
 LOOKS = 20
 LOOK_S = 0.005
 
@@ -49,8 +50,14 @@ class DataFolder:
     def prepare(self) -> Self:
         """Make the folder (0700) and prove that it can be written.
 
-        Raise ``invalid_config`` if not.
+        Raise ``invalid_config`` if not, ``conflict`` if a restore into it was not finished.
         """
+        if (self.path / UNFINISHED).exists():
+            raise PilotageError(
+                "conflict",
+                f"A restore into {self.path} was not finished.",
+                hint="Empty it and the database, and restore again.",
+            )
         try:
             for folder in (
                 self.path,

@@ -1,7 +1,8 @@
 """Putting a backup back: into an empty folder and an empty database, or not at all.
 
 The whole archive is checked first, the passphrase of its keys too. Then its rows go into the
-database in one transaction, its files into a folder beside the place, which gets its name last.
+database in one transaction, its files into a folder beside the place, which gets its name last. A
+folder that is there already may be a mount point: then they wait within it.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import Settings
-from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.data_folder import UNFINISHED, DataFolder
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.files import sync_folder, write_private
 from pilotage.kit.operations import Progress
@@ -41,6 +42,7 @@ from pilotage.runtime.backup.rows import (
 from pilotage.runtime.installation import open_database
 
 _MOST_KEYS = 16 << 20
+_NOTHING = {UNFINISHED, "lost+found"}  # what an earlier restore left, and new file systems have
 _VERSION_TABLE = "alembic_version"
 
 
@@ -53,45 +55,83 @@ async def restore_backup(
     ``schema_too_new`` for one of a newer program; then nothing has been put anywhere.
     """
     target = settings.data_path
-    _check_empty(target)
-    progress("checking the archive")
-    manifest, keys = await asyncio.to_thread(_check_archive, path, passphrase)
-    staging = target.parent / f".{target.name}.restoring"
+    try:
+        _check_empty(target)
+        progress("checking the archive")
+        manifest, keys = await asyncio.to_thread(_check_archive, path, passphrase)
+        await _restore(path, settings, clock, manifest, keys, progress)
+    except OSError as failed:
+        raise PilotageError(
+            "unavailable",
+            f"The backup cannot be put into {target}: {failed.strerror or failed}.",
+            hint="Make room on its disk, and restore as somebody who may write there.",
+        ) from None
+    return manifest
+
+
+async def _restore(
+    path: Path,
+    settings: Settings,
+    clock: Clock,
+    manifest: Manifest,
+    keys: dict[str, bytes],
+    progress: Progress,
+) -> None:
+    """Fill folder and database; whatever goes wrong leaves nothing in either."""
+    target = settings.data_path
+    staging = (
+        target / UNFINISHED if target.exists() else target.parent / f".{target.name}.restoring"
+    )
     async with AsyncExitStack() as stack:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
         folder = DataFolder(staging).prepare()
         stack.callback(shutil.rmtree, staging, ignore_errors=True)
-        await _put_back(path, settings, folder, clock, manifest, progress)
-        for name, content in keys.items():
-            write_private(staging / name, content)
-        progress("waiting for the disk")
-        await asyncio.to_thread(os.sync)
-        staging.rename(target)
-        sync_folder(target.parent)
-    return manifest
+        async with _open_empty(settings, folder, clock, manifest.schema) as (db, tables):
+            await _put_back(path, db, tables, folder, manifest, progress)
+            await db.close()
+            for name, content in keys.items():
+                write_private(staging / name, content)
+            progress("waiting for the disk")
+            await asyncio.to_thread(os.sync)
+            _give_name(staging, target)
+
+
+def _give_name(staging: Path, target: Path) -> None:
+    """Put what was restored in its place, or leave it where it is."""
+    is_within = staging.parent == target
+    names = [(path, target / path.name) for path in sorted(staging.iterdir())]
+    done: list[tuple[Path, Path]] = []
+    try:
+        for old, new in names if is_within else [(staging, target)]:
+            old.rename(new)
+            done.append((old, new))
+        sync_folder(target if is_within else target.parent)
+    except BaseException:
+        for old, new in reversed(done):
+            new.rename(old)
+        raise
 
 
 async def _put_back(
     path: Path,
-    settings: Settings,
+    db: Database,
+    tables: dict[str, sa.Table],
     folder: DataFolder,
-    clock: Clock,
     manifest: Manifest,
     progress: Progress,
 ) -> None:
-    async with _open_empty(settings, folder, clock, manifest.schema) as (db, tables):
-        with ArchiveReader(path) as archive:
-            entries = archive.read()
-            loaded = dict.fromkeys(manifest.tables, 0)
-            async with db.write(SYSTEM) as tx:
-                await empty_tables(tx, list(tables.values()))
-                file = await _load_tables(tx, tables, entries, loaded, progress)
-                await move_sequences(tx, list(tables.values()))
-            if loaded != manifest.tables:
-                raise PilotageError("invalid_backup", "The archive has not the rows it says.")
-            await asyncio.to_thread(_write_files, folder, file, entries, progress, manifest)
-        await migrate(db)
+    with ArchiveReader(path) as archive:
+        entries = archive.read()
+        loaded = dict.fromkeys(manifest.tables, 0)
+        async with db.write(SYSTEM) as tx:
+            await empty_tables(tx, list(tables.values()))
+            file = await _load_tables(tx, tables, entries, loaded, progress)
+            await move_sequences(tx, list(tables.values()))
+        if loaded != manifest.tables:
+            raise PilotageError("invalid_backup", "The archive has not the rows it says.")
+        await asyncio.to_thread(_write_files, folder, file, entries, progress, manifest)
+    await migrate(db)
 
 
 async def _load_tables(
@@ -190,7 +230,9 @@ def _is_key_file(name: str) -> bool:
 
 
 def _check_empty(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not target.exists():
+        return
+    if not target.is_dir() or {path.name for path in target.iterdir()} - _NOTHING:
         raise PilotageError(
             "conflict",
             f"{target} is not empty.",
@@ -217,7 +259,8 @@ async def _open_empty(
             tables.pop(_VERSION_TABLE)
             yield db, tables
         except BaseException:
-            await _drop_all(db)
+            if db.dialect != "sqlite":  # that is a file, and goes with its folder
+                await _drop_all(db)
             raise
     finally:
         await db.close()

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
-from pilotage.registry.metrics import Direction, Family, Meaning, find_meaning, in_unit
+from pilotage.registry.metrics import RATIO, Direction, Family, find_meaning, find_unit, in_unit
 from pilotage.registry.types import Evidence
 
 MOST_NAMED = 5  # metrics that a sentence names
 _WHOLE_FROM = 10  # percent; below, tenths are said
+_MOST_SAID = 1_000_000  # percent
+_FARTHEST = 300  # powers of ten that a share of change may have: what a double can hold
 
 
 class Verdict(StrEnum):
@@ -34,7 +36,8 @@ class Difference:
     """A metric of two versions, ``b`` in the unit of ``a``.
 
     ``difference`` is b - a with its 95 % interval ``low`` to ``high`` where both have one;
-    ``percent`` is it relative to a, ``points`` it in percentage points where both are shares.
+    ``percent`` is it relative to a (None if a is nothing beside it), ``points`` it in percentage
+    points where both are shares. What was given without a unit is in the metric's usual one.
     """
 
     name: str
@@ -75,13 +78,18 @@ def recommend(differences: Sequence[Difference]) -> str:
     better = _list_phrases(differences, Verdict.BETTER)
     worse = _list_phrases(differences, Verdict.WORSE)
     same = _names(differences, Verdict.EQUAL) + _names(differences, Verdict.NOISE)
+    changed = _names(differences, Verdict.CHANGED)
     if better or worse:
         what = ", but ".join(_join(phrases) for phrases in (better, worse) if phrases)
     elif same:
         what = f"not measurably different from version_a in {_join(same)}"
+    elif changed:
+        what = f"different from version_a in {_join(changed)}: nobody knows which way is better"
     else:
         what = "not comparable with version_a: no metric is known of both"
-    remarks = _list_remarks(differences, has_same=bool(better or worse))
+    is_said = {Verdict.CHANGED: not (better or worse or same)}
+    is_said |= dict.fromkeys((Verdict.EQUAL, Verdict.NOISE), not (better or worse))
+    remarks = _list_remarks(differences, is_said)
     return "; ".join([f"version_b is {what}", *remarks])
 
 
@@ -92,7 +100,7 @@ def _compare_one(
     missing = Difference(
         name=named.subject,
         kind=named.kind,
-        unit=named.unit,
+        unit=find_unit(named.subject, named.unit, named.kind),
         direction=meaning.direction,
         family=meaning.family,
         verdict=Verdict.MISSING,
@@ -115,15 +123,16 @@ def _compare_one(
         difference=difference,
         low=low,
         high=high,
-        percent=difference / abs(a.value) * 100 if a.value else None,
-        points=_find_points(a.unit, difference, meaning),
+        percent=_find_percent(a.value, difference),
+        points=_find_points(missing.unit, difference),
         is_same_data=_is_same_data(a, b),
     )
 
 
 def _in_unit_of(a: Evidence, b: Evidence) -> Evidence | None:
+    unit, own = (find_unit(item.subject, item.unit, item.kind) for item in (a, b))
     value, low, high = (
-        None if number is None else in_unit(number, b.unit, a.unit)
+        None if number is None else in_unit(number, own, unit)
         for number in (b.value, b.low, b.high)
     )
     return None if value is None else replace(b, unit=a.unit, value=value, low=low, high=high)
@@ -159,10 +168,13 @@ def _judge(
     return Verdict.BETTER if is_better else Verdict.WORSE
 
 
-def _find_points(unit: str, difference: Decimal, meaning: Meaning) -> Decimal | None:
-    if unit == "%":
-        return difference
-    return difference * 100 if "ratio" in (unit, "" if unit else meaning.unit) else None
+def _find_percent(value: Decimal, difference: Decimal) -> Decimal | None:
+    percent = difference / abs(value) * 100 if value else None
+    return percent if percent is None or percent.adjusted() < _FARTHEST else None
+
+
+def _find_points(unit: str, difference: Decimal) -> Decimal | None:
+    return {"%": difference, RATIO: difference * 100}.get(unit)
 
 
 def _is_same_data(a: Evidence, b: Evidence) -> bool | None:
@@ -178,6 +190,11 @@ _WORDS = {
     (Family.TIME, Verdict.WORSE): "slower",
     (Family.COST, Verdict.BETTER): "cheaper",
     (Family.COST, Verdict.WORSE): "more expensive",
+}
+_REMARKS = {
+    Verdict.EQUAL: "equal",
+    Verdict.NOISE: "within noise",
+    Verdict.CHANGED: "changed",
 }
 _SPOKEN_FIRST = ("accuracy", "latency_p95", "latency_p50", "cost_per_1m_tokens")
 
@@ -215,6 +232,8 @@ def _phrase(item: Difference, *, has_name: bool) -> str:
 
 def _percent(share: Decimal) -> str:
     """Write whole percents from 10 on, tenths below: 25%, 4.3%, 5%."""
+    if share > _MOST_SAID:
+        return f"more than {_MOST_SAID}%"
     tenths = share.quantize(Decimal("0.1"), ROUND_HALF_UP)
     if tenths == 0:
         return "less than 0.1%"
@@ -222,9 +241,13 @@ def _percent(share: Decimal) -> str:
     return f"{whole if tenths >= _WHOLE_FROM or tenths == whole else tenths}%"
 
 
-def _list_remarks(differences: Sequence[Difference], *, has_same: bool) -> list[str]:
+def _list_remarks(differences: Sequence[Difference], is_said: Mapping[Verdict, bool]) -> list[str]:
+    """Return what stands behind the sentence, but for the verdicts that it names itself."""
     missing = [item for item in differences if item.verdict is Verdict.MISSING]
     remarks = {
+        text: [] if is_said[verdict] else _names(differences, verdict)
+        for verdict, text in _REMARKS.items()
+    } | {
         "missing for version_a": [item.name for item in missing if item.a is None],
         "missing for version_b": [item.name for item in missing if item.b is None],
         "measured on different data": [
@@ -232,9 +255,6 @@ def _list_remarks(differences: Sequence[Difference], *, has_same: bool) -> list[
         ],
         "units differ": _names(differences, Verdict.UNLIKE),
     }
-    if has_same:
-        equal, noise = _names(differences, Verdict.EQUAL), _names(differences, Verdict.NOISE)
-        remarks = {"equal": equal, "within noise": noise} | remarks
     return [f"{text}: {_join(names)}" for text, names in remarks.items() if names]
 
 

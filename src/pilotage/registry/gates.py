@@ -15,7 +15,14 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.registry.comparison import Difference, Verdict, compare
 from pilotage.registry.evidence import is_expired
-from pilotage.registry.metrics import KIND_COST, KIND_PERFORMANCE, Direction, find_meaning, in_unit
+from pilotage.registry.metrics import (
+    KIND_COST,
+    KIND_PERFORMANCE,
+    RATIO,
+    Direction,
+    find_unit,
+    in_unit,
+)
 from pilotage.registry.types import Evidence, NamedVersion, Stage
 
 DAY_US = 86_400_000_000
@@ -130,7 +137,7 @@ class GateFacts:
     """What the gates look at: current evidence, the size of what it runs, the baseline.
 
     ``baseline`` is the current evidence of ``baseline_ref``, the version that came to the stage
-    last; None where there is none.
+    last, of those in it or else of those that were; None where there never was one.
     """
 
     version: NamedVersion
@@ -232,9 +239,12 @@ def _licence(check: Check, facts: GateFacts, kind: str, _subject: str) -> GateRe
         return _say(check, GateState.NOT_EVALUATED, threshold=threshold, detail=detail)
     allowed = {name.casefold() for name in check.allowed}
     is_allowed = not allowed or all(name.casefold() in allowed for name in named)
-    is_known = bool(allowed) or all(item.passed is not False for item in found)
-    state = GateState.PASSED if is_allowed and is_known else GateState.FAILED
-    return _say(check, state, value=", ".join(named), threshold=threshold)
+    flaw = next(filter(None, (_find_flaw(check, item, facts.now_us) for item in found)), "")
+    if not is_allowed or any(item.passed is False for item in found):
+        state, detail = GateState.FAILED, ""
+    else:
+        state, detail = (GateState.NOT_EVALUATED, flaw) if flaw else (GateState.PASSED, "")
+    return _say(check, state, value=", ".join(named), threshold=threshold, detail=detail)
 
 
 def _judged(check: Check, facts: GateFacts, kind: str, _subject: str) -> GateResult:
@@ -267,7 +277,7 @@ def _judge(check: Check, item: Evidence, now_us: int) -> GateResult:
 
 
 def _measured(check: Check, facts: GateFacts, kind: str, subject: str) -> GateResult:
-    unit = KINDS[check.name].unit or find_meaning(subject, kind=kind).unit
+    unit = find_unit(subject, KINDS[check.name].unit, kind)
     bounds = [f"at least {check.min}" if check.min is not None else ""]
     bounds.append(f"at most {check.max}" if check.max is not None else "")
     threshold = " and ".join(filter(None, bounds))
@@ -288,7 +298,7 @@ def _measured(check: Check, facts: GateFacts, kind: str, subject: str) -> GateRe
 
 def _compared(check: Check, facts: GateFacts, kind: str, subject: str) -> GateResult:
     if facts.baseline is None:
-        detail = "there is no version in the stage to compare with"
+        detail = "no other version was ever in the stage"
         return _say(check, GateState.PASSED, detail=detail)
     threshold = f"at most {check.tolerance_percent} % worse than {facts.baseline_ref}"
     missing = _say(check, GateState.NOT_EVALUATED, threshold=threshold)
@@ -356,8 +366,12 @@ def _find_span(
     ends = (item.low, item.high) if check.by_interval else (item.value, item.value)
     if None in ends:
         return None, None, "it has no interval" if check.by_interval else "it has no value"
-    low, high = (in_unit(end or Decimal(0), item.unit, unit) for end in ends)
-    return low, high, "" if low is not None else f"its unit is {item.unit}, not {unit}"
+    own = find_unit(item.subject, item.unit, item.kind)
+    if own == RATIO and not unit:
+        own = unit  # both are plain numbers
+    low, high = (in_unit(end or Decimal(0), own, unit) for end in ends)
+    wanted = unit or "that of the bound, which has none"
+    return low, high, "" if low is not None else f"its unit is {own or 'not known'}, not {wanted}"
 
 
 def _find_loss(found: Difference, *, is_worst: bool) -> Decimal | None:

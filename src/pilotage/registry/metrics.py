@@ -1,7 +1,8 @@
 """What the names of metrics mean: which way is better, in which words it is said, in what unit.
 
 A metric is known by its name, else by a word in its name, else by its unit; one that none of these
-knows has no better direction until somebody gives it.
+knows has no better direction until somebody gives it. The same name says what a number without a
+unit is in.
 """
 
 import re
@@ -40,12 +41,12 @@ class Meaning(NamedTuple):
 
 
 HIGHER, LOWER, UNKNOWN = Direction
-_RATIO = "ratio"
+RATIO = "ratio"
 _FASTER = Meaning(LOWER, Family.TIME, "ms")
 _CHEAPER = Meaning(LOWER, Family.COST, "USD")
 
 METRICS: Mapping[str, Meaning] = {
-    "accuracy": Meaning(HIGHER, Family.ACCURACY, _RATIO),
+    "accuracy": Meaning(HIGHER, Family.ACCURACY, RATIO),
     "latency_p50": _FASTER,
     "latency_p95": _FASTER,
     "latency_p99": _FASTER,
@@ -53,17 +54,20 @@ METRICS: Mapping[str, Meaning] = {
     "ttft_p95": _FASTER,
     "throughput_qps": Meaning(HIGHER, unit="1/s"),
     "tokens_per_second": Meaning(HIGHER, unit="1/s"),
-    "error_rate": Meaning(LOWER, unit=_RATIO),
-    "hallucination_rate": Meaning(LOWER, unit=_RATIO),
-    "toxicity_score": Meaning(LOWER, unit=_RATIO),
-    "drift_score": Meaning(LOWER, unit=_RATIO),
-    "validation_pass_rate": Meaning(HIGHER, unit=_RATIO),
+    "error_rate": Meaning(LOWER, unit=RATIO),
+    "hallucination_rate": Meaning(LOWER, unit=RATIO),
+    "toxicity_score": Meaning(LOWER, unit=RATIO),
+    "drift_score": Meaning(LOWER, unit=RATIO),
+    "validation_pass_rate": Meaning(HIGHER, unit=RATIO),
     "cost_per_request": _CHEAPER,
     "cost_per_1m_tokens": _CHEAPER,
     "total_cost": _CHEAPER,
     "replica_count": Meaning(UNKNOWN),
     "accelerator_duty_cycle": Meaning(UNKNOWN, unit="%"),
 }
+TURNING = frozenset(  # words with which more of something may be less of it
+    {"free", "without", "avoided", "drop", "reduction", "saved", "saving", "savings", "recovered"}
+)
 WORDS: tuple[tuple[Meaning, frozenset[str]], ...] = (  # the first that has a word of the name wins
     (
         Meaning(LOWER),
@@ -74,13 +78,19 @@ WORDS: tuple[tuple[Meaning, frozenset[str]], ...] = (  # the first that has a wo
         ),
     ),
     (_CHEAPER, frozenset({"cost", "price"})),
-    (_FASTER, frozenset({"latency", "ttft", "duration", "seconds", "ms"})),
-    (Meaning(HIGHER, Family.ACCURACY), frozenset({"accuracy"})),
+    (Meaning(LOWER, Family.TIME, "s"), frozenset({"seconds"})),
+    (_FASTER, frozenset({"latency", "ttft", "ms"})),
+    (Meaning(LOWER, Family.TIME), frozenset({"duration"})),
+    (Meaning(HIGHER, Family.ACCURACY, RATIO), frozenset({"accuracy"})),
+    (
+        Meaning(HIGHER, unit=RATIO),
+        frozenset({"f1", "precision", "recall", "auc", "auroc"}),
+    ),
     (
         Meaning(HIGHER),
         frozenset(
-            {"throughput", "qps", "rps", "f1", "precision", "recall", "auc", "auroc", "bleu"}
-            | {"rouge", "rougel", "meteor", "ndcg", "mrr", "r2", "pass", "passed", "win", "exact"}
+            {"throughput", "qps", "rps", "bleu", "rouge", "rougel", "meteor", "ndcg", "mrr", "r2"}
+            | {"pass", "passed", "win", "exact"}
         ),
     ),
 )
@@ -98,19 +108,32 @@ def find_meaning(
     return meaning if direction is meaning.direction else Meaning(direction, unit=meaning.unit)
 
 
+def find_unit(name: str, unit: str, kind: str = "") -> str:
+    """Return the unit of a number: what it is given in, else what its metric usually is.
+
+    Empty where nobody knows.
+    """
+    return unit or find_meaning(name, kind=kind).unit
+
+
 def in_unit(value: Decimal, unit: str, other: str) -> Decimal | None:
-    """Return a value in another unit; None where the units have nothing to do with one another."""
-    if unit == other or not unit or not other:
+    """Return a value in another unit; None where the units have nothing to do with one another.
+
+    A unit that nobody knows (empty) is like no other.
+    """
+    if unit == other:
         return value
     if unit in SECONDS and other in SECONDS:
         return value * SECONDS[unit] / SECONDS[other]
-    if (unit, other) in {("%", _RATIO), (_RATIO, "%")}:
+    if (unit, other) in {("%", RATIO), (RATIO, "%")}:
         return value / 100 if unit == "%" else value * 100
     return None
 
 
 def _by_word(name: str) -> Meaning | None:
     words = set(re.split(r"[^a-z0-9]+", name.casefold()))
+    if words & TURNING:
+        return Meaning(UNKNOWN)
     if "per" in words and {"second", "s", "minute"} & words:
         return Meaning(HIGHER)
     return next((meaning for meaning, known in WORDS if known & words), None)

@@ -1,5 +1,6 @@
 """Comparing two versions: the algebra of differences, what is missing, and the sentence."""
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -228,7 +229,47 @@ def test_a_direction_that_nobody_knows_is_no_verdict_until_it_is_given() -> None
     assert one(a, b).verdict is Verdict.CHANGED
     assert one(a, b, replica_count=Direction.LOWER).verdict is Verdict.WORSE
     assert one(a, b, replica_count=Direction.HIGHER).verdict is Verdict.BETTER
-    assert recommend([one(a, b)]).startswith("version_b is not comparable")
+    assert recommend([one(a, b)]) == (
+        "version_b is different from version_a in replica_count: nobody knows which way is better"
+    )
+    faster = one(measured("latency_p95", 100), measured("latency_p95", 80))
+    assert recommend([one(a, b), faster]) == "version_b is 20% faster; changed: replica_count"
+
+
+@pytest.mark.parametrize(
+    ("name", "a", "b", "sentence"),
+    [
+        ("latency_p95", ("234.5", ""), ("0.30", "s"), "version_b is 28% slower"),
+        ("latency_p95", ("0.30", "s"), ("234.5", ""), "version_b is 22% faster"),
+        ("accuracy", ("0.92", ""), ("90", "%"), "version_b is 2.2% less accurate"),
+        ("f1", ("0.9", ""), ("12", "%"), "version_b is 87% worse in f1"),
+        ("training_seconds", ("40", ""), ("30", "s"), "version_b is 25% faster"),
+        ("bleu", ("0.4", ""), ("38", "%"), f"{NOT_COMPARABLE}; units differ: bleu"),
+        ("score", ("0.4", "ratio"), ("38", ""), f"{NOT_COMPARABLE}; units differ: score"),
+        ("bleu", ("40", ""), ("50", ""), "version_b is 25% better in bleu"),
+    ],
+)
+def test_a_missing_unit_is_the_usual_one_of_the_metric_or_like_no_other(
+    name: str, a: tuple[str, str], b: tuple[str, str], sentence: str
+) -> None:
+    found = one(*(measured(name, value, unit=unit) for value, unit in (a, b)))
+    assert recommend([found]) == sentence
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "sentence"),
+    [
+        ("1E-20", "1E12", "version_b is more than 1000000% slower"),
+        ("1E-200", "1E300", "version_b is slower"),
+        ("1E300", "1E-200", "version_b is 100% faster"),
+        ("0", "1E-300", "version_b is slower"),
+        ("1", "10001", "version_b is 1000000% slower"),
+    ],
+)
+def test_numbers_that_are_far_apart_are_compared(a: str, b: str, sentence: str) -> None:
+    found = one(measured("latency_p95", a), measured("latency_p95", b))
+    assert recommend([found]) == sentence
+    assert found.percent is None or math.isfinite(found.percent)
 
 
 def test_the_same_data_is_said_where_it_is_known() -> None:

@@ -77,6 +77,9 @@ def facts(*evidence: Evidence, **more: object) -> GateFacts:
 
 ACCURATE = Check(name="accuracy", min=Decimal("0.9"))
 FAST = Check(name="latency_p95", max=Decimal(250))
+OPEN = Check(name="licence", allowed=("MIT",))
+BALANCED = Check(name="metric", subject="f1", min=Decimal("0.9"))
+SHORT = Check(name="metric", subject="queue", max=Decimal(250))
 NO_WORSE = Check(name="not_worse", subject="accuracy", tolerance_percent=Decimal(2))
 NO_SLOWER = Check(name="not_worse", subject="latency_p95", tolerance_percent=Decimal(10))
 
@@ -118,12 +121,27 @@ NO_SLOWER = Check(name="not_worse", subject="latency_p95", tolerance_percent=Dec
             [known("licence", "MIT"), known("licence", "GPL-3.0-only")],
             FAILED,
         ),
+        (OPEN, [known("licence", "MIT", passed=False)], FAILED),
+        (OPEN, [known("licence", "MIT", passed=False, expires_at_us=NOW_US)], FAILED),
+        (OPEN, [known("licence", "MIT", expires_at_us=NOW_US)], NOT_EVALUATED),
+        (OPEN, [known("licence", "MIT", expires_at_us=NOW_US + 1)], PASSED),
+        (
+            Check(name="licence", allowed=("MIT",), max_age_days=1),
+            [replace(known("licence", "MIT"), created_at_us=NOW_US - DAY_US - 1)],
+            NOT_EVALUATED,
+        ),
         (ACCURATE, [], NOT_EVALUATED),
         (ACCURATE, [measured("0.9")], PASSED),
         (ACCURATE, [measured("0.899999")], FAILED),
         (ACCURATE, [measured("91", unit="%")], PASSED),
         (ACCURATE, [measured("91", unit="ms")], NOT_EVALUATED),
         (ACCURATE, [known("eval.accuracy", "accuracy", "0.95")], NOT_EVALUATED),
+        (BALANCED, [measured("0.93", "f1")], PASSED),
+        (BALANCED, [measured("12", "f1", unit="%")], FAILED),
+        (SHORT, [measured("200", "queue")], PASSED),
+        (SHORT, [measured("0.5", "queue", unit="ratio")], PASSED),
+        (SHORT, [measured("200", "queue", unit="min")], NOT_EVALUATED),
+        (FAST, [measured("251", "latency_p95")], FAILED),
         (FAST, [measured("0.25", "latency_p95", unit="s")], PASSED),
         (FAST, [measured("0.251", "latency_p95", unit="s")], FAILED),
         (
@@ -186,6 +204,8 @@ def test_a_comparison_without_a_number_on_both_sides_is_none() -> None:
         assert "there is no evidence" in found.detail
     unlike = facts(measured("1", unit="ms"), baseline=[measured("1", unit="%")])
     assert evaluate(NO_WORSE, unlike).detail == "their units differ"
+    lower = facts(measured("60", unit="%"), baseline=[measured("0.92")])
+    assert evaluate(NO_WORSE, lower).state is FAILED
 
 
 def test_with_intervals_the_worst_that_may_be_counts() -> None:

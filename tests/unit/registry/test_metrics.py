@@ -34,6 +34,9 @@ GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "compare-versions.md"
         ("bill", "EUR", LOWER, Family.COST),
         ("speed", "tokens/s", HIGHER, Family.OTHER),
         ("score", "", UNKNOWN, Family.OTHER),
+        ("error_free_rate", "", UNKNOWN, Family.OTHER),
+        ("cost_savings", "USD", UNKNOWN, Family.OTHER),
+        ("accuracy_drop", "", UNKNOWN, Family.OTHER),
         ("replica_count", "", UNKNOWN, Family.OTHER),
     ],
 )
@@ -70,8 +73,9 @@ def test_what_is_given_wins() -> None:
     [
         ("s", "ms", 2000),
         ("ms", "ms", 2),
-        ("", "ms", 2),
-        ("ms", "", 2),
+        ("", "", 2),
+        ("", "ms", None),
+        ("ms", "", None),
         ("%", "ratio", "0.02"),
         ("ratio", "%", 200),
         ("min", "s", 120),

@@ -72,6 +72,13 @@ class World(NamedTuple):
         assert await self.list_events() == before
         return refused.value.code
 
+    async def explain(self, stage: Stage, ref: str) -> str:
+        """Return what a gate says that does not let a version through."""
+        with pytest.raises(PilotageError) as refused:
+            await self.promote(stage, ref)
+        assert refused.value.code == "gate_failed"
+        return refused.value.detail
+
     async def approve(self, ref: str = "tiny@1.0.0", by: str = "approver") -> str:
         ask = ApprovalAsk(action=TO_PRODUCTION, subject=ref, reason="June")
         async with self.db.write(self.act("ops")) as tx:
@@ -291,22 +298,50 @@ async def test_nobody_takes_off_the_mark_of_a_pickle(world: World) -> None:
     assert "evidence add" not in refused.value.hint
 
 
-async def test_a_candidate_is_compared_with_the_version_in_the_stage(world: World) -> None:
-    def accuracy(value: str) -> EvidenceDraft:
-        return EvidenceDraft(kind="metric.performance", subject="accuracy", value=Decimal(value))
+def measured_accuracy(value: str) -> EvidenceDraft:
+    return EvidenceDraft(kind="metric.performance", subject="accuracy", value=Decimal(value))
 
+
+async def test_a_candidate_is_compared_with_the_version_in_the_stage(world: World) -> None:
     check = Check(name="not_worse", subject="accuracy", tolerance_percent=Decimal(1))
     await world.ask_for(STAGING, check)
-    await world.add(accuracy("0.90"))
+    await world.add(measured_accuracy("0.90"))
     await world.promote(STAGING)
     async with world.db.write(world.act("engineer")) as tx:
         await world.registry.create_version(tx, "tiny", "1.1.0", SHA)
 
     assert await world.refuse(STAGING, "tiny@1.1.0") == "gate_failed"
-    await world.add(accuracy("0.88"), "tiny@1.1.0")
+    await world.add(measured_accuracy("0.88"), "tiny@1.1.0")
     assert await world.refuse(STAGING, "tiny@1.1.0") == "gate_failed"
-    await world.add(accuracy("0.895"), "tiny@1.1.0")
+    await world.add(measured_accuracy("0.895"), "tiny@1.1.0")
     assert (await world.promote(STAGING, "tiny@1.1.0")).version.stage == "staging"
+
+
+async def test_taking_the_version_out_of_the_stage_leaves_it_what_is_compared_with(
+    world: World,
+) -> None:
+    async with world.db.write(world.act("engineer")) as tx:
+        for number in ("1.1.0", "1.2.0"):
+            await world.registry.create_version(tx, "tiny", number, SHA)
+    for ref, value in (("tiny@1.1.0", "0.90"), ("tiny@1.0.0", "0.80"), ("tiny@1.2.0", "0.85")):
+        await world.add(measured_accuracy(value), ref)
+    await world.ask_for(STAGING, Check(name="not_worse", subject="accuracy"))
+    await world.promote(STAGING)
+    await world.promote(STAGING, "tiny@1.1.0")
+
+    assert "0.85 against 0.90" in await world.explain(STAGING, "tiny@1.2.0")
+    await world.promote(ARCHIVED)
+    await world.promote(ARCHIVED, "tiny@1.1.0")
+    assert "0.85 against 0.90" in await world.explain(STAGING, "tiny@1.2.0")
+    async with world.db.write(world.act("engineer")) as tx:
+        await world.registry.delete_version(tx, "tiny@1.1.0", world.endpoints.is_deployed)
+    assert "0.85 against 0.90" in await world.explain(STAGING, "tiny@1.2.0")
+
+    await world.promote(DEVELOPMENT, reason="again")
+    await world.ask_for(STAGING)
+    await world.promote(STAGING)  # a lower version, but the last that came
+    await world.ask_for(STAGING, Check(name="not_worse", subject="accuracy"))
+    assert (await world.promote(STAGING, "tiny@1.2.0")).version.stage == "staging"
 
 
 async def test_a_freeze_of_the_model_holds_for_its_stages(world: World) -> None:

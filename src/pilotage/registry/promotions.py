@@ -223,7 +223,7 @@ class Promotions:
         size = None
         if version.artifact_sha256 is not None:
             size = (await self._registry.get_artifact(tx, version.artifact_sha256)).size_bytes
-        baseline = await store.find_highest_in_stage(tx, version, policy.stage)
+        baseline = await store.find_last_in_stage(tx, version, policy.stage)
         known = await self._registry.list_evidence(tx, baseline.id) if baseline else None
         facts = GateFacts(
             version=version,

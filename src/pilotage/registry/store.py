@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pilotage.kit.db import METADATA, Row, Tx
+from pilotage.kit.outbox import REVISION
 from pilotage.registry.types import Model, ModelVersion, NamedVersion
 
 NOTHING = sa.text("''")
@@ -218,14 +219,24 @@ async def list_versions(
     return [named_version(row) for row in rows]
 
 
-async def find_highest_in_stage(tx: Tx, version: NamedVersion, stage: str) -> NamedVersion | None:
-    """Return the highest other version of the same model in a stage."""
-    there = _named(tx).where(
-        MODEL_VERSION.c.model_id == version.model_id,
-        MODEL_VERSION.c.stage == stage,
-        MODEL_VERSION.c.id != version.id,
+async def find_last_in_stage(tx: Tx, version: NamedVersion, stage: str) -> NamedVersion | None:
+    """Return the other version of a model that came to a stage last, of those that are in it.
+
+    Where none is there now, of those that ever were, deleted ones among them.
+    """
+    is_there = sa.and_(MODEL_VERSION.c.stage == stage, MODEL_VERSION.c.deleted_at_us.is_(None))
+    came = (
+        _ever_named(tx)
+        .join(REVISION, REVISION.c.object_id == MODEL_VERSION.c.id)
+        .where(
+            MODEL_VERSION.c.model_id == version.model_id,
+            MODEL_VERSION.c.id != version.id,
+            REVISION.c.project_id == version.project_id,
+            REVISION.c.event == "registry.version.promoted",
+            REVISION.c.after.contains(f'"stage":"{stage}"'),
+        )
     )
-    return await _find_version(tx, there.order_by(MODEL_VERSION.c.semver_key.desc()).limit(1))
+    return await _find_version(tx, came.order_by(is_there.desc(), REVISION.c.seq.desc()).limit(1))
 
 
 async def change_version(tx: Tx, version: ModelVersion, **values: object) -> bool:
@@ -287,10 +298,13 @@ async def _index_version(
 
 
 def _named(tx: Tx) -> sa.Select[Any]:
-    return (
-        tx.select(MODEL_VERSION, *MODEL_VERSION.c, MODEL.c.name.label("model_name"))
-        .join(MODEL, MODEL.c.id == MODEL_VERSION.c.model_id)
-        .where(MODEL_VERSION.c.deleted_at_us.is_(None))
+    return _ever_named(tx).where(MODEL_VERSION.c.deleted_at_us.is_(None))
+
+
+def _ever_named(tx: Tx) -> sa.Select[Any]:
+    """Select versions, deleted ones too."""
+    return tx.select(MODEL_VERSION, *MODEL_VERSION.c, MODEL.c.name.label("model_name")).join(
+        MODEL, MODEL.c.id == MODEL_VERSION.c.model_id
     )
 
 

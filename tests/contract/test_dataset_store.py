@@ -12,7 +12,7 @@ from pilotage.kit.outbox import read_revisions
 from pilotage.registry.artifacts.types import Inspection
 from pilotage.registry.datasets.rules import hash_manifest, make_key, write_manifest
 from pilotage.registry.datasets.service import DatasetService
-from pilotage.registry.datasets.store import find_used
+from pilotage.registry.datasets.store import DATASET_RELEASE, find_used
 from pilotage.registry.datasets.types import DataFile, DatasetVersion, SplitCount
 from pilotage.registry.service import RegistryService
 from pilotage.registry.types import EvidenceDraft, Node, NodeKind
@@ -198,6 +198,33 @@ async def test_a_release_points_to_one_version_after_another(
     assert (moved.rev, moved.version) == (2, "1.1.0")
     assert stale.value.code == "precondition_failed"
     assert "release golden refers to it" in kept.value.detail
+
+
+@pytest.mark.parametrize(
+    ("numbering", "first", "second"),
+    [("semver", "1.0.0", "2.0.0"), ("date", "2026-01-31", "2026-01-31.2")],
+)
+async def test_a_number_is_a_version_and_no_release(
+    database: Database,
+    service: DatasetService,
+    projects: stores.Projects,
+    numbering: str,
+    first: str,
+    second: str,
+) -> None:
+    async with database.write(projects.mine) as tx:
+        await service.create_dataset(tx, "scores", numbering=numbering)
+        for version, sha256 in ((first, SHA), (second, OTHER_SHA)):
+            await add(service, tx, version, sha256, dataset="scores")
+        with pytest.raises(PilotageError) as refused:
+            await service.release_version(tx, "scores", first, second)
+        old = await service.release_version(tx, "scores", "golden", second)
+        renamed = tx.update(DATASET_RELEASE).where(DATASET_RELEASE.c.id == old.id)
+        await tx.change(renamed.values(name=first))  # as it could be named once
+
+        assert (await service.get_version(tx, f"scores@{first}")).version == first
+        assert (await service.get_release(tx, "scores", first)).version == second
+    assert (refused.value.code, refused.value.param) == ("invalid_request", "release")
 
 
 async def test_what_is_held_or_kept_stays(

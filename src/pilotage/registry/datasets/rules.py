@@ -52,6 +52,15 @@ def make_key(numbering: str, text: str) -> tuple[str, str]:
     return text, f"{year}-{month}-{day}.{int(count or 1):06d}"
 
 
+def is_number(numbering: str, text: str) -> bool:
+    """Say whether a text is read as the number of a version."""
+    try:
+        make_key(numbering, text)
+    except PilotageError:
+        return False
+    return True
+
+
 def check_choice(kind: type[Choice], text: str, param: str) -> Choice:
     """Return a member of an enum; raise ``invalid_request`` that lists them."""
     try:

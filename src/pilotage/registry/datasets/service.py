@@ -10,7 +10,13 @@ from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 from pilotage.registry import store as registry_store
 from pilotage.registry.datasets import store
-from pilotage.registry.datasets.rules import check_choice, compare, list_obstacles, make_key
+from pilotage.registry.datasets.rules import (
+    check_choice,
+    compare,
+    is_number,
+    list_obstacles,
+    make_key,
+)
 from pilotage.registry.datasets.types import (
     DataFile,
     Dataset,
@@ -172,7 +178,8 @@ class DatasetService:
         if not at:
             found = await store.find_highest(tx, dataset.id)
         else:
-            release = await store.find_release(tx, dataset.id, version)
+            is_release = not is_number(dataset.numbering, version)
+            release = await store.find_release(tx, dataset.id, version) if is_release else None
             if release is not None:
                 found = await store.find_version(tx, release.version_id)
             else:
@@ -288,7 +295,13 @@ class DatasetService:
     ) -> DatasetRelease:
         """Make a release of a dataset point to a version; the first time, create it."""
         dataset = await self.get_dataset(tx, name_or_id)
-        check_name(name, "release")
+        if is_number(dataset.numbering, check_name(name, "release")):
+            raise PilotageError(
+                "invalid_request",
+                f"release: {name} is the number of a version.",
+                hint="Give it a name, for example golden or stable.",
+                param="release",
+            )
         target = await self.get_version(tx, f"{dataset.name}@{version}")
         before = await store.find_release(tx, dataset.id, name)
         if expected_rev is not None and (before is None or before.rev != expected_rev):

@@ -1,15 +1,22 @@
 """The vault on both databases: sealing, rotation that a kill interrupts, destruction."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from pilotage.core.errors import PilotageError
+from pilotage.finops.users import Users
 from pilotage.kit.clock import ManualClock
-from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.config import Settings
+from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.db import SYSTEM, Actor, Database
+from pilotage.kit.operations import Progress
 from pilotage.kit.outbox import REVISION
 from pilotage.kit.root_keys import RootKeys, open_root_keys
 from pilotage.kit.secrets import DATA_KEY, Vault
+from pilotage.runtime.rotation import Rotation
+from pilotage.runtime.vault import open_vault
 from stores import race
 
 
@@ -166,3 +173,53 @@ async def test_keys_are_listed_page_by_page(
     assert [(key.owner_id, key.number, key.created_at_us) for key in rest] == [
         ("ten_2", 2, clock.now_us())
     ]
+
+
+async def test_a_root_key_comes_into_use_only_once_that_is_said(
+    database: Database, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rotation = Rotation(database, vault, Users(vault))
+
+    def refuse(_: Actor) -> None:
+        raise PilotageError("audit_unavailable", "The disk is full.")
+
+    def fail() -> int:
+        raise OSError("The disk is full.")
+
+    database.before_commit.append(refuse)
+    with pytest.raises(PilotageError, match="disk is full"):
+        await rotation.rotate_root(SYSTEM, Progress())
+    assert open_root_keys(vault.root.path).numbers == vault.root.numbers == [1]
+
+    database.before_commit.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(vault.root, "add", fail)
+        with pytest.raises(OSError, match="disk is full"):
+            await rotation.rotate_root(SYSTEM, Progress())
+    assert (await list_root_revisions(database), vault.root.numbers) == ([2], [1])
+
+    await rotation.rotate_root(SYSTEM, Progress())
+    await asyncio.gather(*(rotation.rotate_root(SYSTEM, Progress()) for _ in range(2)))
+    assert await list_root_revisions(database) == vault.root.numbers[1:]
+    assert len(vault.root.numbers) == 4
+
+
+async def test_a_root_key_that_is_newer_than_the_database_is_announced_at_the_start(
+    database: Database, tmp_path: Path
+) -> None:
+    """As after a restore of a backup that was made before the key was."""
+    folder = DataFolder(tmp_path).prepare()
+    await open_vault(database, Settings(), folder)
+    assert await list_root_revisions(database) == []
+    open_root_keys(folder.root_keys).add()
+
+    for _ in range(2):
+        await open_vault(database, Settings(), folder)
+
+    assert await list_root_revisions(database) == [2]
+
+
+async def list_root_revisions(database: Database) -> list[int]:
+    async with database.read(SYSTEM) as tx:
+        rows = await tx.all(tx.select(REVISION).where(REVISION.c.event == "kit.root_key.created"))
+    return sorted(row["rev"] for row in rows)

@@ -152,6 +152,14 @@ async def list_first(tx: Tx, object_ids: Iterable[str]) -> Sequence[Revision]:
     return found
 
 
+async def has_revision(tx: Tx, object_id: str, rev: int) -> bool:
+    """Say whether an object has had a revision."""
+    one = tx.select(REVISION, REVISION.c.seq).where(
+        REVISION.c.object_id == object_id, REVISION.c.rev == rev
+    )
+    return await tx.find(one) is not None
+
+
 async def get_last_seq(tx: Tx) -> int:
     """Return the newest sequence number, 0 before the first change."""
     row = await tx.find(tx.select(REVISION, sa.func.max(REVISION.c.seq).label("last")))

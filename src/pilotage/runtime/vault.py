@@ -7,7 +7,8 @@ from pilotage.core.errors import PilotageError
 from pilotage.finops.users import Users
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
-from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.db import SYSTEM, Actor, Database
+from pilotage.kit.outbox import append_revision, has_revision
 from pilotage.kit.root_keys import open_root_keys
 from pilotage.kit.secrets import Vault, has_data_keys
 
@@ -45,9 +46,20 @@ async def open_vault(db: Database, settings: Settings, folder: DataFolder) -> Va
             )
         vault = Vault(open_root_keys(path))
         await vault.check(tx)
+    if vault.root.newest > 1:  # a database from before the newest key has not heard of it
+        await announce_root(db, SYSTEM, vault.root.newest)
     while await rewrap(db, vault):
         pass
     return vault
+
+
+async def announce_root(db: Database, actor: Actor, number: int) -> None:
+    """Say that there is a root key of this number, unless that was said."""
+    async with db.read(SYSTEM) as tx:
+        is_said = await has_revision(tx, "root", number)
+    if not is_said:
+        async with db.write(actor) as tx:
+            await append_revision(tx, "kit.root_key.created", "root", number, {"root": number})
 
 
 async def label_plain_users(db: Database, users: Users) -> None:

@@ -202,6 +202,28 @@ async def test_what_somebody_makes_of_their_own_tells_who_let_them_in(
         assert await principals.list_armers(tx, ada.id, begun_us - 1) == []
 
 
+async def test_the_review_tells_who_made_a_key(
+    database: Database, service: IdentityService, projects: stores.Projects, ada: Principal
+) -> None:
+    ids = []
+    for actor in (projects.mine, replace(projects.other, principal_id=ada.id)):
+        async with database.write(actor) as tx:
+            await service.create_tenant(tx, "team")
+            ids.append((await service.create_key(tx, "team", "ci")).key.id)
+            gone = (await service.create_key(tx, "team", "gone")).key
+            await service.revoke_key(tx, gone.id)
+    async with database.write(ADMIN) as tx:
+        revoked = await service.access.revoke(tx, "ada")
+        review = await service.access.review(tx)
+
+    assert [key.id for key in revoked.keys] == [ids[1]]
+    assert [(item.key.id, item.created_by) for item in review.keys] == [
+        (ids[0], projects.mine.principal_id),
+        (ids[1], ada.id),
+    ]
+    assert ["made_by_disabled" in item.remarks for item in review.keys] == [False, True]
+
+
 async def test_revisions_name_nobody(
     database: Database, service: IdentityService, ada: Principal
 ) -> None:

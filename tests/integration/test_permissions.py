@@ -43,7 +43,7 @@ async def test_every_permission_of_a_route_has_a_row_and_every_row_a_permission(
     assert not unused
 
 
-CHECKED_ELSEWHERE = {"registry.pickles.allow"}  # in a handler
+CHECKED_ELSEWHERE = {"registry.pickles.allow", "endpoints.upstream.trust"}  # in a handler
 
 
 def test_nobody_approves_for_being_an_administrator() -> None:
@@ -124,6 +124,32 @@ async def test_access_is_reviewed_and_taken_away_in_one_step(api: Api) -> None:
     assert (await api.http.get("/me", headers=headers)).status_code == 401
     review = await api.show("/identity/access-review")
     assert {item["name"] for item in review["principals"]} == {"admin", "eve"}
+
+
+async def test_keys_whose_text_somebody_knows_who_has_left_are_named(api: Api) -> None:
+    await api.make_principal("ada", Role.SECURITY)
+    sue = await api.make_principal("sue", Role.SECURITY)
+    headers = {"authorization": f"Bearer {sue}"}
+    for name in ("first", "mine", "gone"):
+        made = await api.http.post("/keys", json={"name": name}, headers=headers)
+        assert made.status_code == 201
+    await api.make(f"/keys/{made.json()['id']}:revoke")
+    await api.make("/keys", {"name": "theirs"})
+
+    revoked = (await api.http.post("/principals/sue:revoke-access")).json()
+    again = (await api.http.post("/principals/ada:revoke-access")).json()
+
+    assert [key["name"] for key in revoked["keys"]] == ["first", "mine"]
+    assert again["keys"] == []
+    keys = (await api.show("/identity/access-review"))["keys"]
+    assert [
+        (key["name"], key["created_by"], "made_by_disabled" in key["remarks"]) for key in keys
+    ] == [
+        ("first", "system", False),
+        ("first", "sue", True),
+        ("mine", "sue", True),
+        ("theirs", "admin", False),
+    ]
 
 
 async def test_nobody_raises_themselves(api: Api) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pilotage.cli.commands import command, make_group
-from pilotage.cli.session import Json, Reason, at, run, say, show_json, show_time
+from pilotage.cli.session import Json, Reason, at, note, run, say, show_json, show_time
 from pilotage.sdk.control import ControlClient
 
 GROUP = make_group("access", "Who may do what and where: the review, and taking access away.")
@@ -56,6 +56,11 @@ def revoke(
         show_json(revoked)
     else:
         say(f"{revoked['name']} may do nothing any more.")
+        for key in revoked["keys"]:
+            note(
+                f"{revoked['name']} made the key {key['name']} and knows its text: "
+                f"pilotage keys revoke {key['id']}"
+            )
 
 
 def _write(review: dict[str, Any]) -> Iterator[str]:
@@ -82,7 +87,10 @@ def _write(review: dict[str, Any]) -> Iterator[str]:
     yield ""
     for key in review["keys"]:
         bounds = ", ".join([*key["aliases"], *key["operations"]]) or "everything"
-        yield f"- **{key['name']}** ({key['id']}) of {key['tenant_id']}, for {bounds}"
+        yield (
+            f"- **{key['name']}** ({key['id']}) of {key['tenant_id']}, for {bounds}, "
+            f"made {show_time(key['created_at'])} by {key['created_by']}"
+        )
         yield from _list_remarks(key)
 
 

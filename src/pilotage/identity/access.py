@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pilotage.identity import principal_store as store
 from pilotage.identity import store as key_store
@@ -18,6 +18,7 @@ from pilotage.identity.types import (
     Role,
 )
 from pilotage.kit.db import Tx
+from pilotage.kit.outbox import list_first
 
 DAY_US = 86_400_000_000
 STALE_US = 90 * DAY_US
@@ -37,6 +38,7 @@ class Remark(StrEnum):
     MADE_BY_ANOTHER = "credential_made_by_somebody_else"
     NO_ROLE = "credential_without_a_role"
     WIDE = "for_everything"  # a key without bounds
+    MADE_BY_DISABLED = "made_by_disabled"  # a key whose text somebody knows who may do nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +53,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyAccess:
-    """One API key that is accepted, and the remarks on it."""
+    """One API key that is accepted, whoever made it and so knows its text, and the remarks."""
 
     key: ApiKey
+    created_by: str
     remarks: tuple[Remark, ...]
 
 
@@ -66,6 +69,13 @@ class Review:
     keys: tuple[KeyAccess, ...]
 
 
+class Revoked(NamedTuple):
+    """Somebody who may do nothing any more, and the keys made by them that are still accepted."""
+
+    principal: Principal
+    keys: tuple[ApiKey, ...]
+
+
 class AccessReview:
     """Looks at all access, and takes somebody's away in one step."""
 
@@ -76,30 +86,34 @@ class AccessReview:
         """Return who may act now, by name, and which keys are accepted, oldest first."""
         roles = _group(item for item in await store.list_bindings(tx) if item.is_live(tx.now_us))
         known = _group(item for item in await store.list_credentials(tx) if item.is_live(tx.now_us))
-        found = []
+        found, disabled = [], set()
         for principal in await self._principals.list(tx):
             if principal.disabled_at_us is not None:
+                disabled.add(principal.id)
                 continue
             own, by = tuple(roles.get(principal.id, ())), tuple(known.get(principal.id, ()))
             remarks = remark_access(principal, own, by, tx.now_us)
             found.append(
                 Access(principal=principal, roles=own, credentials=by, remarks=tuple(remarks))
             )
-        keys = [
-            KeyAccess(key=key, remarks=tuple(remark_key(key, tx.now_us)))
-            for key in await key_store.list_keys(tx, None, "", EVERYTHING)
-            if key.revoked_at_us is None and not _is_over(key.expires_at_us, tx.now_us)
-        ]
+        keys = []
+        for key, maker in await _list_keys(tx):
+            told = remark_key(key, tx.now_us, is_maker_disabled=maker in disabled)
+            keys.append(KeyAccess(key=key, created_by=maker, remarks=tuple(told)))
         return Review(at_us=tx.now_us, principals=tuple(found), keys=tuple(keys))
 
-    async def revoke(self, tx: Tx, name_or_id: str) -> Principal:
-        """Disable a principal, refuse its credentials and end its roles, all at once."""
+    async def revoke(self, tx: Tx, name_or_id: str) -> Revoked:
+        """Disable a principal, refuse its credentials and end its roles, all at once.
+
+        Keys belong to tenants, who may be using them: those that it made stay, and are named.
+        """
         principal = await self._principals.disable(tx, name_or_id)
         for credential in await store.list_credentials(tx, principal.id):
             await self._principals.revoke_credential(tx, credential.id)
         for binding in await store.list_bindings(tx, [principal.id]):
             await self._principals.end_binding(tx, binding.id)
-        return principal
+        made = [key for key, by in await _list_keys(tx) if by == principal.id]
+        return Revoked(principal, tuple(made))
 
 
 def remark_access(
@@ -127,9 +141,9 @@ def remark_access(
     return remarks
 
 
-def remark_key(key: ApiKey, now_us: int) -> list[Remark]:
+def remark_key(key: ApiKey, now_us: int, *, is_maker_disabled: bool = False) -> list[Remark]:
     """Return what should be looked at of a key that is accepted."""
-    remarks = []
+    remarks = [Remark.MADE_BY_DISABLED] if is_maker_disabled else []
     if key.expires_at_us is None:
         remarks.append(Remark.ENDLESS)
     elif key.expires_at_us - now_us <= SOON_US:
@@ -144,6 +158,17 @@ def has_conflict(roles: Sequence[Binding]) -> bool:
     approves = {item.scope for item in roles if item.role is Role.APPROVER}
     asks = {item.scope for item in roles if item.role in REQUESTERS}
     return any(EVERYWHERE in (one, other) or one == other for one in approves for other in asks)
+
+
+async def _list_keys(tx: Tx) -> Sequence[tuple[ApiKey, str]]:
+    """Return the keys that are accepted, oldest first, each with whoever made it."""
+    keys = [
+        key
+        for key in await key_store.list_keys(tx, None, "", EVERYTHING)
+        if key.revoked_at_us is None and not _is_over(key.expires_at_us, tx.now_us)
+    ]
+    made_by = {item.object_id: item.actor for item in await list_first(tx, [k.id for k in keys])}
+    return [(key, made_by.get(key.id, "")) for key in keys]
 
 
 def _group(items: Iterable[Owned]) -> dict[str, list[Owned]]:

@@ -50,6 +50,7 @@ class KeyAccessView(View):
     tenant_id: str
     project_id: str
     created_at: datetime
+    created_by: str
     expires_at: datetime | None
     aliases: list[str]
     operations: list[str]
@@ -64,11 +65,21 @@ class ReviewView(View):
     keys: list[KeyAccessView]
 
 
+class MadeKeyView(View):
+    """An API key that somebody made, and so knows the text of."""
+
+    id: str
+    name: str
+    tenant_id: str
+    project_id: str
+
+
 class RevokedView(RevisedView):
-    """A principal that may do nothing any more."""
+    """A principal that may do nothing any more, and the keys made by it that are still accepted."""
 
     name: str
     disabled_at: datetime | None
+    keys: list[MadeKeyView]
 
 
 def access_routes(service: IdentityService) -> list[Route]:
@@ -88,13 +99,18 @@ def access_routes(service: IdentityService) -> list[Route]:
             _show(item, profiles[item.principal.id].display_name, names, people)
             for item in review.principals
         ]
-        keys = [_show_key(item) for item in review.keys]
+        keys = [_show_key(item, people) for item in review.keys]
         return ReviewView.of(review, principals=shown, keys=keys)
 
     async def revoke_access(call: ApiCall, principal: str) -> RevokedView:
-        """Take everything away from a principal at once: it, its credentials and its roles."""
+        """Take everything away from a principal at once: it, its credentials and its roles.
+
+        The API keys that it made stay, and are named.
+        """
         async with call.write() as tx:
-            return RevokedView.of(await service.access.revoke(tx, principal))
+            revoked = await service.access.revoke(tx, principal)
+        keys = [MadeKeyView.of(key) for key in revoked.keys]
+        return RevokedView.of(revoked.principal, keys=keys)
 
     return [
         Route(
@@ -138,10 +154,11 @@ def _show(
     )
 
 
-def _show_key(item: KeyAccess) -> KeyAccessView:
+def _show_key(item: KeyAccess, people: dict[str, str]) -> KeyAccessView:
     key = item.key
     return KeyAccessView.of(
         key,
+        created_by=people.get(item.created_by, item.created_by),
         aliases=list(key.scope.aliases),
         operations=list(key.scope.operations),
         remarks=list(item.remarks),

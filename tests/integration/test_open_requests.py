@@ -114,7 +114,7 @@ async def test_a_body_that_ends_after_its_sender_was_shown_the_door_does_nothing
     assert await count_changes(api) == before
 
 
-@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("path", [path for path in BODIES if path != "/backups"])
 async def test_a_slow_body_of_somebody_who_may_is_taken(api: Api, path: str) -> None:
     body = SlowBody(BODIES[path])
     headers = {"content-type": "application/json"}

@@ -19,6 +19,35 @@ def test_every_change_of_traffic_is_recorded(modules: dict[str, str]) -> None:
     assert decision_paths.find_unrecorded(modules) == []
 
 
+def test_every_change_of_traffic_passes_a_door(modules: dict[str, str]) -> None:
+    assert decision_paths.find_unchecked(modules) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "found"),
+    [
+        (
+            "endpoints.upstreams",
+            "        await self._traffic.check_upstream(tx, upstream, UpstreamSpec(**after))\n",
+            ["endpoints.upstreams.UpstreamService.replace_upstream"],
+        ),
+        (
+            SERVICE,
+            '        before = await self.traffic.begin(tx, "endpoints.traffic.route", endpoint)\n',
+            ["endpoints.service.EndpointService.route"],
+        ),
+    ],
+)
+def test_a_change_past_the_door_is_found(
+    modules: dict[str, str], module: str, step: str, found: list[str]
+) -> None:
+    assert step in modules[module]
+
+    planted = modules | {module: modules[module].replace(step, "", 1)}
+
+    assert decision_paths.find_unchecked(planted) == found
+
+
 def test_the_changes_that_people_make_are_seen(modules: dict[str, str]) -> None:
     seen = set(decision_paths.list_recorders(modules))
 

@@ -257,6 +257,28 @@ async def test_a_weekly_freeze_comes_again(world: World) -> None:
     assert [day for day, holds in enumerate(frozen) if holds] == [0, 7]
 
 
+async def test_a_freeze_is_lifted_for_a_reason_and_on_record_if_it_holds(world: World) -> None:
+    await world.freeze()
+    with pytest.raises(PilotageError) as refused:
+        async with world.db.write(world.act("ops", "")) as tx:
+            await world.service.calendar.lift(tx, "year-end")
+    assert refused.value.param == "reason"
+    async with world.db.write(world.act("ops", "closed early")) as tx:
+        await world.service.calendar.lift(tx, "year-end")
+    await world.freeze(starts_at_us=world.clock.now_us() + 1)
+    async with world.db.write(world.act("ops")) as tx:
+        await world.service.calendar.lift(tx, "year-end")
+
+    async with world.db.read(world.act("asks")) as tx:
+        ((decision, fact),) = await world.service.decisions.list_interventions(tx)
+    assert (decision.kind, decision.subject, decision.reason) == (
+        "lift",
+        "year-end",
+        "closed early",
+    )
+    assert fact.content["by"] == world.people["ops"]
+
+
 async def test_a_lifted_freeze_holds_nothing_and_frees_its_name(world: World) -> None:
     await world.freeze()
     async with world.db.write(world.act("ops")) as tx:

@@ -13,7 +13,7 @@ from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import Deployment
 from pilotage.governance.service import GovernanceService
-from pilotage.governance.types import ApprovalAsk, Decision, Fact, FreezeSpec, Verdict
+from pilotage.governance.types import ApprovalAsk, Decision, Fact, FactKind, FreezeSpec, Verdict
 from pilotage.identity.service import IdentityService
 from pilotage.identity.types import PrincipalKind, Role
 from pilotage.kit.clock import ManualClock
@@ -414,3 +414,36 @@ async def test_another_project_has_its_own_gates_and_cannot_promote(world: World
 async def _find_other(world: World) -> str:
     async with world.db.read(SYSTEM) as tx:
         return (await IdentityService(world.clock).get_project(tx, "other")).id
+
+
+async def test_an_approval_does_not_come_back_with_the_stage(world: World) -> None:
+    await world.promote(STAGING)
+    await world.approve()
+    await world.approve()
+    await world.promote(PRODUCTION)
+    await world.promote(STAGING, reason="wrong answers in German")
+
+    assert await world.refuse(PRODUCTION) == "approval_required"
+    await world.approve()
+    assert (await world.promote(PRODUCTION)).version.stage == PRODUCTION
+
+
+@pytest.mark.parametrize("subject", ["tiny", "tiny@1.0.0"])
+async def test_one_override_of_a_version_or_its_model_is_enough(world: World, subject: str) -> None:
+    async with world.db.write(world.act()) as tx:
+        spec = FreezeSpec(
+            reason="year end",
+            starts_at_us=tx.now_us,
+            ends_at_us=tx.now_us + 10**9,
+            override_role="ml_ops",
+        )
+        await world.governance.calendar.freeze(tx, "year-end", spec)
+    assert await world.refuse(STAGING) == "frozen"
+
+    async with world.db.write(world.act()) as tx:
+        await world.governance.calendar.override(tx, "year-end", subject, "outage 17")
+    made = await world.promote(STAGING)
+
+    _, facts = await world.read_record(made.decision_id)
+    assert [fact.kind for fact in facts].count(FactKind.INTERVENTION) == 1
+    assert await world.refuse(PRODUCTION) == "frozen"

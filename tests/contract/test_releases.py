@@ -1,7 +1,9 @@
 """The release policy and the record of each change of traffic, on both databases."""
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ import stores
 from pilotage.core.errors import PilotageError
 from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.endpoints.history import as_of
-from pilotage.endpoints.routing import RoutingSpec
+from pilotage.endpoints.routing import RoutingSpec, RuleSpec, ShadowSpec
 from pilotage.endpoints.scheduled import ScheduledSplit
 from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import Provider, UpstreamSpec
@@ -51,6 +53,7 @@ class World(NamedTuple):
     db: Database
     clock: ManualClock
     governance: GovernanceService
+    identity: IdentityService
     registry: RegistryService
     service: EndpointService
     promotions: Promotions
@@ -114,7 +117,9 @@ async def world(database: Database, clock: ManualClock) -> World:
     registry = RegistryService(clock, governance)
     service = EndpointService(clock, identity, registry, AbsentFleet(), governance=governance)
     promotions = Promotions(clock, registry, governance, service.traffic.find_obstacle)
-    world = World(database, clock, governance, registry, service, promotions, people[0], people[1])
+    world = World(
+        database, clock, governance, identity, registry, service, promotions, people[0], people[1]
+    )
     async with database.write(world.ops) as tx:
         await registry.create_model(tx, "tiny", "small")
         await registry.add_artifact(tx, SHA, 10, INFO)
@@ -227,7 +232,7 @@ async def test_a_change_that_others_must_agree_to_is_exactly_the_one_they_saw(
     with pytest.raises(PilotageError) as refused:
         await world.split(v1_0_0=100)
     assert refused.value.code == "approval_required"
-    assert 'endpoints.traffic.split "chat tiny@1.0.0=100"' in refused.value.hint
+    assert "endpoints.traffic.split 'chat tiny@1.0.0=100'" in refused.value.hint
 
     await world.approve("endpoints.traffic.split", "chat 1.0.0=100")
     with pytest.raises(PilotageError) as refused:
@@ -242,8 +247,161 @@ async def test_a_change_that_others_must_agree_to_is_exactly_the_one_they_saw(
     with pytest.raises(PilotageError) as refused:
         await _route(world, RoutingSpec(retries=3))
     assert refused.value.code == "approval_required"
-    await world.approve("endpoints.traffic.route", "chat")
+    assert """endpoints.traffic.route 'chat {"retries":3}'""" in refused.value.hint
+    await world.approve("endpoints.traffic.route", 'chat {"retries": 3, "fallbacks": []}')
     await _route(world, RoutingSpec(retries=3))
+
+
+async def test_an_approval_of_a_routing_is_of_all_that_it_says(world: World) -> None:
+    await world.set_policy(Stage.DEVELOPMENT, 1)
+    await world.deploy()
+    await world.deploy("1.1.0")
+    wanted = RoutingSpec(
+        policy="cheapest",
+        rules=[RuleSpec(deployments=["1.0.0"], purposes=["it's urgent"], max_input=10)],
+        retries=3,
+        shadow=ShadowSpec(deployment="1.1.0", percent=Decimal("2.5"), daily_usd=Decimal(5)),
+        regions=["eu"],
+    )
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.create_upstream(tx, "cloud", CLOUD)
+    with pytest.raises(PilotageError) as refused:
+        await _route(world, wanted)
+    words = shlex.split(refused.value.hint)
+
+    await world.approve(*words[4:6])
+    for other in (
+        replace(wanted, policy="fastest"),
+        replace(wanted, retries=2),
+        replace(wanted, fallbacks=["1.1.0"], shadow=None),
+        replace(wanted, rules=[RuleSpec(deployments=["1.0.0", "1.1.0"])], shadow=None),
+        replace(wanted, regions=[]),
+        RoutingSpec(),
+    ):
+        if other == RoutingSpec():
+            await _route(world, other)  # it is so already
+            continue
+        with pytest.raises(PilotageError) as refused:
+            await _route(world, other)
+        assert refused.value.code == "approval_required"
+    await _route(world, wanted)
+
+
+@pytest.mark.parametrize(
+    "text", ["chat", "chat retries 3", 'chat {"retries": 99}', 'chat {"fallbacks": ["9.9.9"]}']
+)
+async def test_a_routing_that_nobody_can_read_is_not_asked_for(world: World, text: str) -> None:
+    with pytest.raises(PilotageError) as refused:
+        await world.approve("endpoints.traffic.route", text)
+    assert refused.value.code == "invalid_request"
+
+
+async def test_who_made_a_version_does_not_agree_to_its_traffic(world: World) -> None:
+    await world.deploy()
+    made_by_ops = ("chat 1.0.0=100", 'chat {"fallbacks": ["1.0.0"]}')
+    for action, subject in zip(("split", "route"), made_by_ops, strict=True):
+        ask = ApprovalAsk(action=f"endpoints.traffic.{action}", subject=subject, reason="June")
+        async with world.db.write(world.approver) as tx:
+            asked = await world.governance.approvals.request(tx, ask)
+        with pytest.raises(PilotageError) as refused:
+            async with world.db.write(world.ops) as tx:
+                await world.governance.approvals.vote(tx, asked.id, Verdict.APPROVE, "mine")
+        assert refused.value.code == "permission_denied"
+
+
+async def test_an_approval_does_not_come_back_with_the_traffic(world: World) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+    await world.set_policy(Stage.DEVELOPMENT, 1)
+    for shares in ("1.1.0=100", "1.1.0=100", "1.0.0=100"):
+        await world.approve("endpoints.traffic.split", f"chat {shares}")
+    await world.split(v1_1_0=100)
+    await world.approve("endpoints.traffic.split", "chat 1.0.0=100")
+    await world.split(v1_0_0=100)
+
+    with pytest.raises(PilotageError) as refused:
+        await world.split(v1_1_0=100)
+    assert refused.value.code == "approval_required"
+
+
+async def test_an_upstream_changes_as_the_traffic_it_takes_does(world: World) -> None:
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.create_upstream(tx, "cloud", CLOUD)
+        await world.service.deploy_upstream(tx, "chat", "cloud", "gpt-4o")
+        now_us = tx.now_us
+        spec = FreezeSpec(
+            reason="year end",
+            starts_at_us=now_us,
+            ends_at_us=now_us + 10**6,
+            names=("chat",),
+            override_role="approver",
+        )
+        await world.governance.calendar.freeze(tx, "year-end", spec)
+    other = UpstreamSpec(provider=Provider.OPENAI, base_url="https://eu.example.org/v1")
+    with pytest.raises(PilotageError) as refused:
+        await _change_upstream(world, other)
+    assert refused.value.code == "frozen"
+    assert "calendar override year-end cloud" in refused.value.hint
+    async with world.db.write(world.ops) as tx:
+        await world.governance.calendar.override(tx, "year-end", "cloud", "an outage")
+    await _change_upstream(world, other)
+
+    world.clock.advance(2)
+    await world.set_policy(Stage.DEVELOPMENT, 1)
+    with pytest.raises(PilotageError) as refused:
+        await _change_upstream(world, CLOUD)
+    assert refused.value.code == "approval_required"
+    action, subject = shlex.split(refused.value.hint)[4:6]
+    assert (action, CLOUD.base_url in subject) == ("endpoints.upstream.change", True)
+    await world.approve(action, subject)
+    with pytest.raises(PilotageError):
+        await _change_upstream(world, replace(CLOUD, max_connections=1))
+    await _change_upstream(world, CLOUD)
+    with pytest.raises(PilotageError):
+        await _change_upstream(world, other)
+
+
+async def test_an_upstream_does_not_leave_the_regions_of_who_uses_it(world: World) -> None:
+    near = replace(CLOUD, location="eu-west1")
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.create_upstream(tx, "cloud", near)
+        await world.service.deploy_upstream(tx, "chat", "cloud", "gpt-4o")
+    await _route(world, RoutingSpec(regions=["eu"]))
+
+    with pytest.raises(PilotageError, match=r"cloud/gpt-4o") as refused:
+        await _change_upstream(world, replace(near, location="us-east1"))
+    assert refused.value.code == "invalid_request"
+    await _change_upstream(world, replace(near, location="eu-west3"))
+
+
+async def test_an_upstream_without_traffic_needs_nobody(world: World) -> None:
+    await world.set_policy(Stage.DEVELOPMENT, 1)
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.create_upstream(tx, "cloud", CLOUD)
+        await world.service.deploy_upstream(tx, "chat", "cloud", "gpt-4o")
+    await _change_upstream(world, replace(CLOUD, max_connections=1))
+    with pytest.raises(PilotageError) as refused:
+        await world.approve("endpoints.upstream.change", 'sky {"provider":"openai"}')
+    assert refused.value.code in ("not_found", "invalid_request")
+
+
+@pytest.mark.parametrize("is_disabled", [True, False])
+async def test_only_who_could_still_approve_counts(world: World, is_disabled: bool) -> None:
+    await world.deploy()
+    await world.deploy("1.1.0")
+    await world.set_policy(Stage.DEVELOPMENT, 1)
+    await world.approve("endpoints.traffic.split", "chat 1.1.0=100")
+    principals, who = world.identity.principals, world.approver.principal_id
+    async with world.db.write(SYSTEM) as tx:
+        if is_disabled:
+            await principals.disable(tx, who)
+        else:
+            (held,) = await principals.list_bindings(tx, who)
+            await principals.end_binding(tx, held.id)
+
+    with pytest.raises(PilotageError, match="is no approver any more") as refused:
+        await world.split(v1_1_0=100)
+    assert refused.value.code == "approval_required"
 
 
 @pytest.mark.parametrize("split", [{"1.0.0": "NaN"}, {"1.0.0": 99}, {"9.9.9": 100}, {}])
@@ -314,6 +472,11 @@ async def test_a_policy_is_replaced_once_for_each_revision(world: World) -> None
 async def _route(world: World, spec: RoutingSpec) -> None:
     async with world.db.write(world.ops) as tx:
         await world.service.route(tx, "chat", spec)
+
+
+async def _change_upstream(world: World, spec: UpstreamSpec) -> None:
+    async with world.db.write(world.ops) as tx:
+        await world.service.upstreams.replace_upstream(tx, "cloud", spec)
 
 
 async def _undeploy(world: World, name: str) -> None:

@@ -75,7 +75,7 @@ def test_every_command_shows_json(ada: CommandLine, bob: CommandLine, tmp_path: 
         "approvals show": ada.json("approvals", "show", asked[3])["state"],
         "calendar freeze": ada.json("calendar", "freeze", "far", *freeze)["name"],
         "calendar override": ada.json("calendar", "override", "far", "chat", *why)["subject"],
-        "calendar lift": ada.json("calendar", "lift", "far")["lifted"],
+        "calendar lift": ada.json("calendar", "lift", "far", *why)["lifted"],
         "calendar cancel": ada.json("calendar", "cancel", release["id"])["state"],
         "decisions show": ada.json("decisions", "show", decision)["id"],
         "decisions note": ada.json("decisions", "note", decision, "well")["kind"],

@@ -130,16 +130,21 @@ async def test_a_freeze_stops_traffic_and_an_override_is_on_record(office: Offic
     ops = {"authorization": f"Bearer {office.people['ops']}", "if-match": "*"}
     passed = await office.api.http.put("/endpoints/chat/split", headers=ops, **split)
     again = await office.api.http.put("/endpoints/chat/split", headers=ops, **split)
-    lifted = await office.send("ops", "DELETE", "/calendar/freezes/close")
+    unsaid = await office.send("ops", "DELETE", "/calendar/freezes/close")
+    why = {"authorization": ops["authorization"], "x-pilotage-reason": "closed early"}
+    lifted = await office.api.http.delete("/calendar/freezes/close", headers=why)
 
     assert (frozen.status_code, frozen.json()["code"]) == (409, "frozen")
     assert "'close' lasts until" in frozen.json()["detail"]
     assert taken.status_code == 201
     assert passed.is_success, passed.text
     assert again.json()["code"] == "frozen"
+    assert (unsaid.status_code, unsaid.json()["param"]) == (400, "reason")
     assert lifted.status_code == 204
+    assert lifted.headers["pilotage-decision"].startswith("dec_")
     log = await office.api.show("/intervention-log")
-    last = log["items"][-1]
+    last, lift = log["items"][-2:]
+    assert (lift["what"], lift["reason"]) == ("forced", "closed early")
     assert (last["what"], last["reason"], last["role"]) == ("freeze_override", "17", "ml_ops")
     whole = await office.api.show(f"/decisions/{last['decision_id']}")
     assert whole["kind"] == "split"

@@ -1,8 +1,9 @@
-"""No code path changes traffic or a stage without a decision record: found on the syntax tree.
+"""No code path changes traffic or a stage without checks and a record: found on the syntax tree.
 
 What writes a table of traffic, or the stage of a version, is found in the stores themselves. Every
 public function of a slice that comes to such a write, through whatever it calls of the slice, must
-also come to ``GovernanceService.record_change``. Calls are followed by their receivers: modules by
+also come to ``GovernanceService.record_change``; and to the door of its slice, where calendar and
+approvals are. Calls are followed by their receivers: modules by
 their imports, ``self`` by its class, attributes by what ``__init__`` says they are.
 """
 
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 RECORDS = "GovernanceService.record_change"
+DOORS = (
+    "endpoints.traffic.Traffic.begin",
+    "endpoints.traffic.Traffic.check_upstream",
+    "registry.promotions.Promotions.promote",
+)
 SLICES = ("endpoints", "registry")
 TABLES = frozenset({"ENDPOINT", "DEPLOYMENT", "UPSTREAM"})  # every write of these may move traffic
 COLUMNS = frozenset({"stage"})  # and every write of these columns, whatever the table
@@ -71,6 +77,14 @@ def list_recorders(modules: Mapping[str, str]) -> list[str]:
     functions = [item for name, text in modules.items() for item in _list_functions(name, text)]
     writers = _spread({item.place for item in functions if item.writes}, functions)
     return [place for place in sorted(writers & _spread({RECORDS}, functions)) if _is_public(place)]
+
+
+def find_unchecked(modules: Mapping[str, str]) -> list[str]:
+    """Return the places from where traffic changes past every door, but for the harmless."""
+    functions = [item for name, text in modules.items() for item in _list_functions(name, text)]
+    writers = _spread({item.place for item in functions if item.writes}, functions)
+    past = writers - _spread(set(DOORS), functions) - set(HARMLESS)
+    return [place for place in sorted(past) if _is_public(place)]
 
 
 def _is_public(place: str) -> bool:

@@ -116,9 +116,9 @@ def freeze(  # noqa: PLR0913 - a freeze has that many parts
 
 @command(GROUP)
 def lift(
-    name: FreezeName, *, project: Project = "default", reason: Reason = "", as_json: Json = False
+    name: FreezeName, *, reason: Why, project: Project = "default", as_json: Json = False
 ) -> None:
-    """Lift a freeze for good, its repetitions too.
+    """Lift a freeze for good, its repetitions too; on record for ever if it holds now.
 
     [bold]Example[/bold]: pilotage calendar lift year-end --reason "closed early"
     """

@@ -61,8 +61,8 @@ class EndpointService:
         default_engine: str = "llamacpp",
     ) -> None:
         governance = governance or GovernanceService(clock, identity)
-        self.upstreams = UpstreamService(clock, governance)
         self.traffic = Traffic(clock, governance, registry)
+        self.upstreams = UpstreamService(clock, governance, self.traffic)
         self._clock = clock
         self._identity = identity
         self._registry = registry
@@ -290,7 +290,7 @@ class EndpointService:
             return endpoint
         before = await self.traffic.begin(tx, "endpoints.traffic.route", endpoint)
         after = replace(endpoint, routing=routing, regions=regions)
-        await self.traffic.check_route(tx, endpoint, after, deployments)
+        await self.traffic.check_route(tx, after, deployments)
         changed = await self._set_routing(tx, endpoint, routing, regions)
         await self.traffic.record(tx, DecisionKind.ROUTE, before)
         return changed

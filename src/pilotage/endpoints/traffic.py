@@ -1,10 +1,11 @@
 """What every change of traffic passes: the calendar, the release policy, approvals, its record.
 
 A change goes: ``begin`` (what is there, and may it change now), ``check_split`` or ``check_route``
-(may these versions serve, has somebody agreed), the change, ``record``. Never commits.
+(may these versions serve, has somebody agreed), the change, ``record``. For a change of an upstream
+``check_upstream`` asks both. Never commits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pilotage.core.errors import PilotageError
@@ -19,8 +20,17 @@ from pilotage.endpoints.picture import (
     name_shares,
 )
 from pilotage.endpoints.policies import ReleasePolicies
-from pilotage.endpoints.rules import compile_split, read_shares
-from pilotage.endpoints.types import Deployment, Endpoint, ReleasePolicy
+from pilotage.endpoints.routing import RoutingSpec, check_within, compile_routing, list_named
+from pilotage.endpoints.rules import check_upstream, compile_split, read_shares
+from pilotage.endpoints.subjects import identify, read_subject, write_routing, write_upstream
+from pilotage.endpoints.types import (
+    Deployment,
+    Endpoint,
+    ReleasePolicy,
+    Upstream,
+    UpstreamSpec,
+    locate,
+)
 from pilotage.governance.service import GovernanceService
 from pilotage.governance.types import Decision, DecisionKind, Subject
 from pilotage.kit.clock import Clock
@@ -30,6 +40,8 @@ from pilotage.registry.types import Stage
 
 SPLIT = "endpoints.traffic.split"
 ROUTE = "endpoints.traffic.route"
+UPSTREAM = "endpoints.upstream.change"
+EVERYTHING = 1_000_000
 MOST_EVIDENCE = 100
 
 
@@ -44,6 +56,7 @@ class Traffic:
         self._registry = registry
         governance.approvals.register(SPLIT, self._describe_split)
         governance.approvals.register(ROUTE, self._describe_route)
+        governance.approvals.register(UPSTREAM, self._describe_upstream)
 
     async def begin(self, tx: Tx, action: str, endpoint: Endpoint) -> Picture:
         """Return what the traffic looks like; raise ``frozen`` if it may not change now."""
@@ -64,27 +77,63 @@ class Traffic:
         if policy.approvals:
             change = name_shares(endpoint.name, draw(after, deployments).moving)
             await self._governance.require_approval(
-                tx, action=SPLIT, subject_id=change, subject=f'"{change}"', needed=policy.approvals
+                tx, action=SPLIT, subject_id=change, subject=change, needed=policy.approvals
             )
 
     async def may_begin(self, tx: Tx) -> bool:
         """Say whether a first deployment gets the traffic at once: not where this is agreed to."""
         return not (await self.policies.get(tx)).approvals
 
-    async def check_route(
-        self, tx: Tx, before: Endpoint, after: Endpoint, deployments: Sequence[Deployment]
-    ) -> None:
+    async def check_route(self, tx: Tx, after: Endpoint, deployments: Sequence[Deployment]) -> None:
         """Raise unless every deployment that routing names may serve, and it is agreed to."""
         policy = await self.policies.get(tx)
         await self._check_stages(tx, policy, after, deployments)
         if policy.approvals:
+            change = write_routing(after, deployments)
             await self._governance.require_approval(
                 tx,
                 action=ROUTE,
-                subject_id=before.id,
-                subject=before.name,
+                subject_id=identify(after.id, change),
+                subject=change,
                 needed=policy.approvals,
             )
+
+    async def check_upstream(self, tx: Tx, upstream: Upstream, spec: UpstreamSpec) -> None:
+        """Raise unless an upstream may become something else now, wherever its models are used.
+
+        Freezes of the endpoints that use it hold, an override is taken for the upstream; its new
+        location has to be within their regions; and it is agreed to where traffic is.
+        """
+        used = [item async for item in self._list_users(tx, upstream)]
+        names = [endpoint.name for endpoint, _ in used]
+        await self._governance.check_calendar(tx, UPSTREAM, upstream.name, names)
+        for endpoint, arms in used:
+            there = await store.list_deployments(tx, endpoint.id)
+            locations = dict.fromkeys((item.id for item in there), spec.location)
+            check_within(endpoint.regions, arms, there, locations)
+        policy = await self.policies.get(tx)
+        if used and policy.approvals:
+            change = write_upstream(upstream, spec)
+            await self._governance.require_approval(
+                tx,
+                action=UPSTREAM,
+                subject_id=identify(upstream.id, change),
+                subject=change,
+                needed=policy.approvals,
+            )
+
+    async def _list_users(
+        self, tx: Tx, upstream: Upstream
+    ) -> AsyncIterator[tuple[Endpoint, set[str]]]:
+        """Yield the endpoints that send an upstream calls, or copies of them, and by which arms."""
+        placed = await store.list_deployments_of(tx, upstream.id)
+        for endpoint_id in dict.fromkeys(item.endpoint_id for item in placed):
+            endpoint = await store.find_endpoint(tx, endpoint_id)
+            if endpoint is not None:
+                arms = {*endpoint.split, *list_named(endpoint.routing)}
+                arms &= {item.id for item in placed}
+                if arms:
+                    yield endpoint, arms
 
     async def record(
         self, tx: Tx, kind: DecisionKind, before: Picture, *, is_forced: bool = False
@@ -180,13 +229,43 @@ class Traffic:
         split = compile_split(read_shares(shares), there)
         change = name_shares(name, draw(replace(endpoint, split=split), there).moving)
         now = draw(endpoint, there)
-        state = {"endpoint": endpoint.id, "shares": now.moving, "routing": now.routing}
-        return Subject(id=change, name=change, state=state)
+        state = {
+            "endpoint": endpoint.id,
+            "rev": endpoint.rev,
+            "shares": now.moving,
+            "routing": now.routing,
+        }
+        authors = await self._find_authors(tx, split, there)
+        return Subject(id=change, name=change, state=state, authors=authors)
 
-    async def _describe_route(self, tx: Tx, name: str) -> Subject:
+    async def _describe_route(self, tx: Tx, text: str) -> Subject:
+        """Read ``ENDPOINT {...}``, the routing as it shall be: who agrees sees all of it."""
+        name, spec = read_subject(text, RoutingSpec)
         endpoint = await _get_endpoint(tx, name)
-        state = {"now": (await self._draw(tx, endpoint)).to_json()}
-        return Subject(id=endpoint.id, name=endpoint.name, state=state)
+        there = await store.list_deployments(tx, endpoint.id)
+        upstreams = {item.id: item for item in await store.list_upstreams(tx, "", EVERYTHING)}
+        locations = {item.id: locate(item, upstreams) for item in there}
+        routing, regions = compile_routing(spec, endpoint, there, locations)
+        change = write_routing(replace(endpoint, routing=routing, regions=regions), there)
+        state = {"rev": endpoint.rev, "now": draw(endpoint, there).to_json()}
+        authors = await self._find_authors(tx, list_named(routing), there)
+        return Subject(id=identify(endpoint.id, change), name=change, state=state, authors=authors)
+
+    async def _describe_upstream(self, tx: Tx, text: str) -> Subject:
+        """Read ``UPSTREAM {...}``: what is said of it as it shall be."""
+        name, spec = read_subject(text, UpstreamSpec)
+        upstream = await store.find_upstream(tx, name)
+        if upstream is None or upstream.deleted_at_us is not None:
+            raise PilotageError("not_found", f"There is no upstream {name!r}.", param="subject")
+        change = write_upstream(upstream, check_upstream(spec))
+        return Subject(id=identify(upstream.id, change), name=change, state={"rev": upstream.rev})
+
+    async def _find_authors(
+        self, tx: Tx, arms: Collection[str], there: Sequence[Deployment]
+    ) -> frozenset[str]:
+        """Return who made the versions behind some arms: they do not agree to their traffic."""
+        ids = [item.version_id for item in there if item.id in arms and item.version_id]
+        return frozenset(item.created_by for item in await self._registry.list_by_ids(tx, ids))
 
 
 async def _get_endpoint(tx: Tx, name_or_id: str) -> Endpoint:

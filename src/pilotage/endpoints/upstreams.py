@@ -7,6 +7,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.endpoints import store
 from pilotage.endpoints.rules import check_upstream
+from pilotage.endpoints.traffic import Traffic
 from pilotage.endpoints.types import Upstream, UpstreamSpec
 from pilotage.governance.service import GovernanceService
 from pilotage.governance.types import DecisionKind
@@ -20,8 +21,9 @@ EVERYTHING = 1_000_000
 class UpstreamService:
     """Upstreams of projects; a change of one that has deployments is a change of traffic."""
 
-    def __init__(self, clock: Clock, governance: GovernanceService) -> None:
+    def __init__(self, clock: Clock, governance: GovernanceService, traffic: Traffic) -> None:
         self._clock = clock
+        self._traffic = traffic
         self._governance = governance
 
     async def create_upstream(self, tx: Tx, name: str, spec: UpstreamSpec) -> Upstream:
@@ -81,7 +83,7 @@ class UpstreamService:
         after, before = _values(check_upstream(spec)), _values(upstream)
         if after == before:
             return upstream
-        await self._governance.check_calendar(tx, "endpoints.upstream.change", upstream.name)
+        await self._traffic.check_upstream(tx, upstream, UpstreamSpec(**after))
         if not await store.replace_upstream(tx, upstream, UpstreamSpec(**after)):
             raise _changed(upstream)
         await append_revision(

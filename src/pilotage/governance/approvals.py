@@ -1,5 +1,6 @@
 """The verbs of four-eyes approvals. Never commits."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -133,11 +134,12 @@ class Approvals:
 
         Raises ``approval_required`` and says what is missing if there is none that counts.
         """
-        current = hash_subject(await self._describe(tx, action, subject_id))
+        current = hash_subject(await self._describe(tx, action, subject))
         flaw = f"nobody has asked for {action} of {subject}"
         asked = await store.list_approvals_of(tx, action, subject_id, MOST_LOOKED_AT)
         for place, approval in enumerate(asked):
             found = find_flaw(approval, current, role, needed, tx.now_us)
+            found = found or await self._find_lapse(tx, approval, needed)
             if not found:
                 return await self._use(tx, approval)
             flaw = found if place == 0 else flaw
@@ -145,8 +147,21 @@ class Approvals:
         raise PilotageError(
             "approval_required",
             f"{subject} needs an approval: {flaw}.",
-            hint=f'Ask: pilotage approvals request {action} {subject}{more} --reason "..."',
+            hint=f"Ask: pilotage approvals request {action} {shlex.quote(subject)}{more} "
+            '--reason "..."',
         )
+
+    async def _find_lapse(self, tx: Tx, approval: Approval, needed: int) -> str:
+        """Say who of those that approved could not do so now; empty where enough still could."""
+        lapsed = [
+            vote.by
+            for vote in approval.votes
+            if vote.verdict is Verdict.APPROVE
+            and approval.role not in await self._find_roles(tx, vote.by, approval.project_id)
+        ]
+        if approval.given - len(lapsed) >= max(needed, approval.needed):
+            return ""
+        return f"{', '.join(lapsed)} approved {approval.id} and is no {approval.role} any more"
 
     async def _find_roles(self, tx: Tx, principal_id: str, project_id: str) -> frozenset[str]:
         """Return the roles of a person; programs have none here, for anybody may hold their key."""

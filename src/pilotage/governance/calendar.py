@@ -8,9 +8,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.governance import store
+from pilotage.governance.decisions import Decisions
 from pilotage.governance.ports import ScheduledAction
 from pilotage.governance.rules import check_reason, check_role
 from pilotage.governance.types import (
+    DecisionKind,
     Freeze,
     FreezeSpec,
     Override,
@@ -35,9 +37,10 @@ class Calendar:
     Whoever can make a change at a time registers how (:meth:`register`).
     """
 
-    def __init__(self, clock: Clock, identity: IdentityService) -> None:
+    def __init__(self, clock: Clock, identity: IdentityService, decisions: Decisions) -> None:
         self._clock = clock
         self._identity = identity
+        self._decisions = decisions
         self.actions: dict[str, ScheduledAction] = {}
 
     def register(self, action: str, how: ScheduledAction) -> None:
@@ -99,14 +102,29 @@ class Calendar:
         return sorted(found, key=lambda window: (window.starts_at_us, window.freeze.name))
 
     async def lift(self, tx: Tx, name_or_id: str) -> None:
-        """Lift a freeze for good, its repetitions too; its name is free again."""
+        """Lift a freeze for good, its repetitions too, for a reason; its name is free again.
+
+        One that holds now is overruled by that, for everybody: a record of it is made.
+        """
         freeze = await self.get_freeze(tx, name_or_id)
+        check_reason(tx.actor.reason)
         values = {"name": f"{freeze.name}~{freeze.id}", "lifted_at_us": tx.now_us}
         if not await store.change_freeze(tx, freeze, **values):
             raise PilotageError("conflict", f"Freeze {freeze.name!r} has changed meanwhile.")
         await append_revision(
             tx, "governance.freeze.lifted", freeze.id, freeze.rev + 1, values, freeze
         )
+        window = find_window(freeze, find_zone(freeze.time_zone), tx.now_us)
+        if window is not None:
+            await self._decisions.record(
+                tx,
+                kind=DecisionKind.LIFT,
+                subject_id=freeze.id,
+                subject=freeze.name,
+                before={"holds_until": rfc3339(window.ends_at_us)},
+                after={"holds_until": rfc3339(tx.now_us)},
+                is_forced=True,
+            )
 
     async def override(self, tx: Tx, name_or_id: str, subject: str, reason: str) -> Override:
         """Take leave to change one subject during a freeze, once and within the hour.
@@ -137,20 +155,21 @@ class Calendar:
         await append_revision(tx, "governance.override.taken", override.id, 1, override)
         return override
 
-    async def check(self, tx: Tx, action: str, subject: str) -> None:
-        """Raise ``frozen`` inside a freeze that holds for a subject.
+    async def check(self, tx: Tx, action: str, subject: str, concerned: Sequence[str] = ()) -> None:
+        """Raise ``frozen`` inside a freeze that holds for a subject, or for what it concerns.
 
-        An override that the actor took for exactly this subject is used up instead.
+        An override that the actor took for exactly this subject, or for the model of a version, is
+        used up instead.
         """
         for freeze in await store.list_freezes(tx, "", EVERYTHING):
             window = find_window(freeze, find_zone(freeze.time_zone), tx.now_us)
-            if window is not None and is_for(freeze, subject):
+            if window is not None and any(is_for(freeze, name) for name in (subject, *concerned)):
                 await self._pass(tx, window, action, subject)
 
     async def _pass(self, tx: Tx, window: Window, action: str, subject: str) -> None:
         freeze = window.freeze
-        found = await store.find_override(tx, freeze.id, tx.actor.principal_id, subject)
-        if found is None or found.expires_at_us <= tx.now_us:
+        found = await self._find_override(tx, freeze, subject)
+        if found is None:
             hint = "Wait until it is over, or plan for then: pilotage calendar schedule"
             if freeze.override_role:
                 hint = (
@@ -168,6 +187,13 @@ class Calendar:
         )
         if not await store.mark_override_used(tx, found, seq):
             raise PilotageError("conflict", f"Override {found.id} was used meanwhile.")
+
+    async def _find_override(self, tx: Tx, freeze: Freeze, subject: str) -> Override | None:
+        for name in dict.fromkeys((subject, subject.partition("@")[0])):
+            found = await store.find_override(tx, freeze.id, tx.actor.principal_id, name)
+            if found is not None and found.expires_at_us > tx.now_us:
+                return found
+        return None
 
     # scheduled releases
 

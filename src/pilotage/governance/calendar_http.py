@@ -189,7 +189,7 @@ def _freeze_routes(service: Calendar) -> list[Route]:
             return _show_freeze(await service.get_freeze(tx, freeze))
 
     async def lift_freeze(call: ApiCall, freeze: str) -> None:
-        """Lift a freeze for good, its repetitions too."""
+        """Lift a freeze for good, its repetitions too, for a reason."""
         async with call.write() as tx:
             await service.lift(tx, freeze)
 

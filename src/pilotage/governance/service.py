@@ -21,15 +21,18 @@ class GovernanceService:
 
     def __init__(self, clock: Clock, identity: IdentityService) -> None:
         self.approvals = Approvals(clock, identity)
-        self.calendar = Calendar(clock, identity)
         self.decisions = Decisions(clock)
+        self.calendar = Calendar(clock, identity, self.decisions)
 
-    async def check_calendar(self, tx: Tx, action: str, subject: str) -> None:
+    async def check_calendar(
+        self, tx: Tx, action: str, subject: str, concerned: Sequence[str] = ()
+    ) -> None:
         """Raise ``frozen`` inside a freeze that holds for an endpoint, model or version.
 
-        An override that the actor took for this subject is used up, and goes into the record.
+        ``concerned`` are further names whose freezes hold for this change. An override that the
+        actor took for this subject is used up, and goes into the record.
         """
-        await self.calendar.check(tx, action, subject)
+        await self.calendar.check(tx, action, subject, concerned)
 
     async def require_approval(
         self,

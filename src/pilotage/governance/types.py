@@ -210,7 +210,7 @@ class ScheduledRelease:
 
 
 class DecisionKind(StrEnum):
-    """What a decision changed: a stage, the traffic of an endpoint, what a prompt's label says."""
+    """What a decision changed: a stage, traffic, what a prompt's label says, a freeze that held."""
 
     PROMOTE = "promote"
     DEMOTE = "demote"
@@ -223,6 +223,7 @@ class DecisionKind(StrEnum):
     ROLLBACK = "rollback"
     DELETE = "delete"
     PROMPT = "prompt"
+    LIFT = "lift"
 
 
 class FactKind(StrEnum):

@@ -25,7 +25,7 @@ from pilotage.registry.gates import (
 )
 from pilotage.registry.service import RegistryService
 from pilotage.registry.stages import MOVES, Move, decide_move
-from pilotage.registry.subjects import VersionSubjects
+from pilotage.registry.subjects import STAGE_KINDS, VersionSubjects
 from pilotage.registry.types import NamedVersion, Stage
 
 PROMOTE = "registry.version.promote"
@@ -36,7 +36,6 @@ _KINDS = {
     Move.DEMOTE: DecisionKind.DEMOTE,
     Move.ARCHIVE: DecisionKind.ARCHIVE,
 }
-_STAGE_KINDS = (DecisionKind.PROMOTE, DecisionKind.DEMOTE, DecisionKind.ARCHIVE)
 
 
 class FindObstacle(Protocol):
@@ -85,7 +84,7 @@ class Promotions:
         self._registry = registry
         self._governance = governance
         self._find_obstacle = find_obstacle
-        governance.approvals.register(PROMOTE, VersionSubjects(registry))
+        governance.approvals.register(PROMOTE, VersionSubjects(registry, governance))
 
     # stages
 
@@ -103,7 +102,7 @@ class Promotions:
         if before is stage or expected_rev not in (None, version.rev):
             raise await self._explain_late(tx, version, stage)
         move = decide_move(version.ref, before, stage, tx.actor.reason)
-        await self._check_calendar(tx, version)
+        await self._governance.check_calendar(tx, PROMOTE, version.ref)  # its model's freezes too
         obstacle = await self._find_obstacle(tx, version.id, stage)
         if obstacle:
             raise PilotageError(
@@ -188,11 +187,6 @@ class Promotions:
         return after
 
     # what a promotion is made of
-
-    async def _check_calendar(self, tx: Tx, version: NamedVersion) -> None:
-        """Raise ``frozen`` while a freeze holds for the model or for the version."""
-        for subject in (version.model_name, version.ref):
-            await self._governance.check_calendar(tx, PROMOTE, subject)
 
     async def _pass_gates(
         self, tx: Tx, version: NamedVersion, stage: Stage
@@ -295,7 +289,7 @@ class Promotions:
     async def _explain_late(self, tx: Tx, version: NamedVersion, stage: Stage) -> PilotageError:
         """Return the error for whoever comes second: who was first, and when."""
         latest = await self._governance.decisions.list(
-            tx, limit=1, kinds=_STAGE_KINDS, subject=version.id, is_newest=True
+            tx, limit=1, kinds=STAGE_KINDS, subject=version.id, is_newest=True
         )
         who = "".join(
             f" {item.by} moved it at {rfc3339(item.at_us)} ({item.id})." for item in latest

@@ -12,6 +12,7 @@ _VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _FILE = re.compile(r"/[^\x00-\x1f\x7f]{1,999}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,126}")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:.]+")
+_PROVIDERS = ("openai.com", "anthropic.com", "googleapis.com")  # with every host below them
 
 
 def check_model(name: str) -> str:
@@ -44,6 +45,12 @@ def check_base_url(text: str) -> str:
             "Leave out everything from '?' or '#' on.",
         )
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def is_public_provider(base_url: str) -> bool:
+    """Say whether an address in its one written form is that of a provider outside the house."""
+    host = (urlsplit(base_url).hostname or "").rstrip(".")
+    return any(host == name or host.endswith(f".{name}") for name in _PROVIDERS)
 
 
 def check_proxy(text: str) -> str:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from pilotage.core.addresses import CHECKS, check_secret_kind
-from pilotage.core.data_classes import DATA_CLASSES, RESTRICTED
+from pilotage.core.addresses import CHECKS, check_secret_kind, is_public_provider
+from pilotage.core.data_classes import DATA_CLASSES, INTERNAL, RESTRICTED, may_answer
 from pilotage.core.errors import PilotageError
 from pilotage.core.regions import LOCAL
 from pilotage.core.snapshot import FULL_WEIGHT
@@ -16,6 +16,7 @@ from pilotage.endpoints.types import MAX_CONNECTIONS, Deployment, Endpoint, Upst
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 _FINEST_PERCENT = Decimal(100) / FULL_WEIGHT
+_WAY = ("base_url", "location", "proxy", "ca_file")  # where data goes, and who may see it pass
 STEADY_S = 60.0  # a replica that ran this long has not crashed in a loop
 
 
@@ -158,4 +159,24 @@ def check_upstream(spec: UpstreamSpec) -> UpstreamSpec:
         )
     check_secret_kind(spec.provider, spec.secret)
     checked: dict[str, Any] = {name: check(getattr(spec, name)) for name, check in CHECKS.items()}
+    if checked["location"] == LOCAL and is_public_provider(checked["base_url"]):
+        raise PilotageError(
+            "invalid_request",
+            "location: the address is a public provider's, and no place in the house.",
+            hint="Use the region where the provider answers, such as us or eu-west4.",
+            param="location",
+        )
     return replace(spec, **checked)
+
+
+def widens_trust(spec: UpstreamSpec, before: UpstreamSpec | None = None) -> bool:
+    """Say whether data may get where nobody has agreed to it: a closer class of it, or elsewhere.
+
+    A new upstream may see internal data without that. Both are in their one written form.
+    """
+    agreed = before.accepts if before else INTERNAL
+    if not may_answer(spec.accepts, agreed):
+        return True
+    if before is None or may_answer(spec.accepts, INTERNAL):
+        return False
+    return any(getattr(spec, name) != getattr(before, name) for name in _WAY)

@@ -5,17 +5,20 @@ from datetime import datetime
 from pydantic import Field
 
 from pilotage.core.data_classes import INTERNAL
+from pilotage.endpoints.rules import check_upstream, widens_trust
 from pilotage.endpoints.types import MAX_CONNECTIONS, Provider, UpstreamSpec
 from pilotage.endpoints.upstreams import UpstreamService
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, make_page
 
 ONE = "/upstreams/{upstream}"
+TRUST = "endpoints.upstream.trust"
 
 
 class UpstreamChange(Body):
     """What is said of an upstream; all of it is replaced. ``secret`` is a reference, no secret.
 
-    ``accepts`` is the closest class of data that it may see: public, internal or confidential.
+    ``accepts`` is the closest class of data that it may see: public, internal or confidential;
+    restricted where its location is local.
     """
 
     provider: Provider
@@ -28,10 +31,9 @@ class UpstreamChange(Body):
     accepts: str = INTERNAL
 
     def to_spec(self) -> UpstreamSpec:
-        """Return it as the service takes it."""
-        return UpstreamSpec(
-            **{name: getattr(self, name) for name in UpstreamSpec.__dataclass_fields__}
-        )
+        """Return it in its one written form; raise ``invalid_request``."""
+        said = {name: getattr(self, name) for name in UpstreamSpec.__dataclass_fields__}
+        return check_upstream(UpstreamSpec(**said))
 
 
 class UpstreamBody(UpstreamChange):
@@ -61,8 +63,11 @@ def upstream_routes(service: UpstreamService) -> list[Route]:
 
     async def create_upstream(call: ApiCall, body: UpstreamBody) -> UpstreamView:
         """Create an upstream: a provider's API that deployments may name."""
+        spec = body.to_spec()
+        if widens_trust(spec):
+            await call.require(TRUST)
         async with call.write() as tx:
-            return UpstreamView.of(await service.create_upstream(tx, body.name, body.to_spec()))
+            return UpstreamView.of(await service.create_upstream(tx, body.name, spec))
 
     async def list_upstreams(call: ApiCall, limit: int = 50, after: str = "") -> Page[UpstreamView]:
         """List upstreams by name."""
@@ -78,10 +83,14 @@ def upstream_routes(service: UpstreamService) -> list[Route]:
 
     async def replace_upstream(call: ApiCall, upstream: str, body: UpstreamChange) -> UpstreamView:
         """Replace what is said of an upstream."""
+        spec, expected = body.to_spec(), call.expected_rev
+        async with call.read() as tx:
+            before = await service.get_upstream(tx, upstream)
+        if widens_trust(spec, before):
+            await call.require(TRUST)
         async with call.write() as tx:
-            return UpstreamView.of(
-                await service.replace_upstream(tx, upstream, body.to_spec(), call.expected_rev)
-            )
+            rev = before.rev if expected is None else expected  # what was looked at is replaced
+            return UpstreamView.of(await service.replace_upstream(tx, upstream, spec, rev))
 
     async def delete_upstream(call: ApiCall, upstream: str) -> None:
         """Delete an upstream; refused while a model of it is deployed."""

@@ -79,6 +79,11 @@ MATRIX = (
     Rule("endpoints.endpoint.read", PEOPLE, "a caller may see what it can call"),
     Rule("endpoints.*.read", READERS),
     Rule("endpoints.release_policy.change", GUARDIANS, "the same"),
+    Rule(
+        "endpoints.upstream.trust",
+        GUARDIANS,
+        "whoever operates upstreams does not say alone which data they may see",
+    ),
     Rule("endpoints.*.*", OPERATORS),
     Rule("finops.users.reveal", WATCHERS, "who the end users are is personal data"),
     Rule("finops.*.read", READERS),

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage.core.addresses import check_model
+from pilotage.core.data_classes import DATA_CLASSES
 from pilotage.core.errors import PilotageError
-from pilotage.endpoints.rules import check_upstream
+from pilotage.endpoints.rules import check_upstream, widens_trust
 from pilotage.endpoints.types import MAX_CONNECTIONS, Provider, UpstreamSpec
 
 OPENAI = UpstreamSpec(provider=Provider.OPENAI, base_url="https://api.openai.com/v1")
@@ -141,6 +142,64 @@ def test_connections_and_locations_have_bounds() -> None:
             check(max_connections=number)
     with pytest.raises(PilotageError, match="no region"):
         check(location="Frankfurt am Main")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "api.openai.com",
+        "EU.API.OpenAI.com:443",
+        "api.openai.com.",
+        "openai.com",
+        "api.anthropic.com",
+        "aiplatform.googleapis.com",
+        "europe-west4-aiplatform.googleapis.com",
+    ],
+)
+def test_no_public_provider_is_in_the_house(host: str) -> None:
+    url = f"https://{host}/v1"
+    assert check(base_url=url, location="eu").location == "eu"
+    with pytest.raises(PilotageError, match="a public provider's") as refused:
+        check(base_url=url, location="local")
+    assert refused.value.param == "location"
+    assert "us or eu-west4" in refused.value.hint
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5:8000", "notopenai.com", "openai.com.bank", "[::1]"])
+def test_another_address_may_be_in_the_house(host: str) -> None:
+    assert check(base_url=f"http://{host}/v1", location="local").location == "local"
+
+
+@pytest.mark.parametrize(
+    ("accepts", "than", "widens"),
+    [
+        ("public", None, False),
+        ("internal", None, False),
+        ("confidential", None, True),
+        ("restricted", None, True),
+        ("internal", "public", True),
+        ("confidential", "internal", True),
+        ("restricted", "confidential", True),
+        ("confidential", "confidential", False),
+        ("confidential", "restricted", False),
+        ("public", "restricted", False),
+    ],
+)
+def test_a_closer_class_of_data_widens_trust(accepts: str, than: str | None, widens: bool) -> None:
+    spec = check(base_url="http://gpu", location="local", accepts=accepts)
+    before = replace(spec, accepts=than) if than else None
+    assert widens_trust(spec, before) is widens
+
+
+@pytest.mark.parametrize("accepts", DATA_CLASSES)
+def test_going_elsewhere_widens_trust_with_more_than_internal_data(accepts: str) -> None:
+    before = check(base_url="http://gpu", location="local", accepts=accepts)
+    ways = {"base_url": "http://b", "location": "us", "proxy": "http://p:1", "ca_file": "/ca.pem"}
+    for field, value in ways.items():
+        moved: Any = {field: value}
+        widens = accepts in ("confidential", "restricted")
+        assert widens_trust(replace(before, **moved), before) is widens, field
+    assert not widens_trust(replace(before, secret="env:KEY", max_connections=9), before)
 
 
 @pytest.mark.parametrize(

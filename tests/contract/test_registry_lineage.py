@@ -10,9 +10,11 @@ import stores
 from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import ManualClock
-from pilotage.kit.db import SYSTEM, Actor, Database
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.registry import lineage
+from pilotage.registry import lineage_store as store
 from pilotage.registry.lineage import MOST_STEPS, LineageGraph, parse_node
-from pilotage.registry.types import Node, NodeKind
+from pilotage.registry.types import Edge, Node, NodeKind
 
 Pairs = Iterable[tuple[int, int]]
 
@@ -106,6 +108,54 @@ async def test_a_walk_says_where_it_stopped(
     assert (max(whole.depths.values()), whole.is_cut) == (5, False)
     assert alone.depths == {node(2): 0}
     assert min(before.depths.values()) == -5
+
+
+async def test_no_circle_is_too_long_to_be_seen(
+    database: Database, graph: LineageGraph, mine: Actor
+) -> None:
+    long = MOST_STEPS + 3
+    async with database.write(mine) as tx:
+        for number in range(long):
+            await graph.add_edge(tx, node(number), node(number + 1), "made")
+        with pytest.raises(PilotageError, match="came of"):
+            await graph.add_edge(tx, node(long), node(0), "made")
+
+
+async def test_a_circle_is_looked_for_where_less_is(
+    database: Database, graph: LineageGraph, mine: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineage, "MOST_NODES", 20)
+    base, below = node(0), [Node("version", f"v{number}") for number in range(21)]
+    async with database.write(mine) as tx:
+        for number, version in enumerate(below):
+            await store.insert_edge(tx, edge(tx, f"edg_b{number:04}", base, version))
+        late = Node("version", "v9999")
+        await graph.add_edge(tx, base, late, "made")
+        with pytest.raises(PilotageError, match="came of"):
+            await graph.add_edge(tx, late, base, "made")
+
+        await graph.add_edge(tx, node(1), base, "made")  # nothing came before it
+
+        wide = Node("dataset", "wide")
+        for number in range(21):
+            before = Node("dataset", f"d{number}")
+            await store.insert_edge(tx, edge(tx, f"edg_w{number:04}", before, wide))
+        with pytest.raises(PilotageError, match="to rule out a circle"):
+            await graph.add_edge(tx, wide, base, "made")
+
+
+def edge(tx: Tx, name: str, source: Node, target: Node) -> Edge:
+    return Edge(
+        id=name,
+        project_id=tx.project_id,
+        from_kind=source.kind,
+        from_id=source.id,
+        to_kind=target.kind,
+        to_id=target.id,
+        relation="made",
+        at_us=tx.now_us,
+        by="usr_1",
+    )
 
 
 async def test_another_project_has_another_lineage(

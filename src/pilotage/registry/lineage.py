@@ -28,7 +28,8 @@ class LineageGraph:
         """Record that one thing came of another; recording it again changes nothing.
 
         ``relation`` is the verb between them: a run ``produced`` a version. ``project_id``
-        defaults to the transaction's. Raises ``conflict`` if the source came of the target itself.
+        defaults to the transaction's. Raises ``conflict`` if the source came of the target itself,
+        or if so much lies around both that nobody can tell.
         """
         project_id = project_id or tx.project_id
         for node in (source, target):
@@ -36,13 +37,7 @@ class LineageGraph:
         found = await store.find_edge(tx, project_id, source, target, relation)
         if found is not None:
             return found
-        onwards = await self._walk(tx, project_id, target, MOST_STEPS, is_upwards=False)
-        if source in onwards.depths:
-            raise PilotageError(
-                "conflict",
-                f"{source} came of {target}: it cannot be what {target} came of.",
-                hint=f"Look at it: pilotage models lineage {target}",
-            )
+        await self._check_no_circle(tx, project_id, source, target)
         edge = Edge(
             id=self._clock.new_id("edg"),
             project_id=project_id,
@@ -82,6 +77,23 @@ class LineageGraph:
             is_cut=before.is_cut or behind.is_cut,
         )
 
+    async def _check_no_circle(self, tx: Tx, project_id: str, source: Node, target: Node) -> None:
+        """Go all the way, however long, from the end where less than the bound of things lies."""
+        found = await self._walk(tx, project_id, target, MOST_NODES, is_upwards=False)
+        is_closed = source in found.depths
+        if found.is_cut and not is_closed:
+            found = await self._walk(tx, project_id, source, MOST_NODES, is_upwards=True)
+            is_closed = target in found.depths
+        if is_closed or found.is_cut:
+            why = (
+                f"{source} came of {target}: it cannot be what {target} came of"
+                if is_closed
+                else f"too much came of {target}, and {source} of too much, to rule out a circle"
+            )
+            raise PilotageError(
+                "conflict", f"{why}.", hint=f"Look at it: pilotage models lineage {target}"
+            )
+
     async def _walk(
         self, tx: Tx, project_id: str, middle: Node, steps: int, *, is_upwards: bool
     ) -> Lineage:
@@ -95,6 +107,7 @@ class LineageGraph:
             if step > steps:
                 is_cut |= bool(found)
                 break
+            is_cut |= len(found) > MOST_NODES
             level = []
             for edge in found:
                 node = edge.source if is_upwards else edge.target

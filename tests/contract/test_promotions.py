@@ -20,7 +20,7 @@ from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.outbox import read_revisions
 from pilotage.registry.artifacts.types import Inspection, Pickle
-from pilotage.registry.gates import Check, GateState
+from pilotage.registry.gates import Check, GateResult, GateState
 from pilotage.registry.promotions import Promotion, Promotions
 from pilotage.registry.service import RegistryService
 from pilotage.registry.types import EvidenceDraft, Stage
@@ -71,6 +71,12 @@ class World(NamedTuple):
             await self.promote(stage, ref, reason=reason)
         assert await self.list_events() == before
         return refused.value.code
+
+    async def assess_approval(self) -> GateResult:
+        """Return what is said of the approval for production, which uses up none."""
+        async with self.db.read(self.act()) as tx:
+            assessed = await self.service.assess(tx, "tiny@1.0.0", PRODUCTION)
+        return assessed.results[-1]
 
     async def explain(self, stage: Stage, ref: str) -> str:
         """Return what a gate says that does not let a version through."""
@@ -273,6 +279,29 @@ async def test_every_gate_that_did_not_pass_is_named_with_what_would_supply_it(
         GateState.PASSED,
         GateState.NOT_EVALUATED,
     ]
+
+
+async def test_what_is_assessed_is_what_a_promotion_asks(world: World) -> None:
+    await world.promote(STAGING)
+    ask = ApprovalAsk(action=TO_PRODUCTION, subject="tiny@1.0.0", reason="June", role="viewer")
+    async with world.db.write(world.act("ops")) as tx:
+        asked = await world.governance.approvals.request(tx, ask)
+    async with world.db.write(world.act("approver")) as tx:
+        await world.governance.approvals.vote(tx, asked.id, Verdict.APPROVE, "looked at it")
+
+    assert "given by the role viewer" in (await world.assess_approval()).detail
+    assert await world.refuse(PRODUCTION) == "approval_required"
+
+    await world.approve()
+    assert (await world.assess_approval()).has_passed
+    await world.promote(ARCHIVED)
+    await world.promote(DEVELOPMENT, reason="again")
+    await world.promote(STAGING)
+    assert "it has changed since" in (await world.assess_approval()).detail
+    assert await world.refuse(PRODUCTION) == "approval_required"
+    await world.approve()
+    assert (await world.assess_approval()).has_passed
+    assert (await world.promote(PRODUCTION)).version.stage == "production"
 
 
 async def test_nobody_takes_off_the_mark_of_a_pickle(world: World) -> None:

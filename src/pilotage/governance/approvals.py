@@ -134,15 +134,11 @@ class Approvals:
 
         Raises ``approval_required`` and says what is missing if there is none that counts.
         """
-        current = hash_subject(await self._describe(tx, action, subject))
-        flaw = f"nobody has asked for {action} of {subject}"
-        asked = await store.list_approvals_of(tx, action, subject_id, MOST_LOOKED_AT)
-        for place, approval in enumerate(asked):
-            found = find_flaw(approval, current, role, needed, tx.now_us)
-            found = found or await self._find_lapse(tx, approval, needed)
-            if not found:
-                return await self._use(tx, approval)
-            flaw = found if place == 0 else flaw
+        found, flaw = await self.find(
+            tx, action=action, subject_id=subject_id, subject=subject, role=role, needed=needed
+        )
+        if found is not None:
+            return await self._use(tx, found)
         more = "" if needed == 1 else f" --needed {needed}"
         raise PilotageError(
             "approval_required",
@@ -150,6 +146,28 @@ class Approvals:
             hint=f"Ask: pilotage approvals request {action} {shlex.quote(subject)}{more} "
             '--reason "..."',
         )
+
+    async def find(
+        self,
+        tx: Tx,
+        *,
+        action: str,
+        subject_id: str,
+        subject: str,
+        role: str = "approver",
+        needed: int = 1,
+    ) -> tuple[Approval | None, str]:
+        """Return the approval that :meth:`require` would use up; None, and what is missing."""
+        current = hash_subject(await self._describe(tx, action, subject))
+        flaw = f"nobody has asked for {action} of {subject}"
+        asked = await store.list_approvals_of(tx, action, subject_id, MOST_LOOKED_AT)
+        for place, approval in enumerate(asked):
+            found = find_flaw(approval, current, role, needed, tx.now_us)
+            found = found or await self._find_lapse(tx, approval, needed)
+            if not found:
+                return approval, ""
+            flaw = found if place == 0 else flaw
+        return None, flaw
 
     async def _find_lapse(self, tx: Tx, approval: Approval, needed: int) -> str:
         """Say who of those that approved could not do so now; empty where enough still could."""

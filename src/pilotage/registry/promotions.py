@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pilotage.core.errors import PilotageError
 from pilotage.governance.service import GovernanceService
-from pilotage.governance.types import ApprovalState, Decision, DecisionKind
+from pilotage.governance.types import Decision, DecisionKind
 from pilotage.kit.clock import Clock, rfc3339
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
@@ -233,23 +233,23 @@ class Promotions:
         self, tx: Tx, version: NamedVersion, policy: GatePolicy
     ) -> GateResult:
         action = f"{PROMOTE}:{policy.stage}"
-        asked = await self._governance.approvals.list(
-            tx, state=ApprovalState.APPROVED, subject=version.id
+        found, flaw = await self._governance.approvals.find(
+            tx,
+            action=action,
+            subject_id=version.id,
+            subject=version.ref,
+            needed=policy.approvals,
         )
-        given = [
-            item.given for item in asked if item.action == action and item.expires_at_us > tx.now_us
-        ]
-        is_given = max(given, default=0) >= policy.approvals
+        more = "" if policy.approvals == 1 else f" --needed {policy.approvals}"
+        request = f'pilotage approvals request {action} {version.ref}{more} --reason "..."'
         return GateResult(
             name=FOUR_EYES,
-            state=GateState.PASSED if is_given else GateState.NOT_EVALUATED,
-            value=str(max(given, default=0)),
+            state=GateState.PASSED if found else GateState.NOT_EVALUATED,
+            value=str(found.given if found else 0),
             threshold=f"at least {policy.approvals}",
             unit="approvals",
-            detail="" if is_given else "nobody has approved it yet",
-            command=""
-            if is_given
-            else f'pilotage approvals request {action} {version.ref} --reason "..."',
+            detail=flaw,
+            command="" if found else request,
         )
 
     async def _record(

@@ -166,14 +166,7 @@ class _Parts:
             db, clock, self.governance, self.identity, self.audit, open_audit_signer(folder)
         )
         self.governing.register(self.registry, self.endpoints)
-        self.erasure = Erasure(
-            settings,
-            folder,
-            identity=self.identity,
-            users=self.users,
-            vault=vault,
-            holds=self.auditing.holds,
-        )
+        self.erasure = self._make_erasure(settings)
         self.publisher = PublisherService(
             db=db,
             clock=clock,
@@ -224,6 +217,16 @@ class _Parts:
             clock=clock,
             retention_us=round(duration_s(settings.spool.retention) * 1e6),
             read_elsewhere=self.auditing.sealed_until,
+        )
+
+    def _make_erasure(self, settings: Settings) -> Erasure:
+        return Erasure(
+            settings,
+            self._folder,
+            identity=self.identity,
+            users=self.users,
+            vault=self.vault,
+            holds=self.auditing.holds,
         )
 
     async def wait_visible(self, seq: int) -> list[str]:

@@ -138,7 +138,7 @@ def test_a_freeze_is_set_passed_and_lifted(desk: Desk, ada: CommandLine, tmp_pat
     taken = ada.json("calendar", "override", "close", "chat", "--reason", "outage 17")
     moved = ada("endpoints", "split", "chat", "1.0.0=50", "1.1.0=50", "--reason", "outage 17")
     ada.ok("calendar", "list", "--ics", str(tmp_path / "changes.ics"))
-    lifted = ada.json("calendar", "lift", "close")
+    lifted = ada.json("calendar", "lift", "close", "--reason", "closed early")
     overruled = ada.json("decisions", "log", "--interventions")
 
     assert "quarter end" in listed.out
@@ -150,7 +150,8 @@ def test_a_freeze_is_set_passed_and_lifted(desk: Desk, ada: CommandLine, tmp_pat
     assert lifted == {"lifted": "close"}
     assert "Freeze close: chat" in (tmp_path / "changes.ics").read_text()
     assert [(item["what"], item["reason"]) for item in overruled] == [
-        ("freeze_override", "outage 17")
+        ("freeze_override", "outage 17"),
+        ("forced", "closed early"),
     ]
 
 

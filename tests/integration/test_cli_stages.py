@@ -79,7 +79,7 @@ def test_traffic_names_its_record_and_waits_for_agreement(pilotage: CommandLine)
     refused = pilotage("endpoints", "split", "help", "gpt-4o=100")
 
     assert refused.code == 1
-    assert 'approvals request endpoints.traffic.split "help cloud/gpt-4o=100"' in refused.err
+    assert "approvals request endpoints.traffic.split 'help cloud/gpt-4o=100'" in refused.err
     assert "cloud/gpt-4o 100 %" in pilotage.ok("as-of", "--endpoint", "help").out
     assert "approvals    1" in pilotage.ok("release-policy", "show").out
 

@@ -374,7 +374,7 @@ MISTAKES = {
         "belongs to none",
         "",
     ),
-    "no operation": ("{kind: Key, name: x, operations: [fly]}", "'fly' is no operation", "chat"),
+    "no operation": ("{kind: Key, name: x, operations: [fly]}", "'fly' is none of chat", ""),
     "no class": ("{kind: Upstream, name: x, accepts: all}", "accepts: 'all' is none of", ""),
     "bad version": (
         "{kind: ModelVersion, model: tiny, version: 1.0, file: tiny.gguf}",

@@ -7,10 +7,9 @@ import msgspec
 
 from pilotage.cli.objects.kinds.base import Object, Part, check_percent, join, list_given
 from pilotage.core.duration import parse_duration_us
-from pilotage.core.key_scopes import KeyScope
+from pilotage.core.key_scopes import OPERATIONS
 from pilotage.core.names import check_name
 from pilotage.core.regions import check_regions
-from pilotage.identity.rules import check_scope
 from pilotage.identity.types import DATA_CLASSES, PrincipalKind, Role
 
 PRINCIPAL_KINDS = (PrincipalKind.USER.value, PrincipalKind.SERVICE_ACCOUNT.value)
@@ -88,7 +87,9 @@ class KeyObject(Object, frozen=True):
         """Check the names and how long it lives."""
         check_name(self.name)
         check_name(self.tenant, "tenant")
-        check_scope(KeyScope(tuple(self.aliases), tuple(self.operations)))
+        for operation in self.operations:
+            if operation not in OPERATIONS:
+                raise ValueError(f"operations: {operation!r} is none of {join(OPERATIONS)}")
         if self.expires is not None:
             parse_duration_us(self.expires)
 

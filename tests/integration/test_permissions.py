@@ -190,6 +190,7 @@ async def test_a_stranger_learns_nothing_of_a_project(api: Api, tiny_gguf: Path)
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)
 async def test_a_stranger_learns_nothing_of_a_project_in_100_000_requests(
     api: Api, tiny_gguf: Path
 ) -> None:

@@ -5,6 +5,7 @@ each entry behind its length in two bytes. A tile or bundle that is not full is 
 for each published width (``N.p/WIDTH``), which may go once there is a fuller one.
 """
 
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -100,7 +101,8 @@ class TileFolder:
     def _load_tile(self, level: int, number: int) -> tuple[bytes, ...]:
         width = min(TILE_WIDTH, (self.size >> (TILE_BITS * level)) - number * TILE_WIDTH)
         data = self.read_file(level, number, width)[0][: width * HASH_BYTES]
-        return tuple(data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES))
+        count = len(data) // HASH_BYTES
+        return struct.unpack("32s" * count, data[: count * HASH_BYTES])
 
     def read_file(self, kind: int | str, number: int, width: int) -> tuple[bytes, int]:
         """Return a file of this width, or of a greater one if the log has grown; and its width."""

@@ -113,7 +113,10 @@ class Vault:
         found = await self.find_keys(tx, [owner_id])
         if owner_id not in found:
             if await tx.find(tx.select(DATA_KEY).where(DATA_KEY.c.owner_id == owner_id)):
-                raise _erased(owner_id)
+                found = await self.find_keys(tx, [owner_id])  # unless made by another just now
+                if owner_id not in found:
+                    raise _erased(owner_id)
+                return found[owner_id]
             return OwnerKeys(owner_id, {1: await self._make(tx, owner_id, 1)})
         return found[owner_id]
 

@@ -4,17 +4,15 @@ import asyncio
 import hashlib
 import io
 import tarfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import sqlalchemy as sa
 
-from control_api import Api, furnish, open_api
+from control_api import Api, furnish, open_api, open_there
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import encode_frame
 from pilotage.finops.rules import make_charge
@@ -137,7 +135,7 @@ async def test_a_restored_copy_is_what_was_there_on_either_database(
     assert [item.says for item in findings if not item.is_good] == []
     assert "word for word" in " ".join(item.says for item in findings)
 
-    async with open_restored(settings) as restored:
+    async with open_there(settings) as restored:
         assert await restored.show("/users") == users
         names = {item["name"] for item in users["items"]}
         assert names == {"Ada", "Bob", "Ü\U0001f600"}
@@ -146,33 +144,6 @@ async def test_a_restored_copy_is_what_was_there_on_either_database(
         assert new["name"] == "after"
         checked = await restored.http.post("/audit:verify")
         assert checked.json()["is_intact"], checked.text
-
-
-@asynccontextmanager
-async def open_restored(settings: Settings) -> AsyncIterator[Api]:
-    """Open a restored installation, whose database is there already."""
-    from pilotage.endpoints.backends.local import AbsentFleet
-    from pilotage.runtime.credentials import read_credentials
-    from pilotage.runtime.installation import open_installation
-    from pilotage.server.app import PREFIX, make_app
-
-    folder, clock = DataFolder(settings.data_path).prepare(), SystemClock()
-    async with open_installation(settings, folder, clock, AbsentFleet()) as installation:
-        app = make_app(installation)
-        credentials = read_credentials(folder.credentials)
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url=f"http://control{PREFIX}",
-            headers={"authorization": f"Bearer {credentials.admin}"},
-        ) as http:
-            yield Api(
-                http=http,
-                app=app,
-                installation=installation,
-                folder=folder,
-                credentials=credentials,
-                clock=clock,
-            )
 
 
 async def test_changes_and_appends_go_on_while_a_backup_is_made(tmp_path: Path) -> None:
@@ -213,7 +184,7 @@ async def test_what_no_ledger_has_read_is_read_from_the_copys_spool(tmp_path: Pa
 
     names = {path.name for path in (tmp_path / "new" / "spool" / "gateway-0").iterdir()}
     assert not {"lock", "reserve"} & names
-    async with open_restored(settings) as restored:
+    async with open_there(settings) as restored:
         items: list[dict[str, Any]] = []
         async with asyncio.timeout(10):
             while len(items) < 5:
@@ -241,7 +212,7 @@ async def test_without_keys_a_backup_opens_nothing_and_says_so_when_restored(
     assert all(item.is_good for item in findings)
     assert "not compared with the database" in findings[-1].says
     with pytest.raises(PilotageError, match="root keys are missing"):
-        async with open_restored(settings):
+        async with open_there(settings):
             pass
 
 

@@ -99,6 +99,14 @@ async def open_api(path: Path, database_url: str = "sqlite") -> AsyncIterator[Ap
         db = open_database(settings, folder, clock)
         await migrate(db)
         await db.close()
+    async with open_there(settings) as api:
+        yield api
+
+
+@asynccontextmanager
+async def open_there(settings: Settings) -> AsyncIterator[Api]:
+    """Open an installation whose database is there already."""
+    folder, clock = DataFolder(settings.data_path).prepare(), SystemClock()
     async with open_installation(settings, folder, clock, AbsentFleet()) as installation:
         app = make_app(installation)
         credentials = read_credentials(folder.credentials)

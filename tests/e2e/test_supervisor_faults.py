@@ -1,7 +1,10 @@
 """What goes wrong around one child of the supervisor must end nothing else."""
 
+import asyncio
 import os
+import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +22,13 @@ from pilotage.gateway.targets import TargetsFile
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
 from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.process import end
 from pilotage.kit.resources import Background
 from pilotage.kit.spool_reader import is_held, segment_path
 from pilotage.runtime import supervisor as room
+from pilotage.runtime.children import Child, Children
 from pilotage.runtime.fleet import LocalFleet
+from pilotage.runtime.handover import Handover
 from pilotage.runtime.supervisor import Supervisor
 
 KILLS = 5
@@ -232,3 +238,35 @@ async def test_a_targets_file_that_cannot_be_written_is_written_later(
         await until(lambda: made.listed() == {"dep_one.0", "dep_two.0"}, "the Targets file")
         made.fleet.apply([])
         await until(lambda: made.listed() == set() and made.targets.is_file(), "no replica")
+
+
+async def test_a_child_that_is_just_starting_ends_with_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mute.py").write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    folder = DataFolder(tmp_path / "data")
+    folder.prepare()
+
+    async def prepare() -> Handover:
+        return Handover(
+            settings=Settings(), data_path=str(folder.path), parent_pid=os.getpid(), listen_fd=0
+        )
+
+    child = Child("mute", "mute", prepare)
+    async with Background() as background:
+        Children(folder, CLOCK).start(background, [child])
+        await until(lambda: child.process is not None, "a process")
+    assert child.process is not None
+    assert child.process.returncode == -signal.SIGKILL
+
+
+async def test_a_cancelled_parent_still_waits_for_its_child() -> None:
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=PIPE)
+    ending = asyncio.create_task(end(child))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert child.returncode == -signal.SIGKILL

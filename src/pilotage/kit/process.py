@@ -1,9 +1,12 @@
-"""What a child process does to itself so that it never outlives or exposes its parent."""
+"""Parents and children: a child never outlives or exposes its parent, which leaves none behind."""
 
+import asyncio
+import contextlib
 import ctypes
 import os
 import resource
 import signal
+from asyncio.subprocess import Process
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -25,3 +28,27 @@ def die_with_parent(parent_pid: int) -> None:
 def leave_no_core_file() -> None:
     """Switch core dumps off: the memory of a crashed process may hold prompts and keys."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+async def end(child: Process, *, group: bool = False) -> None:
+    """Kill a child that still runs (with its process group, if told) and wait until it is gone.
+
+    Returns, or is cancelled, only after the child was waited for: one that is forgotten by a
+    cancelled caller would stay a zombie that nobody owns.
+    """
+    if child.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        if group:
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+    gone = asyncio.ensure_future(child.wait())
+    cancelled: asyncio.CancelledError | None = None
+    while not gone.done():
+        try:
+            await asyncio.shield(gone)
+        except asyncio.CancelledError as told:
+            cancelled = told
+    if cancelled is not None:
+        raise cancelled

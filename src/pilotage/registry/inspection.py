@@ -1,10 +1,9 @@
 """Looking into files that nobody has vouched for, from the safe side of a process border."""
 
 import asyncio
-import contextlib
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from pilotage.core.errors import PilotageError
+from pilotage.kit.process import end
 from pilotage.registry.artifacts.types import Inspection
 
 _HINT = (
@@ -78,7 +78,7 @@ async def ask_child(kind: str, asked: object, answer: type[Found], limits: Limit
     except TimeoutError:
         raise ValueError(f"reading it took longer than {limits.wall_s:g} s") from None
     finally:
-        await _end(child)
+        await end(child)
     return _read_answer(written, child.returncode or 0, answer, limits)
 
 
@@ -98,10 +98,3 @@ def _read_answer(written: bytes, return_code: int, answer: type[Found], limits: 
     except msgspec.DecodeError:
         raise ValueError(f"the process that read it broke down (exit code {return_code})") from None
     raise ValueError(said.refused)
-
-
-async def _end(child: Process) -> None:
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()

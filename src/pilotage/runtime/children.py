@@ -17,6 +17,7 @@ from pilotage.endpoints.rules import STEADY_S, next_pause_s
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import Settings, child_environment, duration_s
 from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.process import end
 from pilotage.kit.resources import Background
 from pilotage.runtime.handover import Handover, NotStarted, log_path, read_event
 from pilotage.runtime.logfile import open_log
@@ -126,6 +127,14 @@ class Children:
             if handover.channel_fd >= 0:
                 os.close(handover.channel_fd)  # the child has its own; ours would hide its end
         child.process = process
+        try:
+            await self._hear(child, process, handover)
+            return await process.wait()
+        finally:
+            await end(process)
+
+    async def _hear(self, child: Child, process: Process, handover: Handover) -> None:
+        """Hand over what a child needs, and learn whether it starts."""
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the child has no pipes")
         process.stdin.write(msgspec.json.encode(handover) + b"\n")
@@ -136,7 +145,6 @@ class Children:
             child.has_run = True
         if event is not None:
             child.has_started.set()
-        return await process.wait()
 
 
 def make_gateways(
@@ -173,5 +181,4 @@ async def _stop(process: Process | None, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             await process.wait()
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        await end(process)

@@ -13,6 +13,7 @@ from pilotage.endpoints.types import ReplicaState, ReplicaStatus
 from pilotage.gateway.targets import ReplicaTarget, Targets, TargetsFile
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import child_environment
+from pilotage.kit.process import end
 from pilotage.kit.resources import Background
 from pilotage.runtime.handover import log_path
 from pilotage.runtime.logfile import open_log
@@ -139,7 +140,7 @@ class LocalFleet:
             raise
         finally:
             self._retract(spec)
-            await _kill(child)
+            await end(child)
 
     async def _hear(self, child: Process, config: bytes) -> Ready | Failed | None:
         if child.stdin is None or child.stdout is None:
@@ -217,9 +218,3 @@ class LocalFleet:
         if spec.replica_id not in self._specs:
             self._statuses.pop(spec.replica_id, None)
             self.on_change()
-
-
-async def _kill(child: Process) -> None:
-    if child.returncode is None:
-        child.kill()
-        await child.wait()

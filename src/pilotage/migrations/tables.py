@@ -16,6 +16,8 @@ from pilotage.kit import operations as _operations
 from pilotage.kit import outbox as _outbox
 from pilotage.kit import secrets as _secrets
 from pilotage.kit.db import METADATA
+from pilotage.monitoring.alerts import store as _alerts
+from pilotage.monitoring.rollups import store as _rollups
 from pilotage.publisher import store as _publisher
 from pilotage.registry import card_store as _cards
 from pilotage.registry import evidence_store as _evidence
@@ -27,6 +29,7 @@ from pilotage.registry.datasets import store as _datasets
 from pilotage.registry.prompts import store as _prompts
 
 _STORES = (
+    _alerts,
     _artifacts,
     _audit,
     _cards,
@@ -47,6 +50,7 @@ _STORES = (
     _prompts,
     _publisher,
     _registry,
+    _rollups,
     _secrets,
     _users,
 )

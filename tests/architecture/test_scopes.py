@@ -22,6 +22,7 @@ INSTALLATION = {
     "profile",
     "project",
     "role_binding",
+    "rollup_cursor",
     "snapshot_line",
     "spool_cursor",
     "token_issuer",

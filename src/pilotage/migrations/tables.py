@@ -7,6 +7,8 @@ from pilotage.audit import store as _audit
 from pilotage.endpoints import store as _endpoints
 from pilotage.finops import store as _finops
 from pilotage.finops import user_store as _users
+from pilotage.finops.budgets import store as _budgets
+from pilotage.finops.costs import store as _costs
 from pilotage.governance import store as _governance
 from pilotage.identity import issuer_store as _issuers
 from pilotage.identity import principal_store as _principals
@@ -32,7 +34,9 @@ _STORES = (
     _alerts,
     _artifacts,
     _audit,
+    _budgets,
     _cards,
+    _costs,
     _datasets,
     _endpoints,
     _evidence,

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pilotage.audit.open_log import OpenLog, open_log
 from pilotage.core.errors import PilotageError
@@ -41,6 +42,8 @@ from pilotage.kit.secrets import Vault
 from pilotage.kit.spool_copy import SpoolCopies
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.migrations.run import prepare_schema
+from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.worker import RollupReader, make_rollup_worker
 from pilotage.publisher.folder import SnapshotFolder
 from pilotage.publisher.gateways_http import gateway_routes
 from pilotage.publisher.http import publisher_routes
@@ -205,6 +208,8 @@ class _Parts:
             ),
             *self.governing.list_raw_routes(),
         ]
+        self.rollups = RollupService()
+        self.rollup_reader = RollupReader(db, folder.spool, self.rollups)
         self.ledger = self._make_ledger(settings, clock)
         self.workers = self._make_workers(settings, blobs, fleet)
 
@@ -216,8 +221,12 @@ class _Parts:
             users=self.users,
             clock=clock,
             retention_us=round(duration_s(settings.spool.retention) * 1e6),
-            read_elsewhere=self.auditing.sealed_until,
+            read_elsewhere=self._read_elsewhere,
         )
+
+    def _read_elsewhere(self, spool: Path) -> int:
+        """Return the last record of a spool that nobody but the ledger needs any more."""
+        return min(self.auditing.sealed_until(spool), self.rollup_reader.read_until(spool))
 
     def _make_erasure(self, settings: Settings) -> Erasure:
         return Erasure(
@@ -263,6 +272,7 @@ class _Parts:
         await self.publisher.publish()
         await self.auditing.settle()
         self.ledger.close()
+        self.rollup_reader.close()
         self.remotes.close()
 
     async def _write_seen(self) -> bool:
@@ -285,6 +295,7 @@ class _Parts:
             *self.auditing.make_workers(bells[1]),
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
+            make_rollup_worker(self.rollup_reader),
             self.governing.make_worker(),
             self.registering.make_worker(),
             self.erasure.make_worker(),

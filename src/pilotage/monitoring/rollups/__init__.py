@@ -1,0 +1,1 @@
+"""What calls add up to, by minute, hour and day."""

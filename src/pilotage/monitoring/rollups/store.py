@@ -1,0 +1,124 @@
+"""The tables of rollups, and all SQL on them."""
+
+from collections.abc import Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from pilotage.kit.db import METADATA, Row, Tx
+from pilotage.monitoring.rollups.rules import Cells
+from pilotage.monitoring.rollups.types import Cell, CellKey, Level, Selection
+
+ROLLUP_CELL = sa.Table(
+    "rollup_cell",
+    METADATA,
+    sa.Column("level", sa.Text, primary_key=True),
+    sa.Column("at_us", sa.BigInteger, primary_key=True),
+    sa.Column("project_id", sa.Text, primary_key=True),  # no foreign keys: calls outlive everything
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("alias", sa.Text, primary_key=True),
+    sa.Column("arm", sa.Text, primary_key=True),
+    sa.Column("version_id", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("cell", sa.LargeBinary, nullable=False),
+)
+ROLLUP_CURSOR = sa.Table(
+    "rollup_cursor",
+    METADATA,
+    sa.Column("spool", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+_C = ROLLUP_CELL.c
+_KEY = (_C.project_id, _C.tenant_id, _C.alias, _C.arm, _C.version_id, _C.model)
+_PAGE = 500  # of spans in one statement
+_DECODER = msgspec.msgpack.Decoder(Cell)
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+async def find_place(tx: Tx, spool: str, epoch: str) -> int:
+    """Return the last record of a spool that is in the cells, 0 for none."""
+    row = await tx.find(
+        tx.select(ROLLUP_CURSOR).where(
+            ROLLUP_CURSOR.c.spool == spool, ROLLUP_CURSOR.c.epoch == epoch
+        )
+    )
+    return int(row["seq"]) if row else 0
+
+
+async def advance_place(tx: Tx, spool: str, epoch: str, after_seq: int, seq: int) -> bool:
+    """Move a spool's cursor; False if it is no longer where it was thought to be."""
+    guarded = tx.update(ROLLUP_CURSOR).where(
+        ROLLUP_CURSOR.c.spool == spool,
+        ROLLUP_CURSOR.c.epoch == epoch,
+        ROLLUP_CURSOR.c.seq == after_seq,
+    )
+    if await tx.change(guarded.values(seq=seq)) == 1:
+        return True
+    if after_seq:
+        return False
+    try:
+        await tx.insert(ROLLUP_CURSOR, spool=spool, epoch=epoch, seq=seq)
+    except sa.exc.IntegrityError:
+        return False
+    return True
+
+
+async def add_cells(tx: Tx, level: Level, cells: Cells) -> None:
+    """Add cells to those of a level, which grow by what they count."""
+    spans = sorted({at_us for at_us, _ in cells})
+    for start in range(0, len(spans), _PAGE):
+        page = set(spans[start : start + _PAGE])
+        await _add_page(tx, level, {place: cells[place] for place in cells if place[0] in page})
+
+
+async def list_cells(
+    tx: Tx, level: Level, since_us: int, until_us: int, select: Selection
+) -> Sequence[tuple[int, CellKey, Cell]]:
+    """Return the cells of a level whose spans begin from one time to before another."""
+    statement = tx.select(ROLLUP_CELL).where(
+        _C.level == level, _C.at_us >= since_us, _C.at_us < until_us
+    )
+    for column, wanted in (
+        (_C.tenant_id, select.tenant_id),
+        (_C.alias, select.alias),
+        (_C.arm, select.arm),
+        (_C.version_id, select.version_id),
+        (_C.model, select.model),
+    ):
+        if wanted is not None:
+            statement = statement.where(column == wanted)
+    rows = await tx.all(statement)
+    return [(row["at_us"], _key(row), _DECODER.decode(row["cell"])) for row in rows]
+
+
+async def _add_page(tx: Tx, level: Level, cells: Cells) -> None:
+    spans = sorted({at_us for at_us, _ in cells})
+    rows = await tx.all(tx.select(ROLLUP_CELL).where(_C.level == level, _C.at_us.in_(spans)))
+    known = {(row["at_us"], _key(row)): row["cell"] for row in rows}
+    changed: list[dict[str, object]] = []
+    made: list[dict[str, object]] = []
+    for place, cell in cells.items():
+        if place in known:
+            grown = _DECODER.decode(known[place])
+            grown.merge(cell)
+            changed.append(_values(level, place, grown, "b_"))
+        else:
+            made.append(_values(level, place, cell))
+    same = [column == sa.bindparam(f"b_{column.name}") for column in (_C.level, _C.at_us, *_KEY)]
+    await tx.change_many(
+        tx.update(ROLLUP_CELL).where(*same).values(cell=sa.bindparam("b_cell")), changed
+    )
+    await tx.insert_many(ROLLUP_CELL, made)
+
+
+def _key(row: Row) -> CellKey:
+    return CellKey(*(row[column.name] for column in _KEY))
+
+
+def _values(
+    level: Level, place: tuple[int, CellKey], cell: Cell, prefix: str = ""
+) -> dict[str, object]:
+    at_us, key = place
+    values = {"level": level.value, "at_us": at_us, **key._asdict(), "cell": _ENCODER.encode(cell)}
+    return {f"{prefix}{name}": value for name, value in values.items()}

@@ -1,0 +1,113 @@
+"""The loop that counts the calls of the gateways' spools, each exactly once.
+
+A batch's cells, whatever the sinks keep of it, and the place in the spool are one transaction, so a
+crash at any point repeats the whole batch or none of it. A frame that cannot be read is counted and
+passed over.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pilotage.core.frames import Ended, decode_frame
+from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer
+from pilotage.kit.worker import Wakeup, Worker
+from pilotage.monitoring.rollups.rules import add_up, check_call
+from pilotage.monitoring.rollups.service import RollupService
+
+BATCH = 5_000
+_LOG = logging.getLogger("pilotage.monitoring")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallBatch:
+    """The calls that ended in a batch of a spool, each with the number of its record."""
+
+    records: SpoolBatch
+    ended: Sequence[tuple[int, Ended]]
+
+
+class CallSink(Protocol):
+    """Keeps something else of the calls, exactly as often as they are counted."""
+
+    async def prepare(self, batch: CallBatch) -> None:
+        """Do what takes long, outside the transaction; done again where that fails."""
+        ...
+
+    async def write(self, tx: Tx) -> None:
+        """Write what was prepared last, in the transaction that moves the place in the spool."""
+        ...
+
+
+class RollupReader:
+    """Follows every spool below a folder.
+
+    ``unreadable`` counts frames that could not be decoded.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        spool_root: Path,
+        service: RollupService,
+        *,
+        sinks: Sequence[CallSink] = (),
+        batch: int = BATCH,
+    ) -> None:
+        self.unreadable = 0
+        self._db = db
+        self._service = service
+        self._sinks = sinks
+        self._spools = SpoolConsumer(spool_root, self._find_place, self._take, _LOG, batch)
+
+    async def step(self) -> bool:
+        """Count a batch of each spool; return whether one has more."""
+        return await self._spools.step()
+
+    def read_until(self, folder: Path) -> int:
+        """Return the last record of a spool that is needed no more."""
+        return self._spools.taken_until(folder)
+
+    def close(self) -> None:
+        """Close every file."""
+        self._spools.close()
+
+    async def _find_place(self, spool: str, epoch: str) -> int:
+        async with self._db.read(SYSTEM) as tx:
+            return await self._service.get_place(tx, spool, epoch)
+
+    async def _take(self, records: SpoolBatch) -> None:
+        batch = CallBatch(records=records, ended=self._decode(records))
+        cells = add_up(ended for _, ended in batch.ended)
+        for sink in self._sinks:
+            await sink.prepare(batch)
+        async with self._db.write(SYSTEM) as tx:
+            await self._service.record(tx, records, cells)
+            for sink in self._sinks:
+                await sink.write(tx)
+
+    def _decode(self, records: SpoolBatch) -> list[tuple[int, Ended]]:
+        found = []
+        for seq, payload in records.records:
+            try:
+                frame = decode_frame(payload)
+                if isinstance(frame, Ended):
+                    found.append((seq, check_call(frame)))
+            except ValueError as unreadable:
+                self.unreadable += 1
+                if self.unreadable == 1:
+                    _LOG.error(
+                        "record %d of the spool %s is passed over, others are only counted: %s",
+                        seq,
+                        records.spool,
+                        unreadable,
+                    )
+        return found
+
+
+def make_rollup_worker(reader: RollupReader, interval_s: float = 1.0) -> Worker:
+    """Make the worker; it looks at the spools every ``interval_s``."""
+    return Worker("rollups", reader.step, Wakeup(), interval_s)

@@ -1,0 +1,195 @@
+"""The metrics that conditions can ask of: one table, of which the reference page is made.
+
+A metric is one number per series. The labels that it has by itself (``split_by``) are those it
+is kept by; a filter on another of its ``labels`` splits it by that, too, and a filter
+``alias=""`` takes the whole project together.
+"""
+
+import math
+from dataclasses import dataclass
+
+from pilotage.core.condition.units import (
+    EVENTS,
+    RATIO,
+    REPLICAS,
+    REQUESTS,
+    REQUESTS_PER_SECOND,
+    SECONDS,
+    TOKENS,
+    TOKENS_PER_SECOND,
+    USD,
+    USD_PER_REQUEST,
+    Unit,
+    format_unit,
+)
+from pilotage.core.duration import UNITS_US
+
+_MINUTE = UNITS_US["m"]
+MAX_WINDOW_US = 30 * UNITS_US["d"]
+_TRAFFIC = ("alias", "tenant", "arm", "version", "model")
+_MONEY = ("alias", "tenant", "model", "version", "feature")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What can be asked of.
+
+    ``low`` and ``high`` are the least and most that its value can be. ``window_us`` is how far back
+    it looks, unless ``[5m]`` says otherwise; 0 for what is of now, or of a calendar hour, day or
+    month so far.
+    """
+
+    name: str
+    unit: Unit
+    help: str
+    labels: tuple[str, ...] = _TRAFFIC
+    split_by: tuple[str, ...] = ("alias",)
+    window_us: int = _MINUTE
+    low: float = 0.0
+    high: float = math.inf
+
+    @property
+    def gauge(self) -> str:
+        """Its name in Prometheus."""
+        return f"pilotage_{self.name}"
+
+    @property
+    def unit_name(self) -> str:
+        """Its unit in words."""
+        return format_unit(self.unit)
+
+
+def _list_latencies() -> list[Metric]:
+    quantiles = {
+        "latency": ("from a call's arrival to its end", (50, 90, 95, 99)),
+        "ttft": ("from a call's arrival to the first token of its answer", (50, 95, 99)),
+        "time_per_chunk": ("between two chunks of a streamed answer", (95,)),
+        "queue": ("that a call waits to be let in", (95,)),
+    }
+    metrics = [
+        Metric(
+            name=f"p{quantile}_{name}",
+            unit=SECONDS,
+            help=f"Time {what}: what {quantile} % of calls stay within",
+        )
+        for name, (what, points) in quantiles.items()
+        for quantile in points
+    ]
+    mean = Metric(name="mean_latency", unit=SECONDS, help="Time from a call's arrival to its end")
+    return [*metrics, mean]
+
+
+def _list_traffic() -> list[Metric]:
+    return [
+        Metric(
+            name="error_rate",
+            unit=RATIO,
+            high=1.0,
+            help="Share of the calls let in that failed",
+        ),
+        Metric(
+            name="refusal_rate",
+            unit=RATIO,
+            high=1.0,
+            help="Share of all calls that were refused",
+        ),
+        Metric(name="request_rate", unit=REQUESTS_PER_SECOND, help="Calls that ended per second"),
+        Metric(name="request_count", unit=REQUESTS, help="Calls that ended"),
+        Metric(name="error_count", unit=REQUESTS, help="Calls that failed"),
+        Metric(name="token_count", unit=TOKENS, help="Tokens of all classes"),
+        Metric(name="input_tokens", unit=TOKENS, help="Tokens of prompts"),
+        Metric(name="output_tokens", unit=TOKENS, help="Tokens of answers"),
+        Metric(name="throughput", unit=TOKENS_PER_SECOND, help="Tokens of answers per second"),
+        Metric(name="guard_events", unit=EVENTS, help="Times that a guard found something"),
+    ]
+
+
+def _list_costs() -> list[Metric]:
+    def of_calendar(name: str, help_: str, labels: tuple[str, ...] = _MONEY) -> Metric:
+        return Metric(name=name, unit=USD, help=help_, labels=labels, split_by=(), window_us=0)
+
+    return [
+        Metric(name="cost", unit=USD, help="Cost of the calls"),
+        Metric(
+            name="cost_per_request", unit=USD_PER_REQUEST, help="Cost of the calls by their number"
+        ),
+        of_calendar("hourly_cost", "Cost of this hour (UTC) so far"),
+        of_calendar("daily_cost", "Cost of this day (UTC) so far"),
+        of_calendar("monthly_cost", "Cost of this month (UTC) so far"),
+        of_calendar("budget", "The budget, for the period it is set for", ("alias", "tenant")),
+        Metric(
+            name="budget_used",
+            unit=RATIO,
+            help="Share of the budget that is used up",
+            labels=("alias", "tenant"),
+            split_by=(),
+            window_us=0,
+        ),
+    ]
+
+
+def _list_infrastructure() -> list[Metric]:
+    def of_now(name: str, unit: Unit, help_: str, high: float = math.inf) -> Metric:
+        return Metric(
+            name=name,
+            unit=unit,
+            help=help_,
+            labels=("alias", "version"),
+            window_us=0,
+            high=high,
+        )
+
+    return [
+        of_now("replica_count", REPLICAS, "Replicas that exist"),
+        of_now("ready_replicas", REPLICAS, "Replicas that can answer"),
+        of_now("cpu_usage", RATIO, "Share of the processors' time that replicas use", 1.0),
+        of_now("memory_usage", RATIO, "Share of the memory that replicas use", 1.0),
+        of_now("gpu_usage", RATIO, "Share of the GPU's time that is used", 1.0),
+    ]
+
+
+def _list_quality() -> list[Metric]:
+    def share(name: str, help_: str) -> Metric:
+        return Metric(
+            name=name,
+            unit=RATIO,
+            help=help_,
+            labels=("alias", "tenant", "version"),
+            window_us=UNITS_US["h"],
+            high=1.0,
+        )
+
+    drift = Metric(
+        name="prediction_distribution_shift",
+        unit=RATIO,
+        help="How far answers are from the reference, as PSI: the feature that moved most",
+        labels=("alias", "version", "feature"),
+        window_us=0,
+    )
+    return [
+        drift,
+        Metric(
+            name="drift_score",
+            unit=RATIO,
+            help="PSI by the threshold at which it is no chance: above 1 is drift",
+            labels=drift.labels,
+            window_us=0,
+        ),
+        share("feedback_score", "Mean score that users gave, from 0 to 1"),
+        share("accuracy", "Share of graded answers that were right"),
+        share("hallucination_rate", "Share of graded answers that claimed what is not so"),
+        share("toxicity_score", "Mean toxicity of graded answers"),
+        share("validation_pass_rate", "Share of answers that passed their checks"),
+    ]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        *_list_latencies(),
+        *_list_traffic(),
+        *_list_costs(),
+        *_list_infrastructure(),
+        *_list_quality(),
+    )
+}

@@ -13,6 +13,8 @@ from pilotage.core.snapshot import LimitEntry
 from pilotage.core.usage import Rates
 from pilotage.finops import store
 from pilotage.finops.catalogue import PriceList
+from pilotage.finops.costs import store as cost_store
+from pilotage.finops.costs.rules import find_corrected, make_lines
 from pilotage.finops.rules import (
     check_price,
     check_rate,
@@ -221,6 +223,7 @@ class FinopsService:
             if charge.call_id not in known:
                 fresh.setdefault(charge.call_id, charge)
         await store.insert_entries(tx, list(fresh.values()))
+        await cost_store.add_lines(tx, make_lines(fresh.values()))
         used: Counter[str] = Counter()
         for call_id, charge in fresh.items():
             drawn = draws.get(call_id, {})
@@ -274,6 +277,8 @@ class FinopsService:
             after = {"call_id": call_id, "cost_nano": reversal.cost_nano}
             await append_revision(tx, "finops.charge.reversed", call_id, 1, after)
             await store.insert_entries(tx, [reversal])
+            corrects = {call_id: find_corrected(charge.day, reversal.day)}
+            await cost_store.add_lines(tx, make_lines([reversal], corrects))
         return reversal
 
     async def list_traffic(

@@ -19,6 +19,7 @@ from pilotage.kit import outbox as _outbox
 from pilotage.kit import secrets as _secrets
 from pilotage.kit.db import METADATA
 from pilotage.monitoring.alerts import store as _alerts
+from pilotage.monitoring.calls import store as _calls
 from pilotage.monitoring.rollups import store as _rollups
 from pilotage.publisher import store as _publisher
 from pilotage.registry import card_store as _cards
@@ -34,6 +35,7 @@ _STORES = (
     _alerts,
     _artifacts,
     _audit,
+    _calls,
     _budgets,
     _cards,
     _costs,

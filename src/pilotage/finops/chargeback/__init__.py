@@ -1,0 +1,1 @@
+"""Chargeback: costs as FOCUS rows, and a provider's invoice beside them."""

@@ -1,0 +1,1 @@
+"""What everything costs: calls summed up, and what is no call."""

@@ -1,0 +1,136 @@
+"""What costs are made of: lines of ledger entries, and amounts of quantities and prices."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from pilotage.core.money import divide_half_even
+from pilotage.finops.costs.types import CostLine
+from pilotage.finops.types import EntryKind, LedgerEntry
+
+BANDS = (100_000, 128_000, 200_000, 272_000)  # prompt sizes above which listed prices change
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+MILLION = 1_000_000
+GIB = 1 << 30
+MONTH_HOURS = 730  # the month that storage is sold by
+LINE_KEY = (
+    "project_id",
+    "day",
+    "tenant_id",
+    "key_id",
+    "user",
+    "feature",
+    "alias",
+    "arm",
+    "version_id",
+    "model",
+    "upstream_id",
+    "price_id",
+    "band",
+    "corrects",
+)
+LINE_SUMS = tuple(name for name in CostLine.__dataclass_fields__ if name not in LINE_KEY)
+_NO_MONTHS: Mapping[str, str] = {}
+
+
+def make_lines(
+    entries: Iterable[LedgerEntry], corrects: Mapping[str, str] = _NO_MONTHS
+) -> dict[str, CostLine]:
+    """Sum ledger entries up into lines, by the lines' ids.
+
+    ``corrects`` has, by call, the month of a charge that a reversal takes back.
+    """
+    sums: dict[tuple[str | int, ...], list[int]] = {}
+    for entry in entries:
+        key = _get_key(entry, corrects.get(entry.call_id, ""))
+        amounts = _get_amounts(entry)
+        known = sums.setdefault(key, [0] * len(amounts))
+        for place, amount in enumerate(amounts):
+            known[place] += amount
+    return {
+        make_line_id(key): CostLine(
+            **dict(zip(LINE_KEY, key, strict=True)),  # type: ignore[arg-type]
+            **dict(zip(LINE_SUMS, amounts, strict=True)),
+        )
+        for key, amounts in sums.items()
+    }
+
+
+def make_line_id(key: Sequence[str | int]) -> str:
+    """Return the id of the line of a key: a digest of it, for keys are long."""
+    text = msgspec.json.encode(list(key))
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def find_band(prompt_tokens: int) -> int:
+    """Return the largest of :data:`BANDS` that a prompt is above, 0 for none.
+
+    A reversal's prompt is negative and of the band of its charge.
+    """
+    size = abs(prompt_tokens)
+    return max((band for band in BANDS if size > band), default=0)
+
+
+def find_corrected(charged_day: str, reversed_day: str) -> str:
+    """Return the month whose charge is taken back, "" in the month of the charge itself."""
+    month = charged_day[:7]
+    return "" if month == reversed_day[:7] else month
+
+
+def price_nano(quantity: int, unit_price_nano: int) -> int:
+    """Return what millionths of a unit cost in nano-USD, rounded once, half to even."""
+    return divide_half_even(quantity * unit_price_nano, MILLION)
+
+
+def to_micro_hours(duration_us: int) -> int:
+    """Return a duration in millionths of an hour, half to even."""
+    return divide_half_even(duration_us * MILLION, HOUR_US)
+
+
+def to_micro_gib_months(size_bytes: int, hours: int) -> int:
+    """Return what stays of some bytes for some hours, in millionths of a GiB-month."""
+    return divide_half_even(size_bytes * hours * MILLION, GIB * MONTH_HOURS)
+
+
+def measure_busy_us(spans: Iterable[tuple[int, int]], start_us: int, end_us: int) -> int:
+    """Return for how long at least one of some spans lasted between two times."""
+    busy_us = 0
+    reached_us = start_us
+    for begin_us, until_us in sorted(spans):
+        first_us, last_us = max(begin_us, reached_us), min(until_us, end_us)
+        if last_us > first_us:
+            busy_us += last_us - first_us
+            reached_us = last_us
+    return busy_us
+
+
+def split_hours(start_us: int, end_us: int) -> list[tuple[int, int]]:
+    """Return the parts of a time that lie in one hour of the clock each."""
+    parts = []
+    while start_us < end_us:
+        next_us = min(end_us, (start_us // HOUR_US + 1) * HOUR_US)
+        parts.append((start_us, next_us))
+        start_us = next_us
+    return parts
+
+
+def _get_key(entry: LedgerEntry, corrects: str) -> tuple[str | int, ...]:
+    prompt = entry.input_tokens + entry.cache_read_tokens + entry.cache_write_tokens
+    names = (getattr(entry, name) for name in LINE_KEY[:-2])
+    return (*names, find_band(prompt), corrects)
+
+
+def _get_amounts(entry: LedgerEntry) -> tuple[int, ...]:
+    """Return a ledger entry's share of each of :data:`LINE_SUMS`."""
+    return (
+        1 if entry.kind is EntryKind.CHARGE else 0,
+        entry.input_tokens,
+        entry.cache_read_tokens,
+        entry.cache_write_tokens,
+        entry.output_tokens,
+        entry.reasoning_tokens,
+        entry.cost_nano,
+        entry.cost_nano if entry.is_estimated else 0,
+    )

@@ -1,0 +1,367 @@
+"""The tables of costs, and all SQL on them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from pilotage.finops.costs.rules import HOUR_US, LINE_KEY, LINE_SUMS
+from pilotage.finops.costs.types import (
+    CostBy,
+    CostEntry,
+    CostKind,
+    CostLine,
+    CostRow,
+    ReplicaTime,
+    Resource,
+    ResourcePrice,
+    Span,
+)
+from pilotage.finops.rules import get_day
+from pilotage.finops.store import LEDGER_ENTRY
+from pilotage.finops.types import EntryKind
+from pilotage.kit.db import METADATA, Row, Tx
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False)
+
+
+def _number(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=False)
+
+
+COST_LINE = sa.Table(
+    "cost_line",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    *(_text(name) for name in LINE_KEY if name != "band"),
+    _number("band"),
+    *map(_number, LINE_SUMS),
+    sa.Index(None, "project_id", "day"),
+)
+COST_ENTRY = sa.Table(
+    "cost_entry",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    *map(_text, ("project_id", "kind", "source", "day", "tenant_id", "alias")),
+    *map(_text, ("release", "version_id", "model", "provider", "unit", "unit_price")),
+    *map(_text, ("note", "reverses", "corrects", "created_by")),
+    *map(_number, ("start_us", "end_us", "quantity", "cost_nano", "created_at_us")),
+    sa.UniqueConstraint("project_id", "source"),
+    sa.Index(None, "project_id", "day"),
+)
+RESOURCE_PRICE = sa.Table(
+    "resource_price",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, sa.ForeignKey("project.id"), nullable=False),
+    *map(_text, ("kind", "subject", "price", "spot_price", "created_by")),
+    *map(_number, ("valid_from_us", "created_at_us")),
+    sa.UniqueConstraint("project_id", "kind", "subject", "valid_from_us"),
+)
+REPLICA_TIME = sa.Table(
+    "replica_time",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    *map(_text, ("project_id", "replica_id", "release", "alias", "version_id", "model")),
+    sa.Column("is_spot", sa.Boolean, nullable=False),
+    *map(_number, ("pid", "start_us", "seen_us")),
+    sa.Column("booked_us", sa.BigInteger, nullable=False, index=True),
+    sa.Column("end_us", sa.BigInteger),
+)
+_PAGE = 500
+_LINE_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
+    CostBy.TENANT: COST_LINE.c.tenant_id,
+    CostBy.USER: COST_LINE.c.user,
+    CostBy.KEY: COST_LINE.c.key_id,
+    CostBy.FEATURE: COST_LINE.c.feature,
+    CostBy.ALIAS: COST_LINE.c.alias,
+    CostBy.MODEL: COST_LINE.c.model,
+    CostBy.VERSION: COST_LINE.c.version_id,
+    CostBy.RELEASE: COST_LINE.c.arm,
+    CostBy.UPSTREAM: COST_LINE.c.upstream_id,
+    CostBy.DAY: COST_LINE.c.day,
+    CostBy.MONTH: sa.func.substr(COST_LINE.c.day, 1, 7),
+    CostBy.KIND: sa.literal(CostKind.CALLS.value),
+}
+_ENTRY_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
+    CostBy.TENANT: COST_ENTRY.c.tenant_id,
+    CostBy.USER: sa.literal(""),
+    CostBy.KEY: sa.literal(""),
+    CostBy.FEATURE: sa.literal(""),
+    CostBy.ALIAS: COST_ENTRY.c.alias,
+    CostBy.MODEL: COST_ENTRY.c.model,
+    CostBy.VERSION: COST_ENTRY.c.version_id,
+    CostBy.RELEASE: COST_ENTRY.c.release,
+    CostBy.UPSTREAM: sa.literal(""),
+    CostBy.DAY: COST_ENTRY.c.day,
+    CostBy.MONTH: sa.func.substr(COST_ENTRY.c.day, 1, 7),
+    CostBy.KIND: COST_ENTRY.c.kind,
+}
+_TOKENS = sum((COST_LINE.c[name] for name in LINE_SUMS[1:6]), start=sa.literal(0))
+
+
+# lines
+
+
+async def add_lines(tx: Tx, lines: Mapping[str, CostLine]) -> None:
+    """Add to lines by their ids; those that are there are put in place anew, a page at a time."""
+    ids = sorted(lines)
+    for start in range(0, len(ids), _PAGE):
+        page = ids[start : start + _PAGE]
+        theirs = COST_LINE.c.id.in_(page)
+        old = {row["id"]: row for row in await tx.all(tx.select(COST_LINE).where(theirs))}
+        if old:
+            await tx.change(tx.delete(COST_LINE).where(COST_LINE.c.id.in_(old)))
+        await tx.insert_many(
+            COST_LINE, [_merge(line_id, lines[line_id], old.get(line_id)) for line_id in page]
+        )
+
+
+async def list_lines(tx: Tx, span: Span) -> Sequence[CostLine]:
+    """Return lines with keys and users summed up: what is billed says neither."""
+    kept = [name for name in LINE_KEY if name not in {"key_id", "user"}]
+    columns = [COST_LINE.c[name] for name in kept]
+    sums = [sa.func.sum(COST_LINE.c[name]).label(name) for name in LINE_SUMS]
+    statement = tx.select(COST_LINE, *columns, *sums).where(*_within(COST_LINE, span))
+    rows = await tx.all(statement.group_by(*columns).order_by(*columns))
+    return [
+        CostLine(
+            **{name: row[name] for name in kept},
+            **{name: int(row[name]) for name in LINE_SUMS},
+            key_id="",
+            user="",
+        )
+        for row in rows
+    ]
+
+
+async def sum_costs(tx: Tx, by: Sequence[CostBy], span: Span) -> list[CostRow]:
+    """Sum calls and entries by groups, in the order of their keys."""
+    rows: dict[tuple[str, ...], CostRow] = {}
+    for row in (*await _sum_lines(tx, by, span), *await _sum_entries(tx, by, span)):
+        key = tuple(row.groups.values())
+        rows[key] = _add(rows[key], row) if key in rows else row
+    return [rows[key] for key in sorted(rows)]
+
+
+async def sum_ledger(tx: Tx, span: Span) -> int:
+    """Return what the ledger itself says that calls cost, to check the lines by."""
+    within = (LEDGER_ENTRY.c.day >= span.since, LEDGER_ENTRY.c.day < span.until)
+    total = sa.func.sum(LEDGER_ENTRY.c.cost_nano).label("total")
+    statement = tx.select(LEDGER_ENTRY, total).where(*within)
+    if span.project_id is not None:
+        statement = statement.where(LEDGER_ENTRY.c.project_id == span.project_id)
+    row = await tx.find(statement)
+    return int(row["total"] or 0) if row else 0
+
+
+async def list_spans(
+    tx: Tx, project_id: str, release: str, start_us: int, end_us: int
+) -> list[tuple[int, int]]:
+    """Return when calls ran that a release answered and that ended from a time on.
+
+    A call is of the hour that it ends in or of the one before; longer ones count from there.
+    """
+    columns = (LEDGER_ENTRY.c.at_us, LEDGER_ENTRY.c.duration_us)
+    days = {get_day(at_us) for at_us in (start_us, end_us, end_us + HOUR_US)}
+    found = tx.select(LEDGER_ENTRY, *columns).where(
+        LEDGER_ENTRY.c.project_id == project_id,
+        LEDGER_ENTRY.c.arm == release,
+        LEDGER_ENTRY.c.kind == EntryKind.CHARGE,
+        LEDGER_ENTRY.c.at_us >= start_us,
+        LEDGER_ENTRY.c.at_us - LEDGER_ENTRY.c.duration_us < end_us,
+        LEDGER_ENTRY.c.day.in_(sorted(days)),  # the day is what the index knows
+    )
+    return [
+        (row["at_us"] - max(0, row["duration_us"]), row["at_us"]) for row in await tx.all(found)
+    ]
+
+
+# entries
+
+
+async def insert_entry(tx: Tx, entry: CostEntry) -> bool:
+    """Add an entry; False if its source is booked already."""
+    known = tx.select(COST_ENTRY, COST_ENTRY.c.id).where(
+        COST_ENTRY.c.project_id == entry.project_id, COST_ENTRY.c.source == entry.source
+    )
+    if await tx.find(known) is not None:
+        return False
+    await tx.insert(
+        COST_ENTRY, **{name: getattr(entry, name) for name in CostEntry.__dataclass_fields__}
+    )
+    return True
+
+
+async def find_entry(tx: Tx, entry_id: str) -> CostEntry | None:
+    """Return an entry."""
+    row = await tx.find(tx.select(COST_ENTRY).where(COST_ENTRY.c.id == entry_id))
+    return _entry(row) if row else None
+
+
+async def find_source(tx: Tx, source: str) -> CostEntry | None:
+    """Return the entry of a source."""
+    row = await tx.find(tx.select(COST_ENTRY).where(COST_ENTRY.c.source == source))
+    return _entry(row) if row else None
+
+
+async def list_entries(
+    tx: Tx, after: str, limit: int, kind: CostKind | None, span: Span | None = None
+) -> Sequence[CostEntry]:
+    """Return entries by id, which is by age."""
+    statement = tx.select(COST_ENTRY).where(COST_ENTRY.c.id > after)
+    if kind is not None:
+        statement = statement.where(COST_ENTRY.c.kind == kind)
+    if span is not None:
+        statement = statement.where(*_within(COST_ENTRY, span))
+    rows = await tx.all(statement.order_by(COST_ENTRY.c.id).limit(limit))
+    return [_entry(row) for row in rows]
+
+
+# prices of resources
+
+
+async def insert_price(tx: Tx, price: ResourcePrice) -> bool:
+    """Add a price; False (and a transaction that can only roll back) if that moment has one."""
+    try:
+        await tx.insert(
+            RESOURCE_PRICE,
+            **{name: getattr(price, name) for name in ResourcePrice.__dataclass_fields__},
+        )
+    except sa.exc.IntegrityError:
+        return False
+    return True
+
+
+async def list_prices(
+    tx: Tx, after: str = "", limit: int = 1_000_000, project_id: str | None = None
+) -> Sequence[ResourcePrice]:
+    """Return prices of resources by id."""
+    statement = tx.select(RESOURCE_PRICE).where(RESOURCE_PRICE.c.id > after)
+    if project_id is not None:
+        statement = statement.where(RESOURCE_PRICE.c.project_id == project_id)
+    rows = await tx.all(statement.order_by(RESOURCE_PRICE.c.id).limit(limit))
+    return [ResourcePrice(**dict(row) | {"kind": Resource(row["kind"])}) for row in rows]
+
+
+# replicas
+
+
+async def list_running(tx: Tx) -> Sequence[ReplicaTime]:
+    """Return the times of replicas that have not ended."""
+    rows = await tx.all(tx.select(REPLICA_TIME).where(REPLICA_TIME.c.end_us.is_(None)))
+    return [ReplicaTime(**row) for row in rows]
+
+
+async def list_unbooked(tx: Tx) -> Sequence[ReplicaTime]:
+    """Return the times of replicas whose cost is not booked up to where they were seen."""
+    unbooked = tx.select(REPLICA_TIME).where(REPLICA_TIME.c.booked_us < REPLICA_TIME.c.seen_us)
+    return [ReplicaTime(**row) for row in await tx.all(unbooked.order_by(REPLICA_TIME.c.id))]
+
+
+async def insert_replica(tx: Tx, replica: ReplicaTime) -> None:
+    """Add the time of a replica that began."""
+    await tx.insert(
+        REPLICA_TIME,
+        **{name: getattr(replica, name) for name in ReplicaTime.__dataclass_fields__},
+    )
+
+
+async def move_replica(tx: Tx, replica: ReplicaTime, **values: object) -> bool:
+    """Say how far a replica was seen or booked; False if somebody else has said it meanwhile."""
+    guarded = tx.update(REPLICA_TIME).where(
+        REPLICA_TIME.c.id == replica.id,
+        REPLICA_TIME.c.seen_us == replica.seen_us,
+        REPLICA_TIME.c.booked_us == replica.booked_us,
+    )
+    return await tx.change(guarded.values(**values)) == 1
+
+
+async def list_times(
+    tx: Tx, start_us: int, end_us: int, release: str = ""
+) -> Sequence[ReplicaTime]:
+    """Return the times of replicas that reach into a span."""
+    statement = tx.select(REPLICA_TIME).where(
+        REPLICA_TIME.c.start_us < end_us, REPLICA_TIME.c.seen_us > start_us
+    )
+    if release:
+        statement = statement.where(REPLICA_TIME.c.release == release)
+    return [ReplicaTime(**row) for row in await tx.all(statement.order_by(REPLICA_TIME.c.id))]
+
+
+async def _sum_lines(tx: Tx, by: Sequence[CostBy], span: Span) -> list[CostRow]:
+    columns = [_LINE_COLUMNS[name].label(f"by_{name}") for name in by]
+    statement = tx.select(
+        COST_LINE,
+        *columns,
+        sa.func.sum(COST_LINE.c.calls).label("calls"),
+        sa.func.sum(_TOKENS).label("tokens"),
+        sa.func.sum(COST_LINE.c.cost_nano).label("cost_nano"),
+        sa.func.sum(COST_LINE.c.estimated_nano).label("estimated_nano"),
+    ).where(*_within(COST_LINE, span))
+    found = await tx.all(statement.group_by(*(sa.text(f"by_{name}") for name in by)))
+    return [
+        CostRow(
+            groups={name.value: row[f"by_{name}"] for name in by},
+            calls=int(row["calls"]),
+            tokens=int(row["tokens"]),
+            cost_nano=int(row["cost_nano"]),
+            estimated_nano=int(row["estimated_nano"]),
+            by_kind={CostKind.CALLS.value: int(row["cost_nano"])},
+        )
+        for row in found
+        if row["calls"] is not None  # without groups there is a row of nothing
+    ]
+
+
+async def _sum_entries(tx: Tx, by: Sequence[CostBy], span: Span) -> list[CostRow]:
+    columns = [_ENTRY_COLUMNS[name].label(f"by_{name}") for name in by]
+    total = sa.func.sum(COST_ENTRY.c.cost_nano).label("total")
+    kind = COST_ENTRY.c.kind.label("of_kind")
+    statement = tx.select(COST_ENTRY, *columns, kind, total).where(*_within(COST_ENTRY, span))
+    names = ("of_kind", *(f"by_{name}" for name in by))
+    return [
+        CostRow(
+            groups={name.value: row[f"by_{name}"] for name in by},
+            cost_nano=int(row["total"]),
+            by_kind={row["of_kind"]: int(row["total"])},
+        )
+        for row in await tx.all(statement.group_by(*map(sa.text, names)))
+    ]
+
+
+def _within(table: sa.Table, span: Span) -> Iterable[sa.ColumnElement[bool]]:
+    columns = _LINE_COLUMNS if table is COST_LINE else _ENTRY_COLUMNS
+    yield table.c.day >= span.since
+    yield table.c.day < span.until
+    if span.project_id is not None:
+        yield table.c.project_id == span.project_id
+    for name, value in span.only:
+        yield columns[name] == value
+
+
+def _add(one: CostRow, other: CostRow) -> CostRow:
+    by_kind = dict(one.by_kind)
+    for kind, nano in other.by_kind.items():
+        by_kind[kind] = by_kind.get(kind, 0) + nano
+    return CostRow(
+        groups=one.groups,
+        calls=one.calls + other.calls,
+        tokens=one.tokens + other.tokens,
+        cost_nano=one.cost_nano + other.cost_nano,
+        estimated_nano=one.estimated_nano + other.estimated_nano,
+        by_kind=by_kind,
+    )
+
+
+def _merge(line_id: str, line: CostLine, old: Row | None) -> dict[str, object]:
+    key = {name: getattr(line, name) for name in LINE_KEY}
+    sums = {
+        name: getattr(line, name) + (int(old[name]) if old is not None else 0) for name in LINE_SUMS
+    }
+    return {"id": line_id} | key | sums
+
+
+def _entry(row: Row) -> CostEntry:
+    return CostEntry(**dict(row) | {"kind": CostKind(row["kind"])})

@@ -1,0 +1,201 @@
+"""What costs are: lines that sum up calls, entries of what is no call, prices of resources."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+
+class CostKind(StrEnum):
+    """What something was paid for."""
+
+    CALLS = "calls"  # what the ledger has; all others are entries
+    COMPUTE = "compute"  # a replica of our own while it answered calls
+    IDLE = "idle"  # the same while it answered none
+    STORAGE = "storage"
+    NETWORK = "network"
+    USAGE = "usage"  # of models that were not called through a gateway
+    OTHER = "other"
+
+
+class CostBy(StrEnum):
+    """What costs can be summed up by; a release is a deployment, the arm that answered."""
+
+    TENANT = "tenant"
+    USER = "user"
+    KEY = "key"
+    FEATURE = "feature"
+    ALIAS = "alias"
+    MODEL = "model"
+    VERSION = "version"
+    RELEASE = "release"
+    UPSTREAM = "upstream"
+    DAY = "day"
+    MONTH = "month"
+    KIND = "kind"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostLine:
+    """The calls of a day that agree in everything they are billed by, summed up.
+
+    ``band`` is the largest of the prompt sizes at which prices change that the calls' prompts were
+    above; ``corrects`` the earlier month (``2026-03``) whose charges are taken back, or "".
+    """
+
+    project_id: str
+    day: str
+    tenant_id: str
+    key_id: str
+    user: str
+    feature: str
+    alias: str
+    arm: str
+    version_id: str
+    model: str
+    upstream_id: str
+    price_id: str
+    band: int
+    corrects: str
+    calls: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    cost_nano: int
+    estimated_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntrySpec:
+    """A cost that is no call's; ``quantity`` counts millionths of ``unit``.
+
+    Without a quantity it is a lump sum. ``source`` says where it comes from and is booked once;
+    ``tenant_id`` "" means all of them together, ``release`` is a deployment's id.
+    """
+
+    kind: CostKind
+    source: str
+    start_us: int
+    end_us: int
+    cost_nano: int
+    quantity: int = 0
+    unit: str = ""
+    unit_price: str = ""
+    tenant_id: str = ""
+    alias: str = ""
+    release: str = ""
+    version_id: str = ""
+    model: str = ""
+    provider: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostEntry(EntrySpec):
+    """A cost that is booked: it is never changed, only reversed by another one.
+
+    ``reverses`` is the id of the entry it takes back, ``corrects`` that one's month if an earlier
+    one; ``day`` is the UTC day it counts to.
+    """
+
+    id: str
+    project_id: str
+    day: str
+    reverses: str = ""
+    corrects: str = ""
+    created_at_us: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """Costs of one group by kind, with the usage of its calls; ``groups`` is as asked for."""
+
+    groups: dict[str, str]
+    calls: int = 0
+    tokens: int = 0
+    cost_nano: int = 0
+    estimated_nano: int = 0
+    by_kind: dict[str, int]
+
+    @property
+    def key(self) -> str:
+        """The group's keys as one text, by which pages continue."""
+        return msgspec.json.encode(list(self.groups.values())).decode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Days (``2026-03-10``) from one to before another, and what alone counts of them.
+
+    ``project_id`` None means the scope of the transaction.
+    """
+
+    since: str
+    until: str
+    project_id: str | None = None
+    only: tuple[tuple[CostBy, str], ...] = ()
+
+
+class Resource(StrEnum):
+    """What a resource's price is for; its unit is in :data:`UNITS`."""
+
+    COMPUTE = "compute"
+    STORAGE = "storage"
+    NETWORK = "network"
+
+
+UNITS = {
+    Resource.COMPUTE: "hours",
+    Resource.STORAGE: "GiB-months",
+    Resource.NETWORK: "GiB",
+}
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcePrice:
+    """What a unit of a resource costs from a time on: decimal USD, ``spot_price`` "" for none.
+
+    The subject of compute is an alias, of storage and network :data:`ANY`, as for all aliases.
+    """
+
+    id: str
+    project_id: str
+    kind: Resource
+    subject: str
+    price: str
+    spot_price: str
+    valid_from_us: int
+    created_at_us: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenReplica:
+    """A replica of our own as it runs now; ``pid`` tells one run of it from the next."""
+
+    replica_id: str
+    project_id: str
+    release: str
+    alias: str
+    version_id: str
+    model: str
+    pid: int = 0
+    is_spot: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaTime(SeenReplica):
+    """When a replica ran: from ``start_us`` to ``end_us``, or so far as it was seen.
+
+    Its cost is booked up to ``booked_us``.
+    """
+
+    id: str
+    start_us: int
+    seen_us: int
+    booked_us: int
+    end_us: int | None = None

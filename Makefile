@@ -8,7 +8,7 @@ PIP := $(BIN)/python tools/uv_pip.py
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-all test-nightly coverage bench bench-peers lint format types docs failures constraints clean
+.PHONY: help setup up test test-all test-nightly coverage bench bench-peers lint format types docs deploy-files failures constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ types: .venv/.dev  ## mypy, strict, on the product and its tests
 
 docs: .venv/.dev  ## write the reference pages that the code is the source of
 	$(BIN)/python tools/make_reference.py
+
+deploy-files: .venv/.dev  ## write the files below deploy/ that the code is the source of
+	$(BIN)/python tools/make_deploy.py
 
 failures: .venv/.dev  ## write docs/reference/failures.md anew from a run of the failure laboratory
 	$(BIN)/python tests/support/failure_lab.py > build/failures.md

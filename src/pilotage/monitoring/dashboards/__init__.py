@@ -1,0 +1,1 @@
+"""Dashboards: what people look at, described once and rendered for Grafana."""

@@ -1,0 +1,1 @@
+"""The numbers for other programs: a page for Prometheus, and OTLP."""

@@ -183,6 +183,19 @@ def _list_quality() -> list[Metric]:
     ]
 
 
+def _list_objectives() -> list[Metric]:
+    def of_objective(name: str, unit: Unit, help_: str) -> Metric:
+        return Metric(name=name, unit=unit, help=help_, labels=("slo",), split_by=("slo",))
+
+    return [
+        of_objective(
+            "burn_rate", RATIO, "How many times faster than allowed an objective's budget is used"
+        ),
+        of_objective("bad_events", EVENTS, "Calls that were not as the objective wants them"),
+        of_objective("total_events", EVENTS, "Calls that the objective is about"),
+    ]
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -191,5 +204,6 @@ METRICS: dict[str, Metric] = {
         *_list_costs(),
         *_list_infrastructure(),
         *_list_quality(),
+        *_list_objectives(),
     )
 }

@@ -8,7 +8,7 @@ import pytest
 
 from pilotage import HybridLLMClient, HybridLLMConfig
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Begun, Ended, Outcome, decode_frame
+from pilotage.core.frames import Begun, Ended, Frame, Outcome, decode_frame
 from pilotage.kit.spool_reader import read_records
 from system import System, add_model, poll, running, serve
 
@@ -27,7 +27,7 @@ def config_of(system: System, *cascade: str, api_key: str | None = None) -> Hybr
     return HybridLLMConfig(data_dir=str(system.folder.path), cascade=list(cascade), api_key=api_key)
 
 
-def frames_of(system: System) -> list[Begun | Ended]:
+def frames_of(system: System) -> list[Frame]:
     records = read_records(system.folder.spool / SLOT, 0, 1_000_000)
     return [decode_frame(payload) for _, payload in records]
 

@@ -16,7 +16,7 @@ import pytest
 
 from gateway_harness import until
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Begun, Ended, decode_frame
+from pilotage.core.frames import Ended, Frame, decode_frame
 from pilotage.kit.spool_reader import list_spools, read_records
 from system import System, add_model, ask, poll, running, serve
 
@@ -253,7 +253,7 @@ async def _swallow(request: Awaitable[object]) -> None:
         await request
 
 
-def _frames(system: System) -> list[Begun | Ended]:
+def _frames(system: System) -> list[Frame]:
     return [
         decode_frame(payload)
         for folder in list_spools(system.folder.spool)

@@ -1,4 +1,4 @@
-"""Call frames: the record that a call began and the record of how it ended.
+"""Call frames: that a call began, how it ended, and what became known of its answer.
 
 They are the one source of traffic, cost and evidence. A frame is msgpack of a tagged array
 (``["begun", 1, ...]``); new fields are appended with a default, so that a reader of version v
@@ -11,7 +11,7 @@ import msgspec
 
 from pilotage.core.usage import Usage
 
-FRAME_VERSION = 3
+FRAME_VERSION = 4
 
 
 class Outcome(StrEnum):
@@ -119,7 +119,48 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
     prompt: str = ""
 
 
-Frame = Begun | Ended
+class Features(msgspec.Struct, frozen=True, array_like=True, tag="features", kw_only=True):
+    """What was measured of the texts of a call that went well, never a word of them.
+
+    Written after its Ended, for the share of calls that the tenant allows. Lengths are letters, -1
+    where unknown; languages are ISO 639-1, ``und`` where undetermined and "" where there is no text
+    to tell it from.
+    """
+
+    v: int = FRAME_VERSION
+    call_id: str
+    at_us: int
+    project_id: str
+    tenant_id: str
+    alias: str
+    version_id: str = ""
+    model: str = ""
+    prompt_letters: int = -1
+    prompt_language: str = ""
+    answer_letters: int = -1
+    answer_language: str = ""
+    is_refusal: bool = False
+
+
+class Feedback(msgspec.Struct, frozen=True, array_like=True, tag="feedback", kw_only=True):
+    """What a client said of the answer to a call of its tenant, as it claims.
+
+    ``score`` is in millionths of the best, -1 where none was given; whether there is such a call
+    of that tenant is for whoever reads this to find out.
+    """
+
+    v: int = FRAME_VERSION
+    call_id: str
+    at_us: int
+    feedback_id: str
+    project_id: str
+    tenant_id: str
+    key_id: str
+    score: int = -1
+    label: str = ""
+
+
+Frame = Begun | Ended | Features | Feedback
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)

@@ -121,6 +121,8 @@ class _Found:
                 return
             self.calls[frame.call_id] = self._widen(frame)
             return
+        if not isinstance(frame, Ended):
+            return
         begun = self.calls.pop(frame.call_id, None)
         if seq > self._summed_seq:
             charge(self.totals, frame, begun if _is_lost(frame) else None)

@@ -9,6 +9,8 @@ from pilotage.core.frames import (
     FRAME_VERSION,
     Begun,
     Ended,
+    Features,
+    Feedback,
     Flag,
     Frame,
     Outcome,
@@ -67,18 +69,48 @@ ENDED = st.builds(
     prompt=TEXTS,
 )
 
+FEATURES = st.builds(
+    Features,
+    v=st.just(FRAME_VERSION),
+    call_id=TEXTS,
+    at_us=COUNTS,
+    project_id=TEXTS,
+    tenant_id=TEXTS,
+    alias=TEXTS,
+    version_id=TEXTS,
+    model=TEXTS,
+    prompt_letters=st.integers(-1, 2**62),
+    prompt_language=TEXTS,
+    answer_letters=st.integers(-1, 2**62),
+    answer_language=TEXTS,
+    is_refusal=st.booleans(),
+)
+FEEDBACK = st.builds(
+    Feedback,
+    v=st.just(FRAME_VERSION),
+    call_id=TEXTS,
+    at_us=COUNTS,
+    feedback_id=TEXTS,
+    project_id=TEXTS,
+    tenant_id=TEXTS,
+    key_id=TEXTS,
+    score=st.integers(-1, 1_000_000),
+    label=TEXTS,
+)
+FRAMES = st.one_of(BEGUN, ENDED, FEATURES, FEEDBACK)
+
 
 def fields_of(frame: Frame) -> list[object]:
     decoded: list[object] = msgspec.msgpack.decode(encode_frame(frame))
     return decoded
 
 
-@given(st.one_of(BEGUN, ENDED))
+@given(FRAMES)
 def test_a_frame_is_read_back(frame: Frame) -> None:
     assert decode_frame(encode_frame(frame)) == frame
 
 
-@given(st.one_of(BEGUN, ENDED))
+@given(FRAMES)
 def test_a_frame_is_an_array_that_begins_with_its_tag_and_version(frame: Frame) -> None:
     tag, version, call_id, at_us, *_ = fields_of(frame)
 
@@ -86,7 +118,7 @@ def test_a_frame_is_an_array_that_begins_with_its_tag_and_version(frame: Frame) 
     assert (call_id, at_us) == (frame.call_id, frame.at_us)
 
 
-@given(st.one_of(BEGUN, ENDED))
+@given(FRAMES)
 def test_a_frame_of_a_newer_version_is_refused(frame: Frame) -> None:
     newer = fields_of(frame)
     newer[1] = FRAME_VERSION + 1
@@ -99,7 +131,7 @@ def optional(frame: type[Frame]) -> int:
     return sum(1 for field in msgspec.structs.fields(frame) if not field.required) - 1  # without v
 
 
-@given(st.one_of(BEGUN, ENDED), st.data())
+@given(FRAMES, st.data())
 def test_an_older_frame_lacks_the_newest_fields(frame: Frame, data: st.DataObject) -> None:
     missing = data.draw(st.integers(1, optional(type(frame))))
     older = decode_frame(msgspec.msgpack.encode(fields_of(frame)[:-missing]))

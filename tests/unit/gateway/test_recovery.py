@@ -13,6 +13,8 @@ from pilotage.core.frames import (
     FRAME_VERSION,
     Begun,
     Ended,
+    Features,
+    Feedback,
     Frame,
     Outcome,
     decode_frame,
@@ -102,6 +104,24 @@ def test_every_call_ends_once_whatever_the_history(
         frames = read_frames(folder)
         ends = sorted(frame.call_id for frame in frames if isinstance(frame, Ended))
         assert ends == sorted(call.call_id for call in begun.values())
+
+
+def test_what_became_known_of_an_answer_ends_no_call(tmp_path: Path) -> None:
+    features = Features(
+        call_id="call_open", at_us=2, project_id="default", tenant_id="ten_a", alias="chat"
+    )
+    feedback = Feedback(
+        call_id="call_open",
+        at_us=3,
+        feedback_id="fb_1",
+        project_id="default",
+        tenant_id="ten_a",
+        key_id="key_a",
+    )
+    with open_small(tmp_path) as writer:
+        for frame in (make_begun("call_open"), features, feedback):
+            writer.append(encode_frame(frame))
+        assert end_lost_calls(writer, tmp_path, NOW_US) == 1
 
 
 def test_what_lies_before_the_floor_is_not_read_again(tmp_path: Path) -> None:

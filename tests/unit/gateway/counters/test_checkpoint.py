@@ -57,6 +57,7 @@ def sum_frames(folder: Path) -> dict[str, int]:
         frame = decode_frame(payload)
         if isinstance(frame, Begun):
             begun[frame.call_id] = frame
+        if not isinstance(frame, Ended):
             continue
         cost += frame.cost_nano
         is_lost = frame.outcome is Outcome.LOST

@@ -31,6 +31,8 @@ CATALOGUE: dict[str, ErrorSpec] = {
         ErrorSpec("invalid_config", 400, "The configuration is not valid"),
         ErrorSpec("invalid_artifact", 400, "The file is not a model that can be read"),
         ErrorSpec("invalid_dataset", 400, "The dataset cannot be read, or is not fit for use"),
+        ErrorSpec("invalid_query", 400, "The query has no answer"),
+        ErrorSpec("query_too_large", 400, "The query takes more than it may"),
         ErrorSpec("invalid_backup", 400, "The file is not a backup that can be restored"),
         ErrorSpec("context_length_exceeded", 400, "The prompt does not fit the model's context"),
         ErrorSpec("request_timeout", 408, "The body did not arrive in time", is_retryable=True),

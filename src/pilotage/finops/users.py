@@ -48,7 +48,7 @@ class Users:
         The users of a tenant that was erased become nobody.
         """
         named = {(item.tenant_id, item.project_id, item.user) for item in charges if item.user}
-        tokens = await self._keep(tx, named)
+        tokens = await self.keep(tx, named)
         return [
             replace(item, user=tokens[item.tenant_id, item.user]) if item.user else item
             for item in charges
@@ -101,7 +101,7 @@ class Users:
             return 0
         entries = await user_store.list_plain(tx, end, limit)
         named = {(item.tenant_id, item.project_id, item.user) for item in entries}
-        tokens = await self._keep(tx, named)
+        tokens = await self.keep(tx, named)
         await user_store.replace_users(
             tx, {item.seq: tokens[item.tenant_id, item.user] for item in entries}
         )
@@ -158,7 +158,7 @@ class Users:
             if item.tenant_id in keys
         ]
 
-    async def _keep(
+    async def keep(
         self, tx: Tx, named: Iterable[tuple[str, str, str]]
     ) -> dict[tuple[str, str], str]:
         """Keep the names of (tenant, project, user); return the tokens of (tenant, user)."""

@@ -21,6 +21,7 @@ from pilotage.kit.db import METADATA
 from pilotage.monitoring.alerts import store as _alerts
 from pilotage.monitoring.calls import store as _calls
 from pilotage.monitoring.rollups import store as _rollups
+from pilotage.monitoring.notify import store as _notify
 from pilotage.publisher import store as _publisher
 from pilotage.registry import card_store as _cards
 from pilotage.registry import evidence_store as _evidence
@@ -50,6 +51,7 @@ _STORES = (
     _idempotency,
     _issuers,
     _lineage,
+    _notify,
     _operations,
     _outbox,
     _principals,

@@ -1,0 +1,129 @@
+"""Rows of calls written to Parquet and merged there, by DuckDB. Whatever is here blocks.
+
+A file appears under its name only when it is whole and on disk.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from pilotage.kit.files import sync_folder
+from pilotage.monitoring.calls.columns import CallRow, select_read
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+SUFFIX = ".parquet"
+MEMORY_MB = 512
+CLOSED = {  # it asks nobody and fetches nothing
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",
+}
+_COPY = "COPY ({rows}) TO {path} (FORMAT parquet, COMPRESSION zstd)"
+_NUL = b"\\u0000"  # as JSON writes it
+_ENCODER = msgspec.json.Encoder()
+_TEXTS = [name for name, kind in CallRow.__annotations__.items() if kind is str]
+
+
+class SegmentWriter:
+    """Writes segments, one at a time; DuckDB is loaded for the first."""
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._connection: DuckDBPyConnection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, path: Path, rows: Sequence[CallRow]) -> int:
+        """Write rows in their order; return the size of the file. Raise OSError if it cannot be."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lines = path.with_name(f".{path.name}.json")
+        try:
+            lines.write_bytes(_encode(rows))
+            return self._copy(select_read(quote(str(lines))), path)
+        finally:
+            lines.unlink(missing_ok=True)
+
+    def merge(self, path: Path, parts: Sequence[Path]) -> int:
+        """Write the rows of other files, one after the other; return the size of the file."""
+        return self._copy(f"FROM {read_files(list(map(str, parts)))}", path)
+
+    def close(self) -> None:
+        """Give back what DuckDB holds."""
+        with self._one:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _copy(self, rows: str, path: Path) -> int:
+        temporary = path.with_name(f".{path.name}")
+        try:
+            with self._one:
+                self._run(_COPY.format(rows=rows, path=quote(str(temporary))))
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+        return size
+
+    def _run(self, statement: str) -> None:
+        import duckdb
+
+        if self._connection is None:
+            config: dict[str, str | bool | int | float | list[str]] = {
+                **CLOSED,
+                "threads": 1,  # of a core that gateways and engines need as well
+                "memory_limit": f"{MEMORY_MB}MB",
+                "temp_directory": "",
+            }
+            self._connection = duckdb.connect(":memory:", config=config)
+        try:
+            self._connection.execute(statement).fetchall()
+        except duckdb.Error as failed:
+            raise OSError(f"DuckDB: {failed}") from failed
+
+
+def read_files(files: Sequence[str]) -> str:
+    """Return what stands behind FROM for the rows of files, one after the other."""
+    return f"read_parquet([{', '.join(map(quote, files))}], union_by_name = true)"
+
+
+def quote(text: str) -> str:
+    """Return a text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _encode(rows: Sequence[CallRow]) -> bytes:
+    lines = _ENCODER.encode_lines(rows)
+    if _NUL not in lines:
+        return lines
+    return _ENCODER.encode_lines([_clean(row) for row in rows])  # DuckDB's texts have no NUL
+
+
+def _clean(row: CallRow) -> CallRow:
+    texts = {name: _clean_text(getattr(row, name)) for name in _TEXTS}
+    return msgspec.structs.replace(row, **texts, flags=[_clean_text(flag) for flag in row.flags])
+
+
+def _clean_text(text: str) -> str:
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")

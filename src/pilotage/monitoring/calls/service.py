@@ -1,0 +1,160 @@
+"""The segments of calls: written from the batches of the rollup reader, merged, dropped by age."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Ended, Flag
+from pilotage.kit.clock import Clock
+from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.monitoring.calls import rules, store
+from pilotage.monitoring.calls.columns import CallRow, make_row
+from pilotage.monitoring.calls.parquet import SUFFIX, SegmentWriter
+from pilotage.monitoring.calls.types import Segment
+from pilotage.monitoring.rollups.worker import CallBatch
+
+GRACE_US = 900_000_000  # a file nobody lists is kept so long: a query may have it open
+SWEEP_EVERY_S = 600.0
+_LOG = logging.getLogger("pilotage.monitoring")
+
+LabelUsers = Callable[[Tx, Collection[tuple[str, str, str]]], Awaitable[dict[tuple[str, str], str]]]
+"""Return the tokens of (tenant, user) for (tenant, project, user)."""
+IsHeld = Callable[[Tx], Awaitable[bool]]
+"""Say whether a legal hold keeps everything where it is."""
+
+
+class CallSegments:
+    """A sink of the rollup reader that keeps each call as a row of a Parquet file.
+
+    A batch becomes a file for each project, listed in the transaction that counts the batch.
+    """
+
+    def __init__(
+        self, db: Database, folder: Path, clock: Clock, *, label_users: LabelUsers
+    ) -> None:
+        self.folder = folder
+        self._db = db
+        self._clock = clock
+        self._label_users = label_users
+        self._writer = SegmentWriter()
+        self._prepared: list[Segment] = []
+
+    async def prepare(self, batch: CallBatch) -> None:
+        """Write the files of a batch; one that is not listed afterwards is swept up later."""
+        self._prepared = []
+        if not batch.ended:
+            return
+        tokens = await self._find_tokens(batch)
+        rows: dict[str, list[CallRow]] = defaultdict(list)
+        for seq, ended in batch.ended:
+            token = tokens.get((ended.tenant_id, ended.user), "")
+            row = make_row(seq, batch.records.spool, batch.records.epoch, ended, token)
+            rows[ended.project_id.replace("\x00", "\N{REPLACEMENT CHARACTER}")].append(row)
+        for project_id, some in rows.items():
+            self._prepared.append(await self._write(project_id, some))
+
+    async def write(self, tx: Tx) -> None:
+        """List the files that were prepared last."""
+        await store.insert_segments(tx, self._prepared)
+
+    async def merge_next(self) -> bool:
+        """Merge the next segments that are worth it; False if none are."""
+        async with self._db.read(SYSTEM) as tx:
+            living = await store.list_living(tx)
+        there = await asyncio.to_thread(self._list_files)
+        found = rules.pick_merge(
+            [segment for segment in living if segment.name in there], self._clock.now_us()
+        )
+        if not found:
+            return False
+        merged = await self._merge(found)
+        async with self._db.write(SYSTEM) as tx:
+            if not await store.replace_segments(tx, [segment.name for segment in found]):
+                raise PilotageError("conflict", "Segments were merged by another process.")
+            await store.insert_segments(tx, [merged])
+        return True
+
+    async def sweep(self, retention_us: int, *, is_held: IsHeld) -> None:
+        """Put out of use what is older than its retention; remove files that nobody needs.
+
+        Nothing is put out of use while ``is_held``. Files that are listed and missing are told of.
+        """
+        now_us = self._clock.now_us()
+        async with self._db.write(SYSTEM) as tx:
+            if not await is_held(tx):
+                await store.expire_segments(tx, now_us - retention_us)
+            await store.delete_replaced(tx, now_us - GRACE_US)
+            listed = await store.list_names(tx)
+        there = await asyncio.to_thread(self._drop_unlisted, listed, now_us - GRACE_US)
+        if missing := listed - there:
+            _LOG.error("%d segments of calls are missing, one is %s", len(missing), min(missing))
+
+    async def close(self) -> None:
+        """Give back what the writing holds."""
+        await asyncio.to_thread(self._writer.close)
+
+    async def _find_tokens(self, batch: CallBatch) -> dict[tuple[str, str], str]:
+        named = {
+            (ended.tenant_id, ended.project_id, ended.user)
+            for _, ended in batch.ended
+            if ended.user and not _is_copy(ended)
+        }
+        if not named:
+            return {}
+        async with self._db.write(SYSTEM) as tx:
+            return await self._label_users(tx, named)
+
+    async def _write(self, project_id: str, rows: Sequence[CallRow]) -> Segment:
+        name = self._make_name(project_id)
+        size = await asyncio.to_thread(self._writer.write, self.folder / name, rows)
+        times = [row.at_us for row in rows]
+        return self._make_segment(name, project_id, 0, len(rows), size, (min(times), max(times)))
+
+    async def _merge(self, parts: Sequence[Segment]) -> Segment:
+        project_id = parts[0].project_id
+        name = self._make_name(project_id)
+        paths = [self.folder / part.name for part in parts]
+        size = await asyncio.to_thread(self._writer.merge, self.folder / name, paths)
+        level = max(part.level for part in parts) + 1
+        times = min(part.first_at_us for part in parts), max(part.last_at_us for part in parts)
+        rows = sum(part.rows for part in parts)
+        return self._make_segment(name, project_id, level, rows, size, times)
+
+    def _make_name(self, project_id: str) -> str:
+        return f"{quote(project_id, safe='') or '~'}/{self._clock.new_id('seg')}{SUFFIX}"
+
+    def _make_segment(
+        self, name: str, project_id: str, level: int, rows: int, size: int, times: tuple[int, int]
+    ) -> Segment:
+        return Segment(
+            name=name,
+            project_id=project_id,
+            level=level,
+            rows=rows,
+            size_bytes=size,
+            first_at_us=times[0],
+            last_at_us=times[1],
+            created_at_us=self._clock.now_us(),
+        )
+
+    def _list_files(self) -> set[str]:
+        return {str(path.relative_to(self.folder)) for path in self.folder.glob(f"*/*{SUFFIX}")}
+
+    def _drop_unlisted(self, listed: Collection[str], before_us: int) -> set[str]:
+        """Remove old files that are not listed, halves of a crash too; return those that are."""
+        there = set()
+        for path in self.folder.glob("*/*"):
+            name = str(path.relative_to(self.folder))
+            if name in listed:
+                there.add(name)
+            elif path.stat().st_mtime_ns // 1000 < before_us:
+                path.unlink(missing_ok=True)
+        return there
+
+
+def _is_copy(ended: Ended) -> bool:
+    return Flag.SHADOW in ended.flags

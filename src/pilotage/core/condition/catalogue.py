@@ -36,7 +36,7 @@ class Metric:
 
     ``low`` and ``high`` are the least and most that its value can be. ``window_us`` is how far back
     it looks, unless ``[5m]`` says otherwise; 0 for what is of now, or of a calendar hour, day or
-    month so far.
+    month so far, which begins at 0 again after ``period_us`` at the latest.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Metric:
     labels: tuple[str, ...] = _TRAFFIC
     split_by: tuple[str, ...] = ("alias",)
     window_us: int = _MINUTE
+    period_us: int = 0
     low: float = 0.0
     high: float = math.inf
 
@@ -105,26 +106,31 @@ def _list_traffic() -> list[Metric]:
 
 
 def _list_costs() -> list[Metric]:
-    def of_calendar(name: str, help_: str, labels: tuple[str, ...] = _MONEY) -> Metric:
-        return Metric(name=name, unit=USD, help=help_, labels=labels, split_by=(), window_us=0)
+    def so_far(name: str, period: str, period_us: int) -> Metric:
+        return Metric(
+            name=name,
+            unit=USD,
+            help=f"Cost of this {period} (UTC) so far",
+            labels=_MONEY,
+            split_by=(),
+            window_us=0,
+            period_us=period_us,
+        )
+
+    def of_budget(name: str, unit: Unit, help_: str) -> Metric:
+        labels = ("alias", "tenant")
+        return Metric(name=name, unit=unit, help=help_, labels=labels, split_by=(), window_us=0)
 
     return [
         Metric(name="cost", unit=USD, help="Cost of the calls"),
         Metric(
             name="cost_per_request", unit=USD_PER_REQUEST, help="Cost of the calls by their number"
         ),
-        of_calendar("hourly_cost", "Cost of this hour (UTC) so far"),
-        of_calendar("daily_cost", "Cost of this day (UTC) so far"),
-        of_calendar("monthly_cost", "Cost of this month (UTC) so far"),
-        of_calendar("budget", "The budget, for the period it is set for", ("alias", "tenant")),
-        Metric(
-            name="budget_used",
-            unit=RATIO,
-            help="Share of the budget that is used up",
-            labels=("alias", "tenant"),
-            split_by=(),
-            window_us=0,
-        ),
+        so_far("hourly_cost", "hour", UNITS_US["h"]),
+        so_far("daily_cost", "day", UNITS_US["d"]),
+        so_far("monthly_cost", "month", 31 * UNITS_US["d"]),
+        of_budget("budget", USD, "The budget, for the period it is set for"),
+        of_budget("budget_used", RATIO, "Share of the budget that is used up"),
     ]
 
 

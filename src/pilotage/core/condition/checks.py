@@ -4,10 +4,11 @@ import difflib
 from collections.abc import Iterable
 
 from pilotage.core.condition.catalogue import MAX_WINDOW_US, METRICS, Metric
+from pilotage.core.condition.filters import check_filters, check_value
 from pilotage.core.condition.labels import is_constant, pair_quantities, pair_truths
 from pilotage.core.condition.lexer import Word
-from pilotage.core.condition.patterns import check_pattern
-from pilotage.core.condition.ranges import check_comparison, check_junction, find_range
+from pilotage.core.condition.never import check_comparison, check_junction
+from pilotage.core.condition.ranges import find_range
 from pilotage.core.condition.types import (
     Absence,
     Arithmetic,
@@ -36,8 +37,6 @@ from pilotage.core.condition.units import (
 )
 from pilotage.core.duration import UNITS_US, format_duration
 
-_LONGEST_VALUE = 256
-
 
 def find_metric(word: Word) -> Metric:
     """Return the metric of a name; raise ConditionError that suggests the one meant."""
@@ -48,41 +47,30 @@ def find_metric(word: Word) -> Metric:
     return metric
 
 
-def make_filter(
-    metric: Metric, label: Word, match: Word, value: Word, before: list[Filter]
-) -> Filter:
+def make_filter(metric: Metric, label: Word, match: Word, value: Word) -> Filter:
     """Return a filter of a metric's label; raise ConditionError."""
     if label.text not in metric.labels:
         hint = suggest(label.text, metric.labels) or f"It has {', '.join(metric.labels)}."
         raise ConditionError(f"{metric.name} has no label {label.text[:60]!r}.", label.span, hint)
-    if (
-        len(value.text) > _LONGEST_VALUE
-        or not value.text.isprintable()
-        or set(value.text) & set('"\\{}')
-    ):
-        raise ConditionError("no label is ever that.", value.span)
     made = Filter(label.text, Match(match.text), value.text)
-    if made.match in {Match.LIKE, Match.UNLIKE}:
-        check_pattern(value.text, value.span)
-    same = [each.match for each in [*before, made] if each.label == made.label]
-    if Match.EQUAL in same and len(same) > 1:
-        raise ConditionError(
-            f"{label.text} is already one value, and has no second filter.", label.span
-        )
+    check_value(made.match, made.value, value.span)
     return made
 
 
-def make_ref(metric: Metric, filters: list[Filter], window_us: int, window: Word) -> MetricRef:
-    """Return what is asked for of a metric; raise ConditionError for a window it cannot have."""
-    if window_us != metric.window_us:
-        if not metric.window_us:
-            raise ConditionError(f"{metric.name} has no window.", window.span, "Leave it out.")
-        if window_us % UNITS_US["m"] or not 0 < window_us <= MAX_WINDOW_US:
-            raise ConditionError(
-                "that is no window.",
-                window.span,
-                f"Write whole minutes, from 1m to {format_duration(MAX_WINDOW_US)}.",
-            )
+def check_window(metric: Metric, window_us: int, span: Span) -> None:
+    """Raise ConditionError for a window that a metric cannot have."""
+    if not metric.window_us:
+        raise ConditionError(f"{metric.name} has no window.", span, "Leave it out.")
+    if window_us % UNITS_US["m"] or not 0 < window_us <= MAX_WINDOW_US:
+        longest = format_duration(MAX_WINDOW_US)
+        raise ConditionError(
+            "that is no window.", span, f"Write whole minutes, from 1m to {longest}."
+        )
+
+
+def make_ref(metric: Metric, filters: list[Filter], window_us: int, span: Span) -> MetricRef:
+    """Return what is asked for of a metric; raise ConditionError if no series can pass."""
+    check_filters(filters, span)
     whole = {each.label for each in filters if each.match is Match.EQUAL and not each.value}
     by = ({*metric.split_by} | {each.label for each in filters}) - whole
     return MetricRef(

@@ -8,14 +8,13 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 
+from pilotage.core.condition.filters import passes
 from pilotage.core.condition.labels import is_constant
-from pilotage.core.condition.patterns import is_match
 from pilotage.core.condition.types import (
     Absence,
     Arithmetic,
     Comparison,
     Condition,
-    Filter,
     Junction,
     Labels,
     Many,
@@ -48,20 +47,8 @@ def select(ref: MetricRef, series: Mapping[Labels, float]) -> dict[Labels, float
         labels: value
         for labels, value in series.items()
         if tuple(name for name, _ in labels) == ref.by
-        and all(_passes(each, dict(labels).get(each.label, "")) for each in ref.filters)
+        and all(passes(each, dict(labels).get(each.label, "")) for each in ref.filters)
     }
-
-
-def _passes(each: Filter, value: str) -> bool:
-    match each.match:
-        case Match.EQUAL:
-            return value == each.value
-        case Match.UNEQUAL:
-            return value != each.value
-        case Match.LIKE:
-            return is_match(each.value, value)
-        case Match.UNLIKE:
-            return not is_match(each.value, value)
 
 
 def _hold(truth: Truth, values: Values) -> _Vector:

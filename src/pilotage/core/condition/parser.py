@@ -20,8 +20,9 @@ import re
 from dataclasses import replace
 from decimal import Decimal
 
-from pilotage.core.condition.catalogue import Metric
+from pilotage.core.condition.catalogue import MAX_WINDOW_US, Metric
 from pilotage.core.condition.checks import (
+    check_window,
     find_metric,
     make_arithmetic,
     make_comparison,
@@ -33,6 +34,7 @@ from pilotage.core.condition.checks import (
     require_truth,
 )
 from pilotage.core.condition.lexer import Kind, Word, split_words
+from pilotage.core.condition.never import check_for
 from pilotage.core.condition.types import (
     Absence,
     Condition,
@@ -47,7 +49,7 @@ from pilotage.core.condition.types import (
     Truth,
 )
 from pilotage.core.condition.units import SECONDS, SUFFIXES
-from pilotage.core.duration import parse_duration_us
+from pilotage.core.duration import format_duration, parse_duration_us
 
 MAX_DEPTH = 20
 MAX_SERIES = 32
@@ -60,7 +62,7 @@ def parse(text: str) -> Condition:
     """Read a condition; raise ConditionError, which says where it is wrong and what to write."""
     parser = _Parser(text)
     root = parser.read_truth()
-    for_us = parser.read_for()
+    for_us = parser.read_for(root)
     metrics = tuple(dict.fromkeys(parser.refs))
     return Condition(text=text, root=root, for_us=for_us, metrics=metrics)
 
@@ -82,11 +84,16 @@ class _Parser:
         """Return all up to ``for`` or the end."""
         return require_truth(self._read_disjunction())
 
-    def read_for(self) -> int:
-        """Return how long the condition has to hold, in microseconds, and expect the end."""
+    def read_for(self, root: Truth) -> int:
+        """Return how long a truth has to hold, in microseconds, and expect the end."""
         for_us = 0
-        if self._take(Kind.KEYWORD, "for"):
+        if word := self._take(Kind.KEYWORD, "for"):
             for_us = self._read_duration_us("for 5m")
+            span = Span(word.span.start, self._words[self._at - 1].span.end)
+            if for_us % 1000 or for_us > MAX_WINDOW_US:
+                longest = format_duration(MAX_WINDOW_US)
+                raise ConditionError(f"write whole milliseconds, at most {longest}.", span)
+            check_for(root, for_us, span)
         if self._word.kind is not Kind.END:
             raise self._refuse("and, or, for or the end")
         return for_us
@@ -191,13 +198,13 @@ class _Parser:
             raise self._refuse("a metric")
         metric = find_metric(name)
         filters = self._read_filters(metric) if self._take(Kind.SIGN, "{") else []
-        window_us, window = metric.window_us, name
-        if self._take(Kind.SIGN, "["):
-            window = self._word
+        window_us = metric.window_us
+        if opened := self._take(Kind.SIGN, "["):
             window_us = self._read_duration_us("[5m]")
-            self._expect("]")
+            closed = self._expect("]")
+            check_window(metric, window_us, Span(opened.span.start, closed.span.end))
         span = Span(name.span.start, self._words[self._at - 1].span.end)
-        ref = make_ref(metric, filters, window_us, window)
+        ref = make_ref(metric, filters, window_us, span)
         self.refs.append(ref)
         if len(self.refs) > MAX_SERIES:
             raise ConditionError(f"a condition asks for at most {MAX_SERIES} metrics.", span)
@@ -215,7 +222,7 @@ class _Parser:
             value = self._take(Kind.STRING)
             if value is None:
                 raise self._refuse('a text in quotes, such as "chat"')
-            filters.append(make_filter(metric, label, match, value, filters))
+            filters.append(make_filter(metric, label, match, value))
             if not self._take(Kind.SIGN, ",") and self._word.text != "}":
                 raise self._refuse(", or }")
         return filters

@@ -1,19 +1,10 @@
-"""What values a quantity can have, and so which conditions can never hold."""
+"""What values a quantity can have, whatever the traffic: an interval."""
 
 import math
 from typing import NamedTuple
 
 from pilotage.core.condition.catalogue import METRICS
-from pilotage.core.condition.types import (
-    Arithmetic,
-    Comparison,
-    ConditionError,
-    Junction,
-    Negation,
-    Number,
-    Quantity,
-    Series,
-)
+from pilotage.core.condition.types import Arithmetic, Negation, Number, Quantity, Series
 
 
 class Range(NamedTuple):
@@ -24,7 +15,7 @@ class Range(NamedTuple):
 
 
 def find_range(quantity: Quantity) -> Range:
-    """Return what values a quantity can have, at most."""
+    """Return an interval that holds all values a quantity can have; those of a metric are known."""
     match quantity:
         case Number():
             return Range(float(quantity.value), float(quantity.value))
@@ -38,18 +29,8 @@ def find_range(quantity: Quantity) -> Range:
             return _reckon(quantity.op, find_range(quantity.left), find_range(quantity.right))
 
 
-def check_comparison(comparison: Comparison) -> None:
-    """Raise ConditionError if a comparison can never be true."""
-    left, right = find_range(comparison.left), find_range(comparison.right)
-    if not _is_possible(comparison.op, left, right):
-        raise ConditionError("this can never be true.", comparison.span)
-
-
-def check_junction(junction: Junction) -> None:
-    """Raise ConditionError if two truths can never hold together."""
-
-
-def _is_possible(op: str, left: Range, right: Range) -> bool:
+def can_be(op: str, left: Range, right: Range) -> bool:
+    """Say whether some value of the left compares so with some value of the right."""
     return {
         ">": left.high > right.low,
         ">=": left.high >= right.low,
@@ -74,15 +55,14 @@ def _multiply(left: Range, right: Range) -> Range:
 
 
 def _times(one: float, other: float) -> float:
-    """Return a product in which nothing times anything is nothing."""
+    """Return a product in which nothing times anything, even without end, is nothing."""
     return one * other if one and other else 0.0
 
 
 def _invert(of: Range) -> Range:
-    if of.low > 0:
-        return Range(1 / of.high, 1 / of.low)
-    if of.high < 0:
-        return Range(1 / of.high, 1 / of.low)
-    if of.low == 0:
-        return Range(1 / of.high, math.inf)
-    return Range(-math.inf, 1 / of.low if of.high == 0 else math.inf)
+    """Return one divided by an interval; what holds zero inside can become anything."""
+    if of.low < 0 < of.high:
+        return Range(-math.inf, math.inf)
+    low = 1 / of.high if of.high else -math.inf
+    high = 1 / of.low if of.low else math.inf
+    return Range(low, high)

@@ -1,0 +1,1 @@
+"""Notices: who is told of alerts, where, and how often."""

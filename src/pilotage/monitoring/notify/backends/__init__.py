@@ -1,0 +1,1 @@
+"""The ways a notice can take: one module for each kind of channel."""

@@ -5,16 +5,117 @@ and vouches for no more than a little of it. So a clock that is set back adds no
 leaps adds next to nothing, and no alert fires for time in which nobody looked.
 """
 
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
+from pilotage.core.condition.types import Labels
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
-from pilotage.monitoring.alerts.types import AlertState, RuleSpec, Standing
+from pilotage.monitoring.alerts.types import (
+    Alert,
+    AlertChange,
+    AlertRule,
+    AlertState,
+    RuleSpec,
+    Standing,
+)
 
 VOUCHED_US = 15_000_000  # how much of the time before it a look stands for
 LONGEST_TEXT = 1000
 MOST_LABELS = 16
 MOST_KEPT_US = 24 * 3_600_000_000
+MOST_SERIES = 500  # that can be pending or fire of one rule
+RESERVED_LABELS = frozenset(
+    {
+        *("alertname", "project", "severity", "team", "window", "le"),
+        *("alias", "tenant", "arm", "version", "model", "feature", "slo"),
+    }
+)
+
+
+class Move(NamedTuple):
+    """What becomes of an alert: begun without ``before``, forgotten without ``after``."""
+
+    before: Alert | None
+    after: Alert | None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it is in another state, and not only further in the same."""
+        return self.before is None or self.after is None or self.before.state != self.after.state
+
+
+def look_at_rule(
+    rule: AlertRule,
+    for_us: int,
+    living: Iterable[Alert],
+    found: Mapping[Labels, float],
+    now_us: int,
+    make_id: Callable[[], str],
+) -> list[Move]:
+    """Return what becomes of a rule's alerts, given the series for which its condition holds.
+
+    ``living`` are those that are pending or fire. Of more than ``MOST_SERIES`` series, those that
+    are new are left out; :func:`count_left_out` says how many.
+    """
+    held = {_name(rule, labels): value for labels, value in found.items()}
+    moves = []
+    for alert in living:
+        value = held.pop(tuple(sorted(alert.labels.items())), None)
+        standing = move_standing(
+            alert.standing,
+            is_held=value is not None,
+            now_us=now_us,
+            for_us=for_us,
+            keep_us=rule.keep_firing_us,
+        )
+        moves.append(Move(alert, _move(alert, standing, value, now_us)))
+    room = max(0, MOST_SERIES - len(moves))
+    for labels in sorted(held)[:room]:
+        began = _begin(rule, dict(labels), held[labels], now_us, for_us, make_id())
+        moves.append(Move(None, began))
+    return moves
+
+
+def count_left_out(moves: Iterable[Move], found: Mapping[Labels, float]) -> int:
+    """Return for how many series a condition holds that have no alert, for want of room."""
+    alive = sum(
+        1 for move in moves if move.after is not None and move.after.standing.gone_us is None
+    )
+    return len(found) - alive
+
+
+def end_alert(alert: Alert, now_us: int) -> Move:
+    """Return what becomes of an alert whose rule is no more: it is over, or was never told of."""
+    if alert.state is AlertState.PENDING:
+        return Move(alert, None)
+    over = replace(alert.standing, state=AlertState.RESOLVED, seen_us=now_us)
+    return Move(alert, _move(alert, over, None, now_us))
+
+
+def tell(move: Move) -> AlertChange | None:
+    """Return what people are told of a move, None where it is no news to them."""
+    alert = move.after
+    if alert is None or not move.is_news or alert.state is AlertState.PENDING:
+        return None
+    fired_at_us = alert.fired_at_us or alert.began_at_us
+    return AlertChange(
+        alert_id=alert.id,
+        project_id=alert.project_id,
+        rule=alert.rule,
+        condition=alert.condition,
+        severity=alert.severity,
+        state=alert.state,
+        labels=alert.labels,
+        value=alert.value,
+        summary=alert.summary,
+        team=alert.team,
+        runbook=alert.runbook,
+        starts_at_us=fired_at_us,
+        at_us=max(fired_at_us, alert.resolved_at_us or fired_at_us),
+    )
 
 
 def begin_standing(now_us: int, for_us: int) -> Standing:
@@ -88,7 +189,51 @@ def check_labels(labels: dict[str, str]) -> None:
         _check_text(value, "labels")
 
 
-RESERVED_LABELS = frozenset({"alertname", "project", "severity", "team", "window", "le"})
+def _name(rule: AlertRule, labels: Labels) -> Labels:
+    """Return the labels of an alert: those of the series and those that the rule adds."""
+    return tuple(sorted((rule.labels | dict(labels)).items()))
+
+
+def _begin(
+    rule: AlertRule, labels: dict[str, str], value: float, now_us: int, for_us: int, alert_id: str
+) -> Alert:
+    standing = begin_standing(now_us, for_us)
+    return Alert(
+        id=alert_id,
+        rev=1,
+        project_id=rule.project_id,
+        rule_id=rule.id,
+        rule=rule.name,
+        condition=rule.condition,
+        severity=rule.severity,
+        team=rule.team,
+        runbook=rule.runbook,
+        summary=rule.summary or f"{rule.name}: {rule.condition}",
+        labels=labels,
+        value=_known(value),
+        standing=standing,
+        began_at_us=now_us,
+        fired_at_us=now_us if standing.state is AlertState.FIRING else None,
+    )
+
+
+def _move(
+    alert: Alert, standing: Standing | None, value: float | None, now_us: int
+) -> Alert | None:
+    """Return an alert that stands where it does now; its revision rises when its state changes."""
+    if standing is None:
+        return None
+    moved = replace(alert, standing=standing, value=alert.value if value is None else _known(value))
+    if standing.state is alert.state:
+        return moved
+    if standing.state is AlertState.FIRING:
+        return replace(moved, rev=alert.rev + 1, fired_at_us=now_us)
+    return replace(moved, rev=alert.rev + 1, resolved_at_us=now_us)
+
+
+def _known(value: float) -> float | None:
+    """Return a value that can be written down; a quotient may be infinite, or none."""
+    return value if math.isfinite(value) else None
 
 
 def _check_text(text: str, param: str) -> None:

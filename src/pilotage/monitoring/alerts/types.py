@@ -149,6 +149,11 @@ class Alert:
         """Where it is."""
         return self.standing.state
 
+    @property
+    def is_living(self) -> bool:
+        """Whether it is not over."""
+        return self.standing.state is not AlertState.RESOLVED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertChange:

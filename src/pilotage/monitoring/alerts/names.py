@@ -1,0 +1,51 @@
+"""What people call the ids that calls are counted by."""
+
+from collections.abc import Iterable, Sequence
+
+from pilotage.core.condition.types import Labels
+from pilotage.identity.service import IdentityService
+from pilotage.kit.clock import Clock
+from pilotage.kit.db import Tx
+from pilotage.registry.service import RegistryService
+
+LOOK_EVERY_S = 10.0
+
+
+class Names:
+    """Names of projects, tenants and model versions; what has none any more keeps its id."""
+
+    def __init__(self, identity: IdentityService, registry: RegistryService, clock: Clock) -> None:
+        self.projects: dict[str, str] = {}
+        self._identity = identity
+        self._registry = registry
+        self._clock = clock
+        self._tenants: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
+        self._looked_s = -LOOK_EVERY_S
+
+    async def learn(self, tx: Tx, version_ids: Iterable[str] = ()) -> None:
+        """Look up what is new; projects and tenants every ten seconds."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s >= LOOK_EVERY_S:
+            self.projects = {item.id: item.name for item in await self._identity.list_projects(tx)}
+            tenants = await self._identity.list_tenants(tx)
+            self._tenants = {item.id: item.name for item in tenants}
+            self._versions.clear()
+            self._looked_s = now_s
+        new = sorted({one for one in version_ids if one} - self._versions.keys())
+        if new:
+            known = {item.id: item.ref for item in await self._registry.list_by_ids(tx, new)}
+            self._versions |= {one: known.get(one, one) for one in new}
+
+    def say_all(self, labels: Sequence[str], ids: Sequence[str]) -> Labels:
+        """Return labels with their values as people write them."""
+        return tuple(
+            (label, self._say(label, value)) for label, value in zip(labels, ids, strict=True)
+        )
+
+    def _say(self, label: str, value: str) -> str:
+        if label == "tenant":
+            return self._tenants.get(value, value)
+        if label == "version":
+            return self._versions.get(value, value)
+        return value

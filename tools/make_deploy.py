@@ -1,4 +1,4 @@
-"""Write the files below deploy/ that the code is the source of: Grafana's dashboards.
+"""Write the files below deploy/ that the code is the source of: for Prometheus and for Grafana.
 
 python tools/make_deploy.py            write them
 python tools/make_deploy.py --check    fail if any would change
@@ -8,7 +8,15 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
+
 from pilotage.monitoring.dashboards.service import list_boards, render_board
+from pilotage.monitoring.dashboards.watch import (
+    write_datasource,
+    write_provider,
+    write_rules,
+    write_scrapes,
+)
 
 FOLDER = Path(__file__).parents[1] / "deploy"
 
@@ -31,10 +39,25 @@ def main() -> int:
 
 def make_files() -> dict[str, str]:
     """Return the text of each file by its path below the folder."""
-    return {
+    boards = {
         f"grafana/dashboards/{board.name}.json": json.dumps(render_board(board), indent=2) + "\n"
         for board in list_boards()
     }
+    others = {
+        "grafana/provisioning/datasources/pilotage.yml": write_datasource(),
+        "grafana/provisioning/dashboards/pilotage.yml": write_provider(),
+        "prometheus/prometheus.yml": write_scrapes(),
+        "prometheus/rules/pilotage-itself.yml": write_rules(),
+    }
+    return boards | {name: write_yaml(content) for name, content in others.items()}
+
+
+def write_yaml(content: dict[str, object]) -> str:
+    """Return a file of YAML that says where it comes from."""
+    text = yaml.safe_dump(content, sort_keys=False, width=98, allow_unicode=True)
+    return (
+        f"# Written by `make deploy-files`; change tools/make_deploy.py or what it calls.\n{text}"
+    )
 
 
 if __name__ == "__main__":

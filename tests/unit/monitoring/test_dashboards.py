@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pilotage.gateway.telemetry.table import TABLE
 from pilotage.monitoring.dashboards.grafana import list_queries
 from pilotage.monitoring.dashboards.service import list_boards, make_board_of, render_board
 from pilotage.monitoring.dashboards.types import Board
+from pilotage.monitoring.dashboards.watch import WATCHES
 from pilotage.monitoring.exports.table import CONTROL
 
 ROOT = Path(__file__).parents[3]
@@ -31,8 +33,15 @@ def list_metrics() -> set[str]:
 
 @by_name
 def test_every_metric_that_is_asked_for_exists(board: Board) -> None:
+    check_names([*list_queries(board), *(one.source for one in board.variables if one.source)])
+
+
+def test_every_metric_that_is_watched_exists() -> None:
+    check_names([watch.expr for watch in WATCHES if not watch.expr.startswith("up{")])
+
+
+def check_names(asked: Sequence[str]) -> None:
     known = list_metrics()
-    asked = [*list_queries(board), *(one.source for one in board.variables if one.source)]
     for query in asked:
         found = NAME.findall(query)
         assert found, query

@@ -19,13 +19,15 @@ Json = dict[str, Any]
 
 
 def encode_metrics(
-    families: Iterable[Family], resource: Mapping[str, str], since_us: int, at_us: int
+    families: Iterable[Family], resource: Mapping[str, str], since_us: int | None, at_us: int
 ) -> bytes:
-    """Return the body of one export: numbers as they were at ``at_us``, counted ``since_us``."""
-    times: Json = {
-        "startTimeUnixNano": str(since_us * 1000),
-        "timeUnixNano": str(at_us * 1000),
-    }
+    """Return the body of one export: numbers as they were at ``at_us``, counted ``since_us``.
+
+    None stands for a process of which nobody knows when it began to count.
+    """
+    times: Json = {"timeUnixNano": str(at_us * 1000)}
+    if since_us is not None:
+        times["startTimeUnixNano"] = str(since_us * 1000)
     scoped = {
         "scope": {"name": "pilotage"},
         "metrics": [_write(family, times) for family in families if family.samples],

@@ -23,6 +23,7 @@ INSTALLATION = {
     "project",
     "role_binding",
     "rollup_cursor",
+    "rollup_mark",
     "snapshot_line",
     "spool_cursor",
     "token_issuer",

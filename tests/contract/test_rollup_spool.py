@@ -1,19 +1,34 @@
 """What calls add up to, from real spool folders: exactly once, whatever happens in between."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from calls import NOON_US, make_call, open_writer, put_calls
 from pilotage.core.frames import Ended, Outcome
-from pilotage.kit.db import SYSTEM, Actor, Database
-from pilotage.monitoring.rollups.service import ANYBODY, RollupService
-from pilotage.monitoring.rollups.types import SHADOW_TENANT, Cell, Dimension, Selection
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.monitoring.rollups import store
+from pilotage.monitoring.rollups.rules import Stretch
+from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.types import (
+    ANYBODY,
+    SHADOW_TENANT,
+    Cell,
+    CellKey,
+    Dimension,
+    Keep,
+    Level,
+    Selection,
+)
 from pilotage.monitoring.rollups.worker import RollupReader
 
 BATCH = 4
-MINUTE_US = 60_000_000
+MINUTE_US, HOUR_US, DAY_US = (level.span_us for level in Level)
 
 
 @pytest.fixture
@@ -22,8 +37,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def reader(database: Database, root: Path) -> AsyncIterator[RollupReader]:
-    made = RollupReader(database, root, RollupService(), batch=BATCH)
+async def reader(database: Database, root: Path, clock: ManualClock) -> AsyncIterator[RollupReader]:
+    made = RollupReader(database, root, RollupService(), clock, batch=BATCH)
     yield made
     made.close()
 
@@ -81,7 +96,9 @@ async def test_a_project_sees_only_its_own(
     assert {labels: cell.calls for labels, cell in found.items()} == {("prj_other",): 1}
 
 
-async def test_a_batch_that_fails_is_counted_once(database: Database, root: Path) -> None:
+async def test_a_batch_that_fails_is_counted_once(
+    database: Database, root: Path, clock: ManualClock
+) -> None:
     class Dying:
         deaths = 2
         written: list[int]
@@ -101,7 +118,7 @@ async def test_a_batch_that_fails_is_counted_once(database: Database, root: Path
     calls = [make_call(duration_us=n * 1000, at_us=NOON_US + n * 7_000_000) for n in range(23)]
     with open_writer(root) as spool:
         put_calls(spool, calls)
-    reader = RollupReader(database, root, RollupService(), sinks=[Dying()], batch=BATCH)
+    reader = RollupReader(database, root, RollupService(), clock, sinks=[Dying()], batch=BATCH)
     for _ in range(2):
         with pytest.raises(RuntimeError):
             await drain(reader)
@@ -110,8 +127,132 @@ async def test_a_batch_that_fails_is_counted_once(database: Database, root: Path
     assert await read_all(database) == {(): add(calls)}
 
 
+async def test_a_crash_between_any_two_statements_counts_each_call_once(
+    database: Database, root: Path, clock: ManualClock
+) -> None:
+    """Die at the first statement, then at the second and so on, folding and dropping on the way."""
+    service = RollupService(Keep(minutes_us=3 * HOUR_US, hours_us=2 * DAY_US))
+    clock.advance((NOON_US - clock.now_us()) / 1e6)
+    told, deaths, statement = [], 0, 0
+    with open_writer(root) as spool, mortal(database) as fate:
+        while not statement or deaths == statement:
+            statement += 1
+            clock.advance(7 * 3600)
+            calls = [
+                make_call(at_us=clock.now_us() - late * HOUR_US, duration_us=statement * 1000)
+                for late in (0, 1, 9, 80)
+            ]
+            put_calls(spool, calls)
+            told += calls
+            fate.dies_at = statement
+            try:
+                await count_all(database, root, clock, service)
+            except DeathError:
+                deaths += 1
+            fate.dies_at = 0
+            await count_all(database, root, clock, service)
+    assert deaths > 30
+    end_us = clock.now_us() + HOUR_US
+    async with database.read(SYSTEM) as tx:
+        found = await service.read_cells(tx, ANYBODY, 0, end_us)
+        counts = await service.read_counts(tx, ANYBODY, 0, end_us)
+        series = await service.read_series(tx, ANYBODY, 0, end_us, HOUR_US)
+    assert found == {(): add(told)}
+    assert counts[()].calls == len(told)
+    assert counts[()].cost_nano == found[()].cost_nano
+    assert sum(point.cell.calls for point in series[0].points) == len(told)
+
+
+class DeathError(Exception):
+    """The process dies here."""
+
+
+@dataclass
+class Fate:
+    """After how many statements from now the process dies; 0 for never."""
+
+    dies_at: int = 0
+
+
+@contextmanager
+def mortal(database: Database) -> Iterator[Fate]:
+    """Die before a statement of the database, or before its commit, when told."""
+    fate = Fate()
+
+    def count(*_: object) -> None:
+        if fate.dies_at:
+            fate.dies_at -= 1
+            if not fate.dies_at:
+                raise DeathError
+
+    engine = database.engine.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", count)
+    sa.event.listen(engine, "commit", count)
+    try:
+        yield fate
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", count)
+        sa.event.remove(engine, "commit", count)
+
+
+async def count_all(
+    database: Database, root: Path, clock: ManualClock, service: RollupService
+) -> None:
+    """Count what is there, as a process that has just started."""
+    reader = RollupReader(database, root, service, clock, batch=BATCH)
+    try:
+        await drain(reader)
+    finally:
+        reader.close()
+
+
+async def test_cells_are_kept_by_age(
+    database: Database, reader: RollupReader, root: Path, clock: ManualClock
+) -> None:
+    clock.advance((NOON_US - clock.now_us()) / 1e6)
+    ages = {
+        "minutes": 3 * HOUR_US,
+        "hours": 5 * DAY_US,
+        "days": 200 * DAY_US,
+        "gone": 1200 * DAY_US,
+    }
+    with open_writer(root) as spool:
+        put_calls(
+            spool,
+            [make_call(at_us=NOON_US - age, alias=name) for name, age in ages.items()],
+        )
+    await drain(reader)
+    async with database.read(SYSTEM) as tx:
+        found = {level: {key.alias for _, key, _ in await list_level(tx, level)} for level in Level}
+    assert found == {
+        Level.MINUTE: {"minutes"},
+        Level.HOUR: {"minutes", "hours"},
+        Level.DAY: {"hours", "days"},
+    }
+
+
+async def test_a_step_of_an_hour_is_an_hour_long(
+    database: Database, reader: RollupReader, root: Path
+) -> None:
+    with open_writer(root) as spool:
+        times = (0, 59 * MINUTE_US, 61 * MINUTE_US)
+        put_calls(spool, [make_call(at_us=NOON_US + time_us) for time_us in times])
+    await drain(reader)
+    async with database.read(SYSTEM) as tx:
+        series = await RollupService().read_series(
+            tx, ANYBODY, NOON_US, NOON_US + 2 * HOUR_US, HOUR_US, [Dimension.ARM]
+        )
+    assert [one.labels for one in series] == [("stable",)]
+    points = [(point.at_us, point.cell.calls) for point in series[0].points]
+    assert points == [(NOON_US, 2), (NOON_US + HOUR_US, 1)]
+
+
 def add(calls: list[Ended]) -> Cell:
     cell = Cell()
     for call in calls:
         cell.add(call)
     return cell
+
+
+async def list_level(tx: Tx, level: Level) -> Sequence[tuple[int, CellKey, Cell]]:
+    return await store.list_cells(tx, Stretch(level, 0, 2 * NOON_US), None)

@@ -73,7 +73,8 @@ class Installation:
     """A control plane that is open: what its doors need of it.
 
     ``wait_visible`` waits until every gateway slot serves a revision and returns the slots that do
-    not in time. ``end_waits`` lets long polls go, so that a server can close.
+    not in time. ``end_waits`` lets long polls go, so that a server can close. ``pages`` stand beside
+    the API, not below its path.
     """
 
     db: Database
@@ -82,6 +83,7 @@ class Installation:
     raw_routes: Sequence[RawRoute]
     wait_visible: Callable[[int], Awaitable[list[str]]]
     end_waits: Callable[[], Awaitable[None]]
+    pages: Sequence[RawRoute] = ()
 
 
 def open_snapshot_signer(folder: DataFolder) -> Signer:
@@ -209,7 +211,7 @@ class _Parts:
             *self.governing.list_raw_routes(),
         ]
         self.rollups = RollupService()
-        self.rollup_reader = RollupReader(db, folder.spool, self.rollups)
+        self.rollup_reader = RollupReader(db, folder.spool, self.rollups, clock)
         self.ledger = self._make_ledger(settings, clock)
         self.workers = self._make_workers(settings, blobs, fleet)
 

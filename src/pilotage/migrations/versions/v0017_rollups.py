@@ -13,16 +13,34 @@ def upgrade() -> None:
     op.create_table(
         "rollup_cell",
         _text("level"),
-        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        _number("at_us"),
         *map(_text, key),
+        *map(_number, ("calls", "refusals", "errors", "tokens", "cost_nano")),
         sa.Column("cell", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("level", "at_us", *key, name=op.f("pk_rollup_cell")),
     )
     op.create_table(
         "rollup_cursor",
         *map(_text, ("spool", "epoch")),
-        sa.Column("seq", sa.BigInteger(), nullable=False),
+        _number("seq"),
         sa.PrimaryKeyConstraint("spool", "epoch", name=op.f("pk_rollup_cursor")),
+    )
+    op.create_table(
+        "rollup_mark",
+        _text("name"),
+        _number("at_us"),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_rollup_mark")),
+    )
+    op.create_table(
+        "gauge",
+        _text("level"),
+        _number("at_us"),
+        *map(_text, ("project_id", "alias", "version_id", "name")),
+        _number("readings"),
+        *(sa.Column(name, sa.Double(), nullable=False) for name in ("total", "lowest", "highest")),
+        sa.PrimaryKeyConstraint(
+            "level", "at_us", "project_id", "alias", "version_id", "name", name=op.f("pk_gauge")
+        ),
     )
     op.create_table(
         "call_segment",

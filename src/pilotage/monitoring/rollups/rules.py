@@ -1,38 +1,44 @@
-"""What rollups decide: which cell a call belongs to, and which cells make up a window."""
+"""What rollups decide: whose a call is, in which cells it is counted, and which make up a window.
 
-from collections.abc import Iterable, Mapping
+Cells of minutes are folded into hours and those into days once they are over, and dropped when they
+are old. A call that arrives late is counted wherever its time is told by then, so that each level
+alone is complete: hours up to ``Marks.hours_until_us`` and days up to ``Marks.days_until_us``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from pilotage.core.frames import Ended, Flag
+from pilotage.core.frames import Ended, Flag, Outcome
 from pilotage.monitoring.rollups.types import (
+    OTHER,
     SHADOW_TENANT,
     Cell,
     CellKey,
+    Keep,
     Level,
+    Marks,
 )
 
+MOST_CELLS = 2_000  # of one project in one span that tell tenants apart
+GRACE_US = 120_000_000  # after the end of an hour or day until it is folded
 _MOST = 10**16  # of anything in one call; sums of hundreds of them still fit 64 bits
 _LAST_US = 253_402_300_799_000_000  # the last second of the year 9999
-Cells = dict[tuple[int, CellKey], Cell]
-"""Cells by when their span begins and whose calls they count."""
+_NO_MODEL = "model_not_found"
+
+Place = tuple[int, CellKey]
+"""When a cell's span begins, and whose calls it counts."""
+Cells = dict[Place, Cell]
 
 
-def find_key(ended: Ended) -> CellKey:
-    """Return whose cell a call belongs to.
+class Stretch(NamedTuple):
+    """Cells of one level whose spans begin from one time to before another."""
 
-    A copy that no client waited for belongs to nobody's. NUL letters, which Postgres refuses in
-    text, are replaced: a client's model name may have them.
-    """
-    is_copy = Flag.SHADOW in ended.flags
-    return CellKey(
-        _clean(ended.project_id),
-        SHADOW_TENANT if is_copy else _clean(ended.tenant_id),
-        _clean(ended.alias),
-        _clean(ended.arm),
-        _clean(ended.version_id),
-        _clean(ended.model),
-    )
+    level: Level
+    since_us: int
+    until_us: int
 
 
 def check_call(ended: Ended) -> Ended:
@@ -50,12 +56,29 @@ def check_call(ended: Ended) -> Ended:
     return ended
 
 
-def add_up(calls: Iterable[Ended], level: Level = Level.MINUTE) -> Cells:
-    """Return the cells of some calls."""
+def find_key(ended: Ended) -> CellKey:
+    """Return whose cell a call belongs to.
+
+    A copy that no client waited for belongs to nobody's, and a name that no alias has is not kept:
+    clients can think of any number of them. NUL letters, which Postgres refuses, are replaced.
+    """
+    is_copy = Flag.SHADOW in ended.flags
+    is_unknown = ended.outcome is Outcome.REFUSED and ended.code == _NO_MODEL and not ended.arm
+    return CellKey(
+        _clean(ended.project_id),
+        SHADOW_TENANT if is_copy else _clean(ended.tenant_id),
+        OTHER if is_unknown else _clean(ended.alias),
+        _clean(ended.arm),
+        _clean(ended.version_id),
+        _clean(ended.model),
+    )
+
+
+def add_up(calls: Iterable[Ended]) -> Cells:
+    """Return the cells of some calls by minute."""
     cells: Cells = {}
-    span_us = level.span_us
     for ended in calls:
-        place = (ended.at_us - ended.at_us % span_us, find_key(ended))
+        place = (floor(ended.at_us, Level.MINUTE), find_key(ended))
         cell = cells.get(place)
         if cell is None:
             cell = cells[place] = Cell()
@@ -63,16 +86,162 @@ def add_up(calls: Iterable[Ended], level: Level = Level.MINUTE) -> Cells:
     return cells
 
 
-def merge_into(cells: Cells, more: Mapping[tuple[int, CellKey], Cell]) -> None:
-    """Add cells to cells."""
-    for place, cell in more.items():
-        mine = cells.setdefault(place, Cell())
-        mine.merge(cell)
+def coarsen(cells: Mapping[Place, Cell], level: Level) -> Cells:
+    """Return the cells of a longer level that shorter ones make up."""
+    coarse: Cells = {}
+    for (at_us, key), cell in cells.items():
+        _merge_at(coarse, (floor(at_us, level), key), cell)
+    return coarse
+
+
+def spread(cells: Cells, marks: Marks) -> dict[Level, Cells]:
+    """Return what cells of minutes add to each level: to those that tell of their time by now."""
+    added: dict[Level, Cells] = {level: {} for level in Level}
+    for place, cell in cells.items():
+        for level in list_levels(place[0], marks):
+            _merge_at(added[level], (floor(place[0], level), place[1]), cell)
+    return added
+
+
+def list_levels(at_us: int, marks: Marks) -> Iterator[Level]:
+    """Yield the levels that a call of a minute is to be counted in."""
+    if at_us >= marks.minutes_since_us:
+        yield Level.MINUTE
+    if marks.hours_since_us <= at_us < marks.hours_until_us:
+        yield Level.HOUR
+    if at_us < marks.days_until_us:
+        yield Level.DAY
+
+
+def fit(cells: Cells, known: Iterable[Place], most: int = MOST_CELLS) -> Cells:
+    """Return cells of one level, with as few more keys in each span as fit beside the known ones.
+
+    Beyond ``most`` keys of a project in a span a new key loses its tenant, beyond twice as many it
+    keeps only its project: what is counted stays complete. Which come too late depends on the
+    order in which they come.
+    """
+    there = set(known)
+    counts = Counter((at_us, key.project_id) for at_us, key in there)
+    fitted: Cells = {}
+    for (at_us, key), cell in cells.items():
+        place = (at_us, key)
+        count = counts[at_us, key.project_id]
+        if place not in there and count >= most:
+            place = (at_us, key._replace(tenant_id=OTHER))
+        if place not in there and count >= 2 * most:
+            place = (at_us, CellKey(key.project_id, OTHER, OTHER, "", "", ""))
+        if place not in there:
+            there.add(place)
+            counts[at_us, key.project_id] += 1
+        _merge_at(fitted, place, cell)
+    return fitted
+
+
+def find_next_fold(level: Level, first_us: int | None, marks: Marks, now_us: int) -> Stretch | None:
+    """Return the next hour or day to be folded from the level below, None if none is over.
+
+    ``first_us`` is when the first cell of the level below begins that is not folded. Where nothing
+    is to be folded the stretch is empty, and is all the time that is over.
+    """
+    over = (
+        now_us - GRACE_US if level is Level.HOUR else min(now_us - GRACE_US, marks.hours_until_us)
+    )
+    until_us = floor(max(over, 0), level)
+    done_us = marks.hours_until_us if level is Level.HOUR else marks.days_until_us
+    if until_us <= done_us:
+        return None
+    if first_us is None or first_us >= until_us:
+        return Stretch(level, until_us, until_us)
+    since_us = floor(first_us, level)
+    return Stretch(level, since_us, since_us + level.span_us)
+
+
+def mark_folded(marks: Marks, stretch: Stretch) -> Marks:
+    """Return how far a level is folded once a stretch is."""
+    if stretch.level is Level.HOUR:
+        return msgspec.structs.replace(marks, hours_until_us=stretch.until_us)
+    return msgspec.structs.replace(marks, days_until_us=stretch.until_us)
+
+
+def age(marks: Marks, keep: Keep, now_us: int) -> Marks:
+    """Return since when each level is kept from now on: nothing goes that is not folded."""
+    minutes = min(floor(max(now_us - keep.minutes_us, 0), Level.HOUR), marks.hours_until_us)
+    hours = min(floor(max(now_us - keep.hours_us, 0), Level.DAY), marks.days_until_us)
+    days = floor(max(now_us - keep.days_us, 0), Level.DAY)
+    return Marks(
+        minutes_since_us=max(marks.minutes_since_us, minutes),
+        hours_since_us=max(marks.hours_since_us, hours),
+        days_since_us=max(marks.days_since_us, days),
+        hours_until_us=marks.hours_until_us,
+        days_until_us=marks.days_until_us,
+    )
+
+
+def cover(
+    since_us: int, until_us: int, marks: Marks, longest: Level = Level.DAY
+) -> Sequence[Stretch]:
+    """Return the cells that a window is made of, none twice, with as few of them as there can be.
+
+    It is widened to whole minutes, and to whole hours or days where only those are kept. Cells are
+    no longer than ``longest`` where shorter ones are kept.
+    """
+    found: list[Stretch] = []
+    at_us = since_us
+    while at_us < until_us:
+        stretch = _begin(at_us, until_us, marks, longest)
+        at_us = stretch.until_us
+        if found and found[-1].level is stretch.level:
+            stretch = stretch._replace(since_us=found.pop().since_us)
+        found.append(stretch)
+    return found
+
+
+def find_longest(step_us: int) -> Level:
+    """Return the longest cells that steps of a length can be made of."""
+    fitting = [level for level in Level if step_us % level.span_us == 0]
+    return fitting[-1] if fitting else Level.MINUTE
 
 
 def floor(at_us: int, level: Level) -> int:
     """Return when the span began that a time lies in."""
     return at_us - at_us % level.span_us
+
+
+def _begin(at_us: int, until_us: int, marks: Marks, longest: Level) -> Stretch:
+    """Return the first cells of a window that are of one level."""
+    if at_us < marks.hours_since_us:
+        end_us = min(_ceil(until_us, Level.DAY), marks.hours_since_us)
+        return Stretch(Level.DAY, floor(at_us, Level.DAY), end_us)
+    days_us = floor(min(until_us, marks.days_until_us), Level.DAY)
+    if longest is Level.DAY and _fits(at_us, days_us, Level.DAY):
+        return Stretch(Level.DAY, at_us, days_us)
+    is_day_near = longest is Level.DAY and at_us < marks.days_until_us
+    next_day_us = _ceil(at_us + 1, Level.DAY) if is_day_near else _LAST_US
+    hours_us = floor(min(until_us, marks.hours_until_us), Level.HOUR)
+    if at_us < marks.minutes_since_us:
+        end_us = min(_ceil(until_us, Level.HOUR), marks.minutes_since_us, next_day_us)
+        return Stretch(Level.HOUR, floor(at_us, Level.HOUR), end_us)
+    if longest is not Level.MINUTE and _fits(at_us, hours_us, Level.HOUR):
+        return Stretch(Level.HOUR, at_us, min(hours_us, next_day_us))
+    is_hour_near = longest is not Level.MINUTE and at_us < marks.hours_until_us
+    next_hour_us = _ceil(at_us + 1, Level.HOUR) if is_hour_near else _LAST_US
+    end_us = min(_ceil(until_us, Level.MINUTE), next_hour_us)
+    return Stretch(Level.MINUTE, floor(at_us, Level.MINUTE), end_us)
+
+
+def _fits(at_us: int, until_us: int, level: Level) -> bool:
+    return at_us % level.span_us == 0 and at_us + level.span_us <= until_us
+
+
+def _ceil(at_us: int, level: Level) -> int:
+    return -(-at_us // level.span_us) * level.span_us
+
+
+def _merge_at(cells: Cells, place: Place, cell: Cell) -> None:
+    mine = cells.get(place)
+    if mine is None:
+        mine = cells[place] = Cell()
+    mine.merge(cell)
 
 
 def _clean(text: str) -> str:

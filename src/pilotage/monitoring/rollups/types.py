@@ -177,6 +177,50 @@ _SPANS_US = {
 }
 
 
+class Marks(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the levels reach, as times between spans; all 0 before anything was counted.
+
+    Minutes and hours before ``..._since_us`` are dropped; hours and days are complete before
+    ``..._until_us`` and are not begun behind it.
+    """
+
+    minutes_since_us: int = 0
+    hours_since_us: int = 0
+    days_since_us: int = 0
+    hours_until_us: int = 0
+    days_until_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How long cells of each level are kept, in microseconds."""
+
+    minutes_us: int = 48 * 3_600_000_000
+    hours_us: int = 90 * 86_400_000_000
+    days_us: int = 1_095 * 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """The plain sums of some cells, which need no sketches to be read; money is nano-USD."""
+
+    calls: int = 0
+    refusals: int = 0
+    errors: int = 0
+    tokens: int = 0
+    cost_nano: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Add two sums."""
+        return Counts(
+            calls=self.calls + other.calls,
+            refusals=self.refusals + other.refusals,
+            errors=self.errors + other.errors,
+            tokens=self.tokens + other.tokens,
+            cost_nano=self.cost_nano + other.cost_nano,
+        )
+
+
 class Dimension(StrEnum):
     """What cells can be told apart by."""
 
@@ -186,6 +230,17 @@ class Dimension(StrEnum):
     ARM = "arm"
     VERSION = "version"
     MODEL = "model"
+
+
+FIELDS = {
+    Dimension.PROJECT: "project_id",
+    Dimension.TENANT: "tenant_id",
+    Dimension.ALIAS: "alias",
+    Dimension.ARM: "arm",
+    Dimension.VERSION: "version_id",
+    Dimension.MODEL: "model",
+}
+"""The fields of a key that dimensions stand for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +256,9 @@ class Selection:
     arm: str | None = None
     version_id: str | None = None
     model: str | None = None
+
+
+ANYBODY = Selection()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

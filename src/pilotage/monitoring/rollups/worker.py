@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pilotage.core.frames import Ended, decode_frame
+from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer
 from pilotage.kit.worker import Wakeup, Worker
@@ -19,6 +20,8 @@ from pilotage.monitoring.rollups.rules import add_up, check_call
 from pilotage.monitoring.rollups.service import RollupService
 
 BATCH = 5_000
+_TEND_EVERY_S = 30.0
+CURRENT_S = 10.0  # for so long after it found nothing more to read, a reader is up to date
 _LOG = logging.getLogger("pilotage.monitoring")
 
 
@@ -53,6 +56,7 @@ class RollupReader:
         db: Database,
         spool_root: Path,
         service: RollupService,
+        clock: Clock,
         *,
         sinks: Sequence[CallSink] = (),
         batch: int = BATCH,
@@ -60,12 +64,30 @@ class RollupReader:
         self.unreadable = 0
         self._db = db
         self._service = service
+        self._clock = clock
+        self._tended_at_s: float | None = None
+        self._ended_at_s: float | None = None
         self._sinks = sinks
         self._spools = SpoolConsumer(spool_root, self._find_place, self._take, _LOG, batch)
 
     async def step(self) -> bool:
-        """Count a batch of each spool; return whether one has more."""
-        return await self._spools.step()
+        """Count a batch of each spool, and fold and drop what is due; say whether there is more."""
+        has_more = await self._spools.step()
+        now_s = self._clock.monotonic_s()
+        if not has_more:
+            self._ended_at_s = now_s
+        if self._tended_at_s is not None and now_s - self._tended_at_s < _TEND_EVERY_S:
+            return has_more
+        if await self._fold():
+            return True
+        self._tended_at_s = now_s
+        return has_more
+
+    @property
+    def is_current(self) -> bool:
+        """Whether all that there was a moment ago is counted."""
+        ended_s = self._ended_at_s
+        return ended_s is not None and self._clock.monotonic_s() - ended_s < CURRENT_S
 
     def read_until(self, folder: Path) -> int:
         """Return the last record of a spool that is needed no more."""
@@ -74,6 +96,14 @@ class RollupReader:
     def close(self) -> None:
         """Close every file."""
         self._spools.close()
+
+    async def _fold(self) -> bool:
+        """Fold the next hour or day, and drop what is old once there is none; say if there was."""
+        async with self._db.write(SYSTEM) as tx:
+            if await self._service.fold_next(tx):
+                return True
+            await self._service.drop_old(tx)
+        return False
 
     async def _find_place(self, spool: str, epoch: str) -> int:
         async with self._db.read(SYSTEM) as tx:

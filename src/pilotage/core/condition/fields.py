@@ -1,8 +1,8 @@
 """Conditions given as fields: a metric, a comparison and a threshold, as programs write them.
 
 The names and units are those of ``ModelMetrics``, ``CostMetrics`` and ``QualityMetrics`` of the
-Python API: latencies there are numbers of milliseconds. The names of the language are taken, too, in
-their base units.
+Python API: latencies there are numbers of milliseconds. The names of the language are taken, too,
+in their base units.
 """
 
 import math

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from pilotage.core.condition.types import ConditionError, Span
 
 MAX_LETTERS = 2_000
+MAX_WORDS = 250  # so that no tree is too deep to walk
 KEYWORDS = frozenset({"and", "or", "unless", "for", "absent"})
 
 
@@ -73,6 +74,12 @@ def split_words(text: str) -> list[Word]:
             detail = f"{letter!r} has no meaning here."
             raise ConditionError(detail, Span(at, at + 1), _FOREIGN.get(letter, ""))
         words.append(_make_word(found))
+        if len(words) > MAX_WORDS:
+            raise ConditionError(
+                f"a condition has at most {MAX_WORDS} words.",
+                words[-1].span,
+                "Make several rules of it.",
+            )
         at = _skip_space(text, found.end())
     return [*words, Word(Kind.END, "", Span(len(text), len(text)))]
 

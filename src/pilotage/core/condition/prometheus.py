@@ -24,7 +24,7 @@ from pilotage.core.condition.types import (
     Pairing,
     Series,
 )
-from pilotage.core.condition.writer import write_decimal
+from pilotage.core.condition.writer import write_decimal, write_sides
 from pilotage.core.duration import format_duration
 
 Rule = dict[str, str | dict[str, str]]
@@ -81,9 +81,8 @@ def _write(node: Node, project: str) -> str:
             kept = ", ".join(list_labels(node) or ())
             return f"max by ({kept}) (absent({_write_selector(node.ref, project)}))"
         case Arithmetic() | Comparison() | Junction():
-            operator = node.op + _write_pairing(node.pairing)
-            left, right = _write(node.left, project), _write(node.right, project)
-            return f"({left}) {operator} ({right})"
+            left, right = write_sides(node, lambda side: _write(side, project))
+            return f"{left} {node.op}{_write_pairing(node.pairing)} {right}"
 
 
 def _write_selector(ref: MetricRef, project: str) -> str:
@@ -91,10 +90,13 @@ def _write_selector(ref: MetricRef, project: str) -> str:
     matchers = [f'project="{project}"']
     if ref.window_us:
         matchers.append(f'window="{format_duration(ref.window_us)}"')
+    # An equal sign beside another filter of its label would cost absent() that label.
     fixed = {each.label for each in ref.filters if each.match is Match.EQUAL}
-    for label in metric.labels:
-        if label not in fixed:
-            matchers.append(f'{label}!=""' if label in ref.by else f'{label}=""')
+    matchers += [
+        f'{label}!=""' if label in ref.by else f'{label}=""'
+        for label in metric.labels
+        if label not in fixed
+    ]
     matchers += [f'{each.label}{each.match}"{each.value}"' for each in ref.filters]
     return f"{metric.gauge}{{{', '.join(matchers)}}}"
 

@@ -1,5 +1,6 @@
 """A condition in its one written form: the same for all texts that say the same."""
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from pilotage.core.condition.catalogue import METRICS
@@ -37,6 +38,14 @@ _SUFFIXES: dict[Unit, str] = {
     REQUESTS_PER_SECOND: " req/s",
     TOKENS_PER_SECOND: " tokens/s",
 }
+# Stronger operators are read first, equally strong ones from the left; as in PromQL.
+_STRENGTHS = {
+    "or": 1,
+    **dict.fromkeys(("and", "unless"), 2),
+    **dict.fromkeys((">", ">=", "<", "<=", "==", "!="), 3),
+    **dict.fromkeys("+-", 4),
+    **dict.fromkeys("*/", 5),
+}
 
 
 def write_condition(condition: Condition) -> str:
@@ -53,11 +62,20 @@ def write_node(node: Node) -> str:
         case Series():
             return write_ref(node.ref)
         case Negation():
-            return f"-{_write_operand(node.of)}"
+            inner = write_node(node.of)
+            return f"-({inner})" if isinstance(node.of, Arithmetic) else f"-{inner}"
         case Absence():
             return f"absent({write_ref(node.ref)})"
         case Arithmetic() | Comparison() | Junction():
-            return f"{_write_operand(node.left)} {node.op} {_write_operand(node.right)}"
+            left, right = write_sides(node, write_node)
+            return f"{left} {node.op} {right}"
+
+
+def write_sides(
+    node: Arithmetic | Comparison | Junction, write: Callable[[Node], str]
+) -> tuple[str, str]:
+    """Return the sides of an operator, in brackets where they would be read otherwise."""
+    return _wrap(node.left, node, write), _wrap(node.right, node, write)
 
 
 def write_ref(ref: MetricRef) -> str:
@@ -80,6 +98,10 @@ def _write_number(value: Decimal, unit: Unit | None) -> str:
     return write_decimal(value) + (_SUFFIXES[unit] if unit is not None else "")
 
 
-def _write_operand(node: Node) -> str:
-    is_joined = isinstance(node, Arithmetic | Comparison | Junction)
-    return f"({write_node(node)})" if is_joined else write_node(node)
+def _wrap(side: Node, of: Arithmetic | Comparison | Junction, write: Callable[[Node], str]) -> str:
+    text = write(side)
+    if not isinstance(side, Arithmetic | Comparison | Junction):
+        return text
+    inner, outer = _STRENGTHS[side.op], _STRENGTHS[of.op]
+    is_weaker = inner < outer or (inner == outer and side is of.right)
+    return f"({text})" if is_weaker else text

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 _HELP = re.compile(r"# HELP ([a-zA-Z_:][a-zA-Z0-9_:]*) ((?:[^\\\n]|\\\\|\\n)*)")
 _TYPE = re.compile(r"# TYPE ([a-zA-Z_:][a-zA-Z0-9_:]*) (counter|gauge|histogram)")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"')
-_SERIES = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{(.*)\} (\S+)")
+_SERIES = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
 _PARTS = {"_bucket", "_sum", "_count"}
 
 Labels = frozenset[tuple[str, str]]
@@ -57,7 +57,7 @@ class Page:
     def _read_series(self, line: str) -> None:
         match = _SERIES.fullmatch(line)
         assert match, line
-        name, inside, number = match.groups()
+        name, inside, number = match.groups(default="")
         labels = _LABEL.findall(inside)
         assert ",".join(f'{key}="{value}"' for key, value in labels) == inside, line
         assert len(dict(labels)) == len(labels), f"a label twice: {line}"

@@ -1,4 +1,4 @@
-"""A collector of traces that keeps what it gets, and can be told to fail."""
+"""A collector of traces and metrics that keeps what it gets, and can be told to fail."""
 
 import gzip
 import json
@@ -21,6 +21,7 @@ class OtlpReceiver:
         self.tries = 0
         self.paths: list[str] = []
         self.spans: list[dict[str, Any]] = []
+        self.metrics: list[tuple[str, dict[str, Any]]] = []  # and the process that told of each
         self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         receiver = self
@@ -55,7 +56,16 @@ class OtlpReceiver:
         """Keep an export."""
         self.bodies.append(body)
         self.headers.append(headers)
-        for resource in json.loads(body)["resourceSpans"]:
+        read = json.loads(body)
+        for resource in read.get("resourceMetrics", ()):
+            (name,) = [
+                item["value"]["stringValue"]
+                for item in resource["resource"]["attributes"]
+                if item["key"] == "service.name"
+            ]
+            for scope in resource["scopeMetrics"]:
+                self.metrics += [(name, metric) for metric in scope["metrics"]]
+        for resource in read.get("resourceSpans", ()):
             for scope in resource["scopeSpans"]:
                 self.spans += [
                     {**span, "resource": resource["resource"]} for span in scope["spans"]

@@ -8,7 +8,7 @@ from pilotage.monitoring.exports.service import Exports
 def export_pages(exports: Exports) -> list[RawRoute]:
     """List the pages that stand beside the API, at the root of the control process."""
 
-    async def show_metrics(call: RawCall) -> RawReply:
+    async def show_metrics(_: RawCall) -> RawReply:
         """Show every metric in Prometheus' text format."""
         return RawReply(body=render(await exports.collect()), media_type=MEDIA_TYPE)
 

@@ -1,5 +1,6 @@
 """Sends the numbers of an installation to a collector, again and again."""
 
+import gzip
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class MetricSender:
         every_s: float,
     ) -> None:
         self._url = f"{url.rstrip('/')}/v1/metrics"
-        self._headers = {"content-type": "application/json", **headers}
+        self._headers = {"content-type": "application/json", "content-encoding": "gzip", **headers}
         self._collect = collect
         self._clock = clock
         self._every_s = every_s
@@ -62,7 +63,8 @@ class MetricSender:
 
     async def _send(self, http: httpx.AsyncClient, told: Told) -> None:
         resource = {"service.name": told.process, "service.instance.id": told.instance}
-        body = encode_metrics(told.families, resource, told.since_us, self._clock.now_us())
+        plain = encode_metrics(told.families, resource, told.since_us, self._clock.now_us())
+        body = gzip.compress(plain, 1)
         try:
             reply = await http.post(self._url, content=body, headers=self._headers)
         except (httpx.HTTPError, httpx.InvalidURL) as failed:

@@ -1,0 +1,228 @@
+"""What the control process shows, on both databases: the values that rules are evaluated on."""
+
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from alert_lab import AlertLab, open_lab
+from exposition import Page
+from otlp_receiver import OtlpReceiver
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Outcome
+from pilotage.finops.service import FinopsService
+from pilotage.finops.types import SpoolPlace
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Database
+from pilotage.monitoring.exports.exposition import render
+from pilotage.monitoring.exports.service import Exports
+from pilotage.monitoring.exports.types import Family
+from pilotage.monitoring.exports.worker import MetricSender, Told
+
+
+@dataclass
+class Shown:
+    """A lab and the page that is made of it."""
+
+    lab: AlertLab
+    exports: Exports
+    failures: dict[str, int]
+
+    async def read(self) -> Page:
+        """Return the page, a second later."""
+        self.lab.clock.advance(1)
+        return Page(render(await self.exports.collect()).decode())
+
+
+@pytest.fixture
+async def shown(database: Database, clock: ManualClock) -> Shown:
+    lab = await open_lab(database, clock)
+    failures = {"ledger": 0}
+    exports = Exports(
+        database,
+        clock,
+        values=lab.values,
+        names=lab.names,
+        alerts=lab.service,
+        finops=FinopsService(clock),
+        list_failures=lambda: list(failures.items()),
+        read_process=lambda: [("process_open_fds", (), 12)],
+    )
+    return Shown(lab, exports, failures)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[OtlpReceiver]:
+    with OtlpReceiver() as opened:
+        yield opened
+
+
+async def test_each_metric_is_a_gauge_of_its_project_alias_and_window(shown: Shown) -> None:
+    lab = shown.lab
+    await lab.put_calls(*[lab.call(seconds=1)] * 19, lab.call(Outcome.UPSTREAM_ERROR, seconds=4))
+    theirs = lab.call(seconds=8, project_id=lab.other.project_id, alias="chat")
+    await lab.put_calls(theirs)
+
+    page = await shown.read()
+
+    projects = {label for _, own in page.series for name, label in own if name == "project"}
+    assert projects == set(lab.names.projects.values())
+    mine = {"project": lab.names.projects[lab.mine.project_id], "alias": "chat"}
+    for window in ("1m", "5m", "1h"):
+        assert page.total("pilotage_request_count", window=window, **mine) == 20
+        assert page.total("pilotage_error_rate", window=window, **mine) == 0.05
+        assert page.total("pilotage_p50_latency", window=window, **mine) == pytest.approx(
+            1, rel=0.01
+        )
+        assert page.total("pilotage_p99_latency", window=window, **mine) == pytest.approx(
+            4, rel=0.01
+        )
+    assert page.total("pilotage_cost", window="5m", **mine) == pytest.approx(0.02)
+    assert {kind for name, kind in page.kinds.items() if "latency" in name} == {"gauge"}
+    assert "pilotage_p95_ttft" not in page.kinds  # no stream, so no number
+
+
+async def test_what_rules_ask_for_is_shown_by_their_labels_too(shown: Shown) -> None:
+    lab = shown.lab
+    await lab.set_rule("slow-tenant", 'p95_latency{tenant="ten_1"}[15m] > 2s')
+    await lab.set_rule("off", 'p95_latency{tenant="ten_1"}[30m] > 2s', is_enabled=False)
+    await lab.put_calls(lab.call(seconds=3))
+
+    page = await shown.read()
+
+    asked = page.total("pilotage_p95_latency", window="15m", tenant="ten_1", alias="chat")
+    assert asked == pytest.approx(3, rel=0.01)
+    assert page.values("pilotage_p95_latency", "window") == {"1m", "5m", "1h", "15m"}
+
+
+async def test_alerts_say_who_they_are_about_until_they_are_over(shown: Shown) -> None:
+    lab = shown.lab
+    await lab.set_rule(
+        "slow", "p95_latency > 2s for 5s", team="ops", labels={"state": "mine", "area": "x"}
+    )
+    await lab.put_calls(lab.call(seconds=3))
+    await lab.look()
+
+    def total(page: Page, state: str) -> float:
+        return page.total("pilotage_alert", rule="slow", alias="chat", area="x", state=state)
+
+    assert total(await shown.read(), "pending") == 1
+    await lab.look(times=6)
+    page = await shown.read()
+    assert (total(page, "pending"), total(page, "firing")) == (0, 1)
+    assert page.values("pilotage_alert", "team") == {"ops"}
+    lab.clock.advance(300)
+    await lab.look()
+    assert "pilotage_alert" not in (await shown.read()).kinds
+
+
+async def test_a_source_that_cannot_be_read_takes_no_other_with_it(
+    database: Database, clock: ManualClock
+) -> None:
+    class Broken:
+        names = frozenset({"cpu_usage"})
+
+        async def read(self, *_: object) -> dict[object, object]:
+            raise PilotageError("unavailable", "No.")
+
+    lab = await open_lab(database, clock, Broken())  # type: ignore[arg-type]
+    exports = Exports(
+        database, clock, values=lab.values, names=lab.names, alerts=lab.service,
+        finops=FinopsService(clock), list_failures=list, read_process=list,
+    )  # fmt: skip
+    await lab.put_calls(lab.call())
+
+    page = await Shown(lab, exports, {}).read()
+
+    assert "pilotage_cpu_usage" not in page.kinds
+    assert page.total("pilotage_request_count", window="1m") == 1
+
+
+async def test_places_failures_and_the_process_itself_are_shown(shown: Shown) -> None:
+    async with shown.lab.db.write(SYSTEM) as tx:
+        place = SpoolPlace(gateway="gateway-0", epoch="e", seq=0)
+        await FinopsService(shown.lab.clock).record(tx, place, 41, [])
+    shown.failures["ledger"] = 3
+
+    page = await shown.read()
+
+    assert page.total("pilotage_ledger_position", slot="gateway-0") == 41
+    assert page.total("pilotage_worker_failures", worker="ledger") == 3
+    assert page.total("pilotage_control_build_info") == 1
+    assert page.total("process_open_fds") == 12
+
+
+async def test_the_page_is_made_once_a_second_however_many_ask(shown: Shown) -> None:
+    first = await shown.exports.collect()
+    assert await shown.exports.collect() is first
+    shown.lab.clock.advance(1)
+    assert await shown.exports.collect() is not first
+
+
+def make_sender(url: str, clock: ManualClock, *told: Told) -> MetricSender:
+    async def collect() -> list[Told]:
+        return list(told)
+
+    return MetricSender(url, {"authorization": "Bearer it"}, collect, clock, 60)
+
+
+def told(process: str, families: list[Family]) -> Told:
+    return Told(process=process, instance="one", families=families, since_us=1)
+
+
+async def test_a_collector_gets_the_numbers_when_it_is_time(
+    shown: Shown, receiver: OtlpReceiver
+) -> None:
+    lab = shown.lab
+    await lab.put_calls(lab.call(seconds=2))
+    families = await shown.exports.collect()
+    sender = make_sender(receiver.url, lab.clock, told("pilotage-control", families))
+
+    await sender.step()
+    assert receiver.tries == 0
+    lab.clock.advance(60)
+    await sender.step()
+    await sender.step()
+
+    assert receiver.paths == ["/v1/metrics"]
+    assert receiver.headers[0]["authorization"] == "Bearer it"
+    found = {metric["name"]: metric for name, metric in receiver.metrics}
+    points = found["pilotage_p95_latency"]["gauge"]["dataPoints"]
+    assert math.isclose(points[0]["asDouble"], 2, rel_tol=0.01)
+    assert {name for name, _ in receiver.metrics} == {"pilotage-control"}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "reason"),
+    [
+        (404, b"", "status 404"),
+        (200, b'{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"old"}}', "3 numbers"),
+    ],
+)
+async def test_a_collector_that_does_not_take_them_is_said(
+    shown: Shown, receiver: OtlpReceiver, status: int, answer: bytes, reason: str
+) -> None:
+    receiver.status, receiver.answer = status, answer
+    sender = make_sender(receiver.url, shown.lab.clock, told("pilotage-control", []))
+    shown.lab.clock.advance(60)
+
+    with pytest.raises(PilotageError, match=reason) as refused:
+        await sender.step()
+
+    assert "metrics_every" in refused.value.hint
+    receiver.status, receiver.answer = 200, b"no json"
+    shown.lab.clock.advance(60)
+    await sender.step()
+    assert sender.sent == 1
+
+
+async def test_a_collector_that_is_away_is_asked_again_later(shown: Shown) -> None:
+    with OtlpReceiver() as gone:
+        url = gone.url
+    sender = make_sender(url, shown.lab.clock, told("pilotage-control", []))
+    shown.lab.clock.advance(60)
+
+    with pytest.raises(PilotageError, match="did not take the metrics"):
+        await sender.step()
+    assert sender.sent == 0

@@ -88,6 +88,9 @@ MATRIX = (
     Rule("finops.users.reveal", WATCHERS, "who the end users are is personal data"),
     Rule("finops.*.read", READERS),
     Rule("finops.*.*", OPERATORS),
+    # the numbers
+    Rule("monitoring.queries.run", READERS, "calls are what the ledger shows as well"),
+    Rule("monitoring.queries.cancel", (*OPERATORS, AUDITOR, SECURITY), "those of others"),
     Rule("publisher.*.read", READERS),
     Rule("publisher.*.*", GUARDIANS, "a gateway holds a credential"),
     # the installation

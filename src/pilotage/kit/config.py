@@ -222,6 +222,16 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = "closed"
 
 
+class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rows of single calls (never a prompt), and queries about them."""
+
+    keep: Annotated[Duration, _doc("how long each call is kept as a row")] = "400d"
+    query_timeout: Annotated[Duration, _doc("longest time that a query may take")] = "30s"
+    query_memory_mb: Annotated[
+        int, msgspec.Meta(ge=64, le=1_048_576, description="memory that a query may take, MiB")
+    ] = 512
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The local engines that serve models."""
 
@@ -268,6 +278,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     spool: SpoolSettings = msgspec.field(default_factory=SpoolSettings)
     snapshot: SnapshotSettings = msgspec.field(default_factory=SnapshotSettings)
     audit: AuditSettings = msgspec.field(default_factory=AuditSettings)
+    calls: CallSettings = msgspec.field(default_factory=CallSettings)
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     counters: CounterSettings = msgspec.field(default_factory=CounterSettings)

@@ -41,6 +41,7 @@ class DataFolder:
         self.run = path / "run"
         self.logs = path / "logs"
         self.audit = path / "audit"
+        self.calls = path / "calls"
         self.checkpoints = path / "checkpoints"
         self.backups = path / "backups"
         self.targets = path / "run" / "targets.json"
@@ -68,6 +69,7 @@ class DataFolder:
                 self.run,
                 self.logs,
                 self.audit,
+                self.calls,
                 self.checkpoints,
                 self.backups,
             ):

@@ -58,6 +58,7 @@ from pilotage.runtime.backup.service import Backups
 from pilotage.runtime.credentials import write_credentials
 from pilotage.runtime.erasure import Erasure
 from pilotage.runtime.governing import Governing
+from pilotage.runtime.recording import Recording
 from pilotage.runtime.registering import Registering
 from pilotage.runtime.rotation import Rotation
 from pilotage.runtime.secrets_http import erasure_routes, secret_routes
@@ -172,6 +173,9 @@ class _Parts:
         )
         self.governing.register(self.registry, self.endpoints)
         self.erasure = self._make_erasure(settings)
+        self.recording = Recording(
+            settings, folder, clock, db, users=self.users, holds=self.auditing.holds
+        )
         self.publisher = PublisherService(
             db=db,
             clock=clock,
@@ -201,6 +205,7 @@ class _Parts:
             *publisher_routes(self.publisher),
             *gateway_routes(self.identity, self.remotes, signer.public),
             *self.auditing.list_routes(),
+            *self.recording.list_routes(self.identity),
             *operation_routes(self.operations),
             *self._list_custody_routes(clock),
         ]
@@ -211,7 +216,9 @@ class _Parts:
             *self.governing.list_raw_routes(),
         ]
         self.rollups = RollupService()
-        self.rollup_reader = RollupReader(db, folder.spool, self.rollups, clock)
+        self.rollup_reader = RollupReader(
+            db, folder.spool, self.rollups, clock, sinks=[self.recording.segments]
+        )
         self.ledger = self._make_ledger(settings, clock)
         self.workers = self._make_workers(settings, blobs, fleet)
 
@@ -260,7 +267,7 @@ class _Parts:
             audit=self.audit,
             finops=self.finops,
             root_keys=self.vault.root.path,
-            sealed_until=self.auditing.sealed_until,
+            read_elsewhere=self._read_elsewhere,
         )
         rotation = Rotation(self.db, self.vault, self.users)
         return [
@@ -275,6 +282,7 @@ class _Parts:
         await self.auditing.settle()
         self.ledger.close()
         self.rollup_reader.close()
+        await self.recording.close()
         self.remotes.close()
 
     async def _write_seen(self) -> bool:
@@ -298,6 +306,7 @@ class _Parts:
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
             make_rollup_worker(self.rollup_reader),
+            self.recording.make_worker(),
             self.governing.make_worker(),
             self.registering.make_worker(),
             self.erasure.make_worker(),

@@ -69,7 +69,7 @@ class CallRow(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 COLUMNS = (
-    CallColumn("at", "TIMESTAMP", "when the call ended, UTC"),
+    CallColumn("ended_at", "TIMESTAMP", "when the call ended, UTC"),
     CallColumn("call_id", "VARCHAR", "the call"),
     CallColumn("project_id", "VARCHAR", "the project that owns the endpoint"),
     CallColumn("tenant_id", "VARCHAR", f"who pays; {SHADOW_TENANT} for copies nobody waited for"),
@@ -90,7 +90,7 @@ COLUMNS = (
     CallColumn("output_tokens", "BIGINT", "tokens of the visible answer"),
     CallColumn("reasoning_tokens", "BIGINT", "tokens of reasoning"),
     CallColumn("cost_nano", "BIGINT", "what it cost, nano-USD"),
-    CallColumn("cost_usd", "DECIMAL(28, 9)", "the same in USD"),
+    CallColumn("cost_usd", "DECIMAL(18,9)", "the same in USD"),
     CallColumn("is_estimated", "BOOLEAN", "whether cost or tokens are an estimate"),
     CallColumn("price_id", "VARCHAR", "the price"),
     CallColumn("duration_us", "BIGINT", "how long it took, microseconds"),
@@ -112,7 +112,7 @@ COLUMNS = (
     CallColumn("epoch", "VARCHAR", "which life of the spool"),
     CallColumn("seq", "BIGINT", "the number of the record in it"),
 )
-_COMPUTED = {"at": "make_timestamp(at_us)", "cost_usd": USD}
+_COMPUTED = {"ended_at": "make_timestamp(at_us)", "cost_usd": USD}
 STORED = tuple(column for column in COLUMNS if column.name != "cost_usd")
 
 
@@ -151,7 +151,7 @@ def make_row(seq: int, spool: str, epoch: str, ended: Ended, user_token: str) ->
         ended.code,
         ended.finish_reason,
         ended.price_id,
-        user_token,
+        "" if is_copy else user_token,
         "" if is_copy else ended.feature,
         ended.prompt,
         ended.trace_id,

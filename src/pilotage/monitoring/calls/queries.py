@@ -198,9 +198,9 @@ def _judge(said: _Said) -> Answer:
     if said.found is not None:
         return said.found
     if said.refused:
-        raise PilotageError("invalid_query", f"{said.refused.rstrip('.')}.", hint=_HINT)
+        raise PilotageError("invalid_query", said.refused, hint=_HINT)
     raise PilotageError(
         "query_too_large",
         f"The query was stopped: {said.too_large}.",
-        hint="Ask for fewer calls (WHERE at >= ...), fewer columns or sums instead of rows.",
+        hint="Ask for fewer calls (WHERE ended_at >= ...), fewer columns or sums instead of rows.",
     )

@@ -55,7 +55,6 @@ def answer(question: Question) -> Answer:
         "threads": question.threads,
         "memory_limit": f"{question.memory_mb}MB",
         "temp_directory": "",
-        "TimeZone": "UTC",
     }
     try:
         with duckdb.connect(":memory:", config=config) as connection:
@@ -94,6 +93,7 @@ def _offer(connection: "DuckDBPyConnection", question: Question) -> None:
     else:
         _run(connection, f"CREATE VIEW calls AS {_select(question, _ALL)}")
         _run(connection, f"SET allowed_paths = [{', '.join(map(quote, question.files))}]")
+    _run(connection, "SET TimeZone = 'UTC'")
     _run(connection, "SET enable_external_access = false")
     _run(connection, "SET lock_configuration = true")
 
@@ -103,7 +103,7 @@ def _select(question: Question, wanted: "frozenset[str] | set[str]") -> str:
     if question.tenant_id:
         conditions.append(f"tenant_id = {quote(question.tenant_id)}")
     if question.since_us:
-        conditions.append(f"at >= make_timestamp({question.since_us})")
+        conditions.append(f"ended_at >= make_timestamp({question.since_us})")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT {list_shown(wanted)} FROM {read_files(question.files)}{where}"  # noqa: S608
 
@@ -119,6 +119,11 @@ def _parse(connection: "DuckDBPyConnection", sql: str) -> object:
 def _ask(connection: "DuckDBPyConnection", question: Question) -> Answer:
     connection.execute(question.sql)
     columns = [Column(str(item[0]), str(item[1])) for item in connection.description or ()]
+    for column in columns:
+        if "TIME ZONE" in column.type:
+            raise ValueError(
+                f"{column.name} has a time zone: write CAST({column.name} AS TIMESTAMP)"
+            )
     rows: list[msgspec.Raw] = []
     size = 0
     for row in _fetch(connection):

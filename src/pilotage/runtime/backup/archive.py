@@ -25,7 +25,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 KEYS = "keys.box"
 DATABASE = "database"
-FOLDERS = ("audit", "blobs", "checkpoints", "public", "snapshots", "spool")
+FOLDERS = ("audit", "blobs", "calls", "checkpoints", "public", "snapshots", "spool")
 PART_BYTES = 4 << 20
 _MOST_MANIFEST = 1 << 30
 _WORD = r"[A-Za-z0-9_~@+=-][A-Za-z0-9._~@+=-]{0,254}"

@@ -85,8 +85,9 @@ class Staging:
                     self._hold(f"spool/{spool.name}/{path.name}", path)
 
     def hold_files(self, *, with_models: bool) -> None:
-        """Hold what is there before anything speaks of it: Snapshots and models."""
+        """Hold what is there before anything speaks of it: Snapshots, calls and models."""
         self._hold("snapshots", self._folder.snapshots)
+        self._hold("calls", self._folder.calls)
         if with_models:
             self._hold("blobs", self._folder.blobs)
 

@@ -86,7 +86,7 @@ class Backups:
         audit: AuditService,
         finops: FinopsService,
         root_keys: Path,
-        sealed_until: Callable[[Path], int],
+        read_elsewhere: Callable[[Path], int],
     ) -> None:
         self._db = db
         self._folder = folder
@@ -94,7 +94,7 @@ class Backups:
         self._audit = audit
         self._finops = finops
         self._root_keys = root_keys
-        self._sealed_until = sealed_until
+        self._read_elsewhere = read_elsewhere
         self._one = asyncio.Lock()
         for left in (*folder.path.glob(f"{STAGING}*"), *folder.backups.glob(".pilotage-*")):
             _remove(left)  # of a process that was killed
@@ -185,10 +185,10 @@ class Backups:
         return tx, read_checkpoint(note)
 
     async def _find_read(self, spool: Path) -> int:
-        """Return the last record of a spool that the ledger and the audit log need no more."""
+        """Return the last record of a spool that nobody needs any more."""
         async with self._db.read(SYSTEM) as tx:
             place = await self._finops.get_place(tx, spool.name, read_epoch(spool))
-        return min(place.seq, self._sealed_until(spool))
+        return min(place.seq, self._read_elsewhere(spool))
 
     def _add_keys(self, archive: ArchiveWriter, passphrase: str) -> None:
         """Add the public keys; the secret ones, and the credentials if any, only in a box."""

@@ -1,0 +1,222 @@
+"""Single calls in Parquet: each exactly once, merged without a loss, dropped when they are old."""
+
+import os
+from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from calls import NOON_US, make_call, open_writer, put_calls
+from pilotage.core.frames import Ended
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.monitoring.calls import store
+from pilotage.monitoring.calls.parquet import read_files
+from pilotage.monitoring.calls.rules import DAY_US, FAN_IN, SETTLED_US
+from pilotage.monitoring.calls.service import GRACE_US, CallSegments
+from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.types import ANYBODY, SHADOW_TENANT
+from pilotage.monitoring.rollups.worker import RollupReader
+
+BATCH = 4
+KEEP_US = 400 * DAY_US
+
+
+async def label_users(_: Tx, named: Collection[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    return {(tenant, user): f"token of {user}" for tenant, _, user in named}
+
+
+async def hold_nothing(_: Tx) -> bool:
+    return False
+
+
+async def hold_all(_: Tx) -> bool:
+    return True
+
+
+@pytest.fixture
+async def segments(
+    database: Database, tmp_path: Path, clock: ManualClock
+) -> AsyncIterator[CallSegments]:
+    made = CallSegments(database, tmp_path / "calls", clock, label_users=label_users)
+    yield made
+    await made.close()
+
+
+async def read_spools(
+    database: Database, root: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    """Read every spool to its end, like a process that was just started."""
+    reader = RollupReader(
+        database, root / "spool", RollupService(), clock, sinks=[segments], batch=BATCH
+    )
+    try:
+        while await reader.step():
+            pass
+    finally:
+        reader.close()
+
+
+def write_calls(root: Path, calls: list[Ended], gateway: str = "gateway-0") -> None:
+    with open_writer(root / "spool", gateway) as spool:
+        put_calls(spool, calls)
+
+
+async def list_files(database: Database, segments: CallSegments) -> list[str]:
+    async with database.read(SYSTEM) as tx:
+        return [str(segments.folder / item.name) for item in await store.list_living(tx)]
+
+
+async def ask(database: Database, segments: CallSegments, what: str) -> list[tuple[object, ...]]:
+    """Return columns of every row that is listed, in the order of the spools."""
+    files = await list_files(database, segments)
+    with duckdb.connect() as connection:
+        query = f"SELECT {what} FROM {read_files(files)} ORDER BY spool, seq"
+        return connection.execute(query).fetchall()
+
+
+async def test_a_call_is_a_row_with_all_that_its_frame_says(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    odd = 'a "model"\n\x00 \\u0000 \N{GRINNING FACE}, {'
+    calls = [
+        make_call(call_id="call_1", user="ada", model=odd, flags=["retried", "fell_back"]),
+        make_call(call_id="call_2", ttft_us=-1, queue_us=-1, cost_nano=2**53 + 1),
+        make_call(call_id="call_3", user="ada", key_id="key", flags=["shadow"]),
+    ]
+    write_calls(tmp_path, calls)
+    await read_spools(database, tmp_path, segments, clock)
+
+    assert await ask(database, segments, "seq, spool, call_id, epoch_us(ended_at), user_token") == [
+        (1, "gateway-0", "call_1", NOON_US, "token of ada"),
+        (2, "gateway-0", "call_2", NOON_US, ""),
+        (3, "gateway-0", "call_3", NOON_US, ""),
+    ]
+    assert await ask(database, segments, "model, flags, ttft_us, queue_us, cost_nano") == [
+        (odd.replace("\x00", "\ufffd"), ["retried", "fell_back"], 100_000, 0, 1000),
+        ("smollm2", [], None, None, 2**53 + 1),
+        ("smollm2", ["shadow"], 100_000, 0, 1000),
+    ]
+    assert await ask(database, segments, "tenant_id, key_id, is_shadow") == [
+        ("ten_a", "key", False),
+        ("ten_a", "key", False),
+        (SHADOW_TENANT, "", True),
+    ]
+
+
+async def test_projects_have_files_of_their_own(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    calls = [make_call(), make_call(project_id="prj_other"), make_call(project_id="../prj")]
+    write_calls(tmp_path, calls)
+    await read_spools(database, tmp_path, segments, clock)
+
+    folders = {Path(name).parent for name in await list_files(database, segments)}
+    assert folders == {segments.folder / name for name in ("prj", "prj_other", "..%2Fprj")}
+
+
+async def test_whatever_dies_in_between_each_call_is_kept_once(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    class Dying:
+        """A sink behind the segments that fails in every second transaction."""
+
+        writes = 0
+
+        async def prepare(self, batch: object) -> None:
+            pass
+
+        async def write(self, tx: object) -> None:
+            Dying.writes += 1
+            if Dying.writes % 2:
+                raise RuntimeError("the process dies here")
+
+    calls = [make_call(call_id=f"call_{n}") for n in range(23)]
+    write_calls(tmp_path, calls)
+    for _ in range(20):
+        reader = RollupReader(
+            database,
+            tmp_path / "spool",
+            RollupService(),
+            clock,
+            sinks=[segments, Dying()],
+            batch=BATCH,
+        )
+        with suppress(RuntimeError):
+            while await reader.step():
+                pass
+        reader.close()
+
+    kept = await ask(database, segments, "call_id, seq")
+    assert kept == [(f"call_{n}", n + 1) for n in range(23)]
+    orphans = set(segments.folder.glob("*/*")) - set(
+        map(Path, await list_files(database, segments))
+    )
+    assert orphans
+    for path in orphans:
+        os.utime(path, ns=(0, 0))
+    await segments.sweep(KEEP_US, is_held=hold_nothing)
+    assert not [path for path in orphans if path.exists()]
+    assert await ask(database, segments, "call_id, seq") == kept
+
+
+async def test_merging_loses_nothing_and_keeps_files_few(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    clock.advance((NOON_US - clock.now_us()) / 1e6)
+    calls = [
+        make_call(call_id=f"call_{n}", at_us=NOON_US + n * 1000, model=f"m{n % 3}")
+        for n in range(BATCH * (FAN_IN + 2))
+    ]
+    write_calls(tmp_path, calls)
+    await read_spools(database, tmp_path, segments, clock)
+    before = await ask(database, segments, "*")
+    assert len(await list_files(database, segments)) == FAN_IN + 2
+
+    while await segments.merge_next():
+        pass
+    assert len(await list_files(database, segments)) == 3
+    assert await ask(database, segments, "*") == before
+    assert len(list(segments.folder.glob("*/*"))) == FAN_IN + 3  # a query may read the old ones
+
+    clock.advance((DAY_US + SETTLED_US) / 1e6)
+    while await segments.merge_next():
+        pass
+    assert len(await list_files(database, segments)) == 1
+    assert await ask(database, segments, "*") == before
+
+    clock.advance(GRACE_US / 1e6 + 1)
+    for path in segments.folder.glob("*/*"):
+        os.utime(path, ns=(0, 0))
+    await segments.sweep(KEEP_US, is_held=hold_nothing)
+    assert list(map(str, segments.folder.glob("*/*"))) == await list_files(database, segments)
+
+
+async def test_calls_are_kept_as_long_as_they_should_be(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    clock.advance((NOON_US + KEEP_US - clock.now_us()) / 1e6)
+    write_calls(tmp_path, [make_call(at_us=NOON_US - 1)], "old")
+    write_calls(tmp_path, [make_call(at_us=NOON_US)], "young")
+    await read_spools(database, tmp_path, segments, clock)
+
+    await segments.sweep(KEEP_US, is_held=hold_all)
+    assert await ask(database, segments, "spool") == [("old",), ("young",)]
+    await segments.sweep(KEEP_US, is_held=hold_nothing)
+    assert await ask(database, segments, "spool") == [("young",)]
+
+
+async def test_where_calls_cannot_be_kept_they_are_not_counted_and_not_lost(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    write_calls(tmp_path, [make_call(call_id=f"call_{n}") for n in range(6)])
+    segments.folder.write_text("no folder")
+    await read_spools(database, tmp_path, segments, clock)
+    async with database.read(SYSTEM) as tx:
+        assert await RollupService().read_cells(tx, ANYBODY, 0, 2 * NOON_US) == {}
+
+    segments.folder.unlink()
+    await read_spools(database, tmp_path, segments, clock)
+    assert len(await ask(database, segments, "call_id")) == 6

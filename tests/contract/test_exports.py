@@ -68,7 +68,7 @@ async def test_each_metric_is_a_gauge_of_its_project_alias_and_window(shown: Sho
 
     projects = {label for _, own in page.series for name, label in own if name == "project"}
     assert projects == set(lab.names.projects.values())
-    mine = {"project": lab.names.projects[lab.mine.project_id], "alias": "chat"}
+    mine = {"project": lab.names.projects[str(lab.mine.project_id)], "alias": "chat"}
     for window in ("1m", "5m", "1h"):
         assert page.total("pilotage_request_count", window=window, **mine) == 20
         assert page.total("pilotage_error_rate", window=window, **mine) == 0.05

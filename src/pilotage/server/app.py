@@ -67,6 +67,10 @@ def make_app(installation: Installation) -> FastAPI:
         app.router.add_route(
             PREFIX + raw.path, make_raw_endpoint(edge, raw), [raw.method], include_in_schema=False
         )
+    for page in installation.pages:
+        app.router.add_route(
+            page.path, make_raw_endpoint(edge, page), [page.method], include_in_schema=False
+        )
     app.add_api_route("/healthz", _answer_health, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(PilotageError, _answer_expected)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

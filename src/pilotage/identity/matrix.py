@@ -93,6 +93,9 @@ MATRIX = (
     Rule("monitoring.queries.cancel", (*OPERATORS, AUDITOR, SECURITY), "those of others"),
     Rule("publisher.*.read", READERS),
     Rule("publisher.*.*", GUARDIANS, "a gateway holds a credential"),
+    # monitoring
+    Rule("monitoring.*.read", READERS),
+    Rule("monitoring.*.*", OPERATORS),
     # the installation
     Rule("kit.backups.create", GUARDIANS, "everything is in it"),
     Rule("kit.data_keys.read", WATCHERS),

@@ -58,6 +58,7 @@ from pilotage.runtime.backup.service import Backups
 from pilotage.runtime.credentials import write_credentials
 from pilotage.runtime.erasure import Erasure
 from pilotage.runtime.governing import Governing
+from pilotage.runtime.notifying import Notifying
 from pilotage.runtime.recording import Recording
 from pilotage.runtime.registering import Registering
 from pilotage.runtime.rotation import Rotation
@@ -163,6 +164,7 @@ class _Parts:
         self.finops = FinopsService(clock)
         self.users = Users(vault)
         self.operations = Operations(db, clock, background)
+        self.notifying = Notifying(settings, folder, clock, db, background)
         self.registering = Registering(db, clock, blobs, self.governance)
         self.registry = self.registering.service
         self.endpoints = EndpointService(
@@ -208,6 +210,7 @@ class _Parts:
             *self.recording.list_routes(self.identity),
             *operation_routes(self.operations),
             *self._list_custody_routes(clock),
+            *self.notifying.list_routes(),
         ]
         self.raw_routes: list[RawRoute] = [
             *remote_routes(
@@ -310,6 +313,7 @@ class _Parts:
             self.governing.make_worker(),
             self.registering.make_worker(),
             self.erasure.make_worker(),
+            *self.notifying.make_workers(),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
             Worker("sightings", self._write_seen, Wakeup(), SEEN_EVERY_S),
         ]

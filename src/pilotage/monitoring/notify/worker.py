@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import Clock
@@ -20,6 +21,7 @@ from pilotage.monitoring.notify.backends.email import EmailNotifier
 from pilotage.monitoring.notify.backends.http_post import HttpPost
 from pilotage.monitoring.notify.backends.log import LogNotifier
 from pilotage.monitoring.notify.backends.pagerduty import PagerDutyNotifier
+from pilotage.monitoring.notify.backends.secrets import SecretReader
 from pilotage.monitoring.notify.backends.slack import SlackNotifier
 from pilotage.monitoring.notify.backends.webhook import WebhookNotifier
 from pilotage.monitoring.notify.ports import Notifier
@@ -41,15 +43,18 @@ _BUILT_IN_LOG = ChannelSpec(kind=ChannelKind.LOG)
 _LOG = logging.getLogger("pilotage.notices")
 
 
-def make_notifiers(egress: EgressPolicy, clock: Clock) -> dict[ChannelKind, Notifier]:
+def make_notifiers(
+    egress: EgressPolicy, clock: Clock, data_folder: Path
+) -> dict[ChannelKind, Notifier]:
     """Return the ways to speak to each kind of channel."""
-    post = HttpPost(egress, clock)
+    secrets = SecretReader(data_folder)
+    post = HttpPost(egress, clock, secrets)
     return {
         ChannelKind.LOG: LogNotifier(),
-        ChannelKind.WEBHOOK: WebhookNotifier(post, clock),
+        ChannelKind.WEBHOOK: WebhookNotifier(post, clock, secrets),
         ChannelKind.SLACK: SlackNotifier(post),
-        ChannelKind.PAGERDUTY: PagerDutyNotifier(post),
-        ChannelKind.EMAIL: EmailNotifier(egress),
+        ChannelKind.PAGERDUTY: PagerDutyNotifier(post, secrets),
+        ChannelKind.EMAIL: EmailNotifier(egress, secrets),
     }
 
 

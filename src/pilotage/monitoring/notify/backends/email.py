@@ -4,9 +4,9 @@ import ssl
 from collections.abc import Sequence
 
 from pilotage.core.errors import PilotageError
-from pilotage.kit.config import resolve_secret
 from pilotage.kit.egress import EgressPolicy
 from pilotage.monitoring.notify.backends.certificates import make_context
+from pilotage.monitoring.notify.backends.secrets import SecretReader
 from pilotage.monitoring.notify.backends.smtp import SmtpError, open_smtp
 from pilotage.monitoring.notify.messages import make_mail
 from pilotage.monitoring.notify.spec_rules import read_mail_server
@@ -16,14 +16,15 @@ from pilotage.monitoring.notify.types import ChannelSpec, Encryption, Notice
 class EmailNotifier:
     """Sends notices as mails."""
 
-    def __init__(self, egress: EgressPolicy) -> None:
+    def __init__(self, egress: EgressPolicy, secrets: SecretReader) -> None:
+        self._secrets = secrets
         self._egress = egress
 
     async def send(self, spec: ChannelSpec, notice: Notice) -> Sequence[str]:
         """Send a mail; return the recipients that the server refused while it took others."""
         host, port = read_mail_server(spec)
         context = make_context(spec.ca_file)
-        password = resolve_secret(spec.secret) if spec.secret else ""
+        password = self._secrets.read(spec.secret) if spec.secret else ""
         to = [address for address in spec.to if address in notice.remaining] or spec.to
         mail = make_mail(notice, spec.sender, to).as_bytes()
         try:

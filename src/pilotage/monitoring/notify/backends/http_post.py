@@ -13,9 +13,9 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import Clock
-from pilotage.kit.config import resolve_secret
 from pilotage.kit.egress import EgressPolicy
 from pilotage.monitoring.notify.backends.certificates import make_context
+from pilotage.monitoring.notify.backends.secrets import SecretReader
 from pilotage.monitoring.notify.spec_rules import check_address, is_reference
 
 MAX_REPLY = 2_000
@@ -26,8 +26,9 @@ _CREDENTIAL = re.compile(r"https?://\S+")
 class HttpPost:
     """Posts to webhooks."""
 
-    def __init__(self, egress: EgressPolicy, clock: Clock) -> None:
+    def __init__(self, egress: EgressPolicy, clock: Clock, secrets: SecretReader) -> None:
         self._egress = egress
+        self._secrets = secrets
         self._clock = clock
 
     async def __call__(
@@ -39,7 +40,7 @@ class HttpPost:
         ``invalid_config`` for a reference that leads nowhere.
         """
         is_secret = is_reference(url)
-        address = httpx.URL(check_secret_address(resolve_secret(url)) if is_secret else url)
+        address = httpx.URL(check_secret_address(self._secrets.read(url)) if is_secret else url)
         try:
             status, said, retry_after = await self._post(address, body, headers, ca_file)
         except (httpx.HTTPError, OSError) as failed:

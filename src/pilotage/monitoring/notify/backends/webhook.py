@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import Clock
-from pilotage.kit.config import resolve_secret
 from pilotage.monitoring.notify.backends.http_post import HttpPost, encode_body
+from pilotage.monitoring.notify.backends.secrets import SecretReader
 from pilotage.monitoring.notify.messages import make_webhook
 from pilotage.monitoring.notify.types import ChannelSpec, Notice
 
@@ -24,7 +24,8 @@ PREFIX = "whsec_"
 class WebhookNotifier:
     """Posts notices to programs."""
 
-    def __init__(self, post: HttpPost, clock: Clock) -> None:
+    def __init__(self, post: HttpPost, clock: Clock, secrets: SecretReader) -> None:
+        self._secrets = secrets
         self._post = post
         self._clock = clock
 
@@ -32,7 +33,7 @@ class WebhookNotifier:
         """Post a notice, signed."""
         body = encode_body(make_webhook(notice))
         timestamp = self._clock.now_us() // 1_000_000
-        key = read_key(resolve_secret(spec.secret))
+        key = read_key(self._secrets.read(spec.secret))
         await self._post(
             spec.url,
             body,

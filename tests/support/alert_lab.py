@@ -9,10 +9,12 @@ from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.monitoring.alerts.names import Names
+from pilotage.monitoring.alerts.objectives import ObjectiveSource
 from pilotage.monitoring.alerts.service import AlertService
-from pilotage.monitoring.alerts.traffic import ObjectiveSource, TrafficSource, WindowCells
+from pilotage.monitoring.alerts.traffic import TrafficSource
 from pilotage.monitoring.alerts.types import AlertChange, RuleSpec
 from pilotage.monitoring.alerts.values import Source, ValueSource
+from pilotage.monitoring.alerts.windows import Windows
 from pilotage.monitoring.alerts.worker import AlertKeeper
 from pilotage.monitoring.rollups import store as rollup_store
 from pilotage.monitoring.rollups.rules import add_up
@@ -49,10 +51,10 @@ class AlertLab:
         self.other = projects.other
         self.service = AlertService(clock)
         self.told = Told()
-        cells = WindowCells(RollupService(), clock)
+        windows = Windows(RollupService(), clock)
         names = Names(IdentityService(clock), RegistryService(clock), clock)
         self.names = names
-        self.values = ValueSource([TrafficSource(cells, names), ObjectiveSource(cells), *more])
+        self.values = ValueSource([TrafficSource(windows, names), ObjectiveSource(windows), *more])
         self.is_current = True
         self.keeper = self.make_keeper()
 

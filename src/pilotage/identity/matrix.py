@@ -90,11 +90,11 @@ MATRIX = (
     Rule("finops.*.*", OPERATORS),
     # the numbers
     Rule("monitoring.queries.run", READERS, "calls are what the ledger shows as well"),
-    Rule("monitoring.queries.cancel", (*OPERATORS, AUDITOR, SECURITY), "those of others"),
     Rule("publisher.*.read", READERS),
     Rule("publisher.*.*", GUARDIANS, "a gateway holds a credential"),
     # monitoring
     Rule("monitoring.*.read", READERS),
+    Rule("monitoring.alert_rule.check", READERS, "it keeps nothing and tells nobody"),
     Rule("monitoring.*.*", OPERATORS),
     # the installation
     Rule("kit.backups.create", GUARDIANS, "everything is in it"),

@@ -42,8 +42,6 @@ from pilotage.kit.secrets import Vault
 from pilotage.kit.spool_copy import SpoolCopies
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.migrations.run import prepare_schema
-from pilotage.monitoring.rollups.service import RollupService
-from pilotage.monitoring.rollups.worker import RollupReader, make_rollup_worker
 from pilotage.publisher.folder import SnapshotFolder
 from pilotage.publisher.gateways_http import gateway_routes
 from pilotage.publisher.http import publisher_routes
@@ -52,12 +50,14 @@ from pilotage.publisher.remotes import RemoteGateways
 from pilotage.publisher.seeds import LOOK_EVERY_S, SeedFile
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
+from pilotage.runtime.alerting import Alerting
 from pilotage.runtime.auditing import Auditing, open_audit_signer
 from pilotage.runtime.backup.http import backup_routes
 from pilotage.runtime.backup.service import Backups
 from pilotage.runtime.credentials import write_credentials
 from pilotage.runtime.erasure import Erasure
 from pilotage.runtime.governing import Governing
+from pilotage.runtime.measuring import Measuring
 from pilotage.runtime.notifying import Notifying
 from pilotage.runtime.recording import Recording
 from pilotage.runtime.registering import Registering
@@ -178,6 +178,7 @@ class _Parts:
         self.recording = Recording(
             settings, folder, clock, db, users=self.users, holds=self.auditing.holds
         )
+        self.alerting = self._make_alerting(clock)
         self.publisher = PublisherService(
             db=db,
             clock=clock,
@@ -208,8 +209,10 @@ class _Parts:
             *gateway_routes(self.identity, self.remotes, signer.public),
             *self.auditing.list_routes(),
             *self.recording.list_routes(self.identity),
+            *self.measuring.list_routes(self.identity),
             *operation_routes(self.operations),
             *self._list_custody_routes(clock),
+            *self.alerting.list_routes(),
             *self.notifying.list_routes(),
         ]
         self.raw_routes: list[RawRoute] = [
@@ -218,12 +221,19 @@ class _Parts:
             ),
             *self.governing.list_raw_routes(),
         ]
-        self.rollups = RollupService()
-        self.rollup_reader = RollupReader(
-            db, folder.spool, self.rollups, clock, sinks=[self.recording.segments]
-        )
         self.ledger = self._make_ledger(settings, clock)
         self.workers = self._make_workers(settings, blobs, fleet)
+
+    def _make_alerting(self, clock: Clock) -> Alerting:
+        return Alerting(
+            self.db,
+            clock,
+            identity=self.identity,
+            registry=self.registry,
+            rollups=self.rollups,
+            notices=self.notifying.service,
+            is_current=lambda: self.rollup_reader.is_current,
+        )
 
     def _make_ledger(self, settings: Settings, clock: Clock) -> LedgerReader:
         return LedgerReader(
@@ -238,7 +248,7 @@ class _Parts:
 
     def _read_elsewhere(self, spool: Path) -> int:
         """Return the last record of a spool that nobody but the ledger needs any more."""
-        return min(self.auditing.sealed_until(spool), self.rollup_reader.read_until(spool))
+        return min(self.auditing.sealed_until(spool), self.measuring.read_until(spool))
 
     def _make_erasure(self, settings: Settings) -> Erasure:
         return Erasure(
@@ -284,7 +294,7 @@ class _Parts:
         await self.publisher.publish()
         await self.auditing.settle()
         self.ledger.close()
-        self.rollup_reader.close()
+        await self.measuring.close()
         await self.recording.close()
         self.remotes.close()
 
@@ -308,11 +318,12 @@ class _Parts:
             *self.auditing.make_workers(bells[1]),
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
-            make_rollup_worker(self.rollup_reader),
+            *self.measuring.make_workers(),
             self.recording.make_worker(),
             self.governing.make_worker(),
             self.registering.make_worker(),
             self.erasure.make_worker(),
+            self.alerting.make_worker(),
             *self.notifying.make_workers(),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
             Worker("sightings", self._write_seen, Wakeup(), SEEN_EVERY_S),

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pilotage.core.errors import PilotageError
 from pilotage.monitoring.alerts.burn import (
     WINDOWS,
-    budget_left,
     burn_rate,
     check_slo,
     list_burn_rules,
@@ -68,17 +67,11 @@ def test_the_budget_is_used_up_where_all_of_a_span_burns_at_one(
     bad: int, good: int, objective: Decimal
 ) -> None:
     slo = replace(CHAT, objective=str(objective))
-    rate, left = burn_rate(bad, bad + good, slo.budget), budget_left(bad, bad + good, slo.budget)
+    rate = burn_rate(bad, bad + good, slo.budget)
 
     assert rate is not None
-    assert left is not None
-    assert left == 1 - rate
     assert rate * float(slo.budget) * (bad + good) == pytest.approx(bad)
-
-
-def test_of_no_calls_nothing_is_known() -> None:
-    assert burn_rate(0, 0, CHAT.budget) is None
-    assert budget_left(0, 0, CHAT.budget) is None
+    assert burn_rate(0, 0, slo.budget) is None
 
 
 GOOD = SloSpec(objective="99.9")

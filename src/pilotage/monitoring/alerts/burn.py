@@ -48,12 +48,6 @@ def burn_rate(bad: int, total: int, budget: Decimal) -> float | None:
     return bad / total / float(budget) if total else None
 
 
-def budget_left(bad: int, total: int, budget: Decimal) -> float | None:
-    """Return the share of a span's budget that is left, negative if overdrawn; None if no calls."""
-    rate = burn_rate(bad, total, budget)
-    return None if rate is None else 1 - rate
-
-
 def list_burn_rules(slo: Slo) -> list[AlertRule]:
     """Return the alert rules of an objective, in the condition language.
 

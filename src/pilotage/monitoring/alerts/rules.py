@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from pilotage.core.condition.types import Labels
+from pilotage.core.condition.catalogue import METRICS
+from pilotage.core.condition.types import Condition, Labels
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.monitoring.alerts.types import (
@@ -18,6 +19,7 @@ from pilotage.monitoring.alerts.types import (
     AlertChange,
     AlertRule,
     AlertState,
+    MetricType,
     RuleSpec,
     Standing,
 )
@@ -29,8 +31,16 @@ MOST_KEPT_US = 24 * 3_600_000_000
 MOST_SERIES = 500  # that can be pending or fire of one rule
 RESERVED_LABELS = frozenset(
     {
-        *("alertname", "project", "severity", "team", "window", "le"),
+        *("alertname", "rule", "project", "severity", "team", "window", "le"),
         *("alias", "tenant", "arm", "version", "model", "feature", "slo"),
+    }
+)
+
+
+_QUALITY = frozenset(
+    {
+        *("prediction_distribution_shift", "drift_score", "feedback_score", "accuracy"),
+        *("hallucination_rate", "toxicity_score", "validation_pass_rate"),
     }
 )
 
@@ -156,6 +166,19 @@ def count_passed(before_us: int, now_us: int, vouched_us: int) -> int:
     return min(max(now_us - before_us, 0), vouched_us)
 
 
+def find_type(condition: Condition) -> MetricType:
+    """Return what a condition watches over: cost before quality before all else."""
+    names = {ref.name for ref in condition.metrics}
+    if any(name.startswith("budget") or "USD" in dict(METRICS[name].unit) for name in names):
+        return MetricType.COST
+    return MetricType.QUALITY if names & _QUALITY else MetricType.PERFORMANCE
+
+
+def to_finite(value: float) -> float | None:
+    """Return a value that can be written down; a quotient may be infinite, or no number."""
+    return value if math.isfinite(value) else None
+
+
 def check_rule(name: str, spec: RuleSpec) -> None:
     """Raise ``invalid_request`` for what a rule cannot say; its condition is checked elsewhere."""
     check_name(name)
@@ -210,7 +233,7 @@ def _begin(
         runbook=rule.runbook,
         summary=rule.summary or f"{rule.name}: {rule.condition}",
         labels=labels,
-        value=_known(value),
+        value=to_finite(value),
         standing=standing,
         began_at_us=now_us,
         fired_at_us=now_us if standing.state is AlertState.FIRING else None,
@@ -223,17 +246,14 @@ def _move(
     """Return an alert that stands where it does now; its revision rises when its state changes."""
     if standing is None:
         return None
-    moved = replace(alert, standing=standing, value=alert.value if value is None else _known(value))
+    moved = replace(
+        alert, standing=standing, value=alert.value if value is None else to_finite(value)
+    )
     if standing.state is alert.state:
         return moved
     if standing.state is AlertState.FIRING:
         return replace(moved, rev=alert.rev + 1, fired_at_us=now_us)
     return replace(moved, rev=alert.rev + 1, resolved_at_us=now_us)
-
-
-def _known(value: float) -> float | None:
-    """Return a value that can be written down; a quotient may be infinite, or none."""
-    return value if math.isfinite(value) else None
 
 
 def _check_text(text: str, param: str) -> None:

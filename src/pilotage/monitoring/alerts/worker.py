@@ -91,6 +91,15 @@ class AlertKeeper:
         """Make the worker."""
         return Worker("alerts", self.step, Wakeup(), LOOK_EVERY_S)
 
+    async def try_condition(self, project_id: str, condition: Condition) -> RuleLook:
+        """Look at a condition that is no rule's: nothing begins and nobody is told."""
+        now_us = self._clock.now_us()
+        async with self._db.read(SYSTEM) as tx:
+            picture = await self._values.read(tx, _list_wanted([condition]), now_us)
+        problem = _find_problem(condition, picture)
+        found = {} if problem else evaluate(condition, picture.of(project_id))
+        return RuleLook(at_us=now_us, found=found, problem=problem)
+
     async def _look_at_all(self) -> None:
         now_us = self._clock.now_us()
         async with self._db.read(SYSTEM) as tx:

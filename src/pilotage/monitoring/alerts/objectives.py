@@ -1,0 +1,106 @@
+"""How objectives are kept: bad calls and all calls of a window, and how fast their budget burns."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from pilotage.core.condition.types import Labels
+from pilotage.kit.db import Tx
+from pilotage.monitoring.alerts import store
+from pilotage.monitoring.alerts.burn import burn_rate
+from pilotage.monitoring.alerts.types import Indicator, Slo
+from pilotage.monitoring.alerts.values import Found, Wanted
+from pilotage.monitoring.alerts.windows import Windows
+from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.types import Cell, Counts, Dimension, Selection
+
+_EVERYTHING = 1_000_000
+_BY = (Dimension.ALIAS,)
+
+
+class ObjectiveSource:
+    """Answers ``burn_rate``, ``bad_events`` and ``total_events``; nothing where no call was."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.names = frozenset(_METRICS)
+        self._windows = windows
+
+    async def read(self, tx: Tx, wanted: Sequence[Wanted], at_us: int) -> Found:
+        """Return the values of some metrics in all projects."""
+        slos = await store.list_slos(tx, "", _EVERYTHING)
+        windows = dict.fromkeys(one.window_us for one in wanted)
+        counted = {window: await self._count(tx, slos, window, at_us) for window in windows}
+        found: Found = {one: {} for one in wanted}
+        for one in wanted:
+            for slo, bad, total in counted[one.window_us]:
+                value = _METRICS[one.name](slo, bad, total)
+                if value is not None:
+                    labels: Labels = (("slo", slo.name),)
+                    found[one].setdefault(slo.project_id, {})[labels] = value
+        return found
+
+    async def _count(
+        self, tx: Tx, slos: Sequence[Slo], window_us: int, at_us: int
+    ) -> list[tuple[Slo, int, int]]:
+        """Return bad and all calls of each objective in a window; sketches only where needed."""
+        found = []
+        for slo in slos:
+            if slo.indicator is Indicator.ERRORS:
+                counts = await self._windows.read_counts(tx, window_us, _BY, at_us)
+                added = add_counts(counts[key] for key in counts if _is_of(slo, key))
+            else:
+                cells = await self._windows.read_cells(tx, window_us, _BY, at_us)
+                added = add_cells(slo, (cells[key] for key in cells if _is_of(slo, key)))
+            found.append((slo, *added))
+        return found
+
+
+async def count_events(
+    rollups: RollupService, tx: Tx, slo: Slo, window_us: int, at_us: int
+) -> tuple[int, int]:
+    """Return bad and all calls of one objective of the transaction's project, read anew."""
+    select = Selection(alias=slo.alias or None)
+    if slo.indicator is Indicator.ERRORS:
+        counts = await rollups.read_counts(tx, select, at_us - window_us, at_us + 1)
+        return add_counts(counts.values())
+    cells = await rollups.read_cells(tx, select, at_us - window_us, at_us + 1)
+    return add_cells(slo, cells.values())
+
+
+def add_counts(counts: Iterable[Counts]) -> tuple[int, int]:
+    """Return how many calls failed, and how many were not refused."""
+    bad = total = 0
+    for one in counts:
+        bad, total = bad + one.errors, total + one.calls - one.refusals
+    return bad, total
+
+
+def add_cells(slo: Slo, cells: Iterable[Cell]) -> tuple[int, int]:
+    """Return how many calls took, or began, longer than an objective allows, and of how many."""
+    bad = total = 0
+    for cell in cells:
+        sketch = cell.duration if slo.indicator is Indicator.LATENCY else cell.ttft
+        bad, total = bad + sketch.count_above(slo.threshold_us), total + sketch.count
+    return bad, total
+
+
+def _is_of(slo: Slo, key: tuple[str, ...]) -> bool:
+    project_id, alias = key
+    return project_id == slo.project_id and slo.alias in {"", alias}
+
+
+def _find_burn(slo: Slo, bad: int, total: int) -> float | None:
+    return burn_rate(bad, total, slo.budget)
+
+
+def _find_bad(_: Slo, bad: int, total: int) -> float | None:
+    return float(bad) if total else None
+
+
+def _find_total(_: Slo, _bad: int, total: int) -> float | None:
+    return float(total) if total else None
+
+
+_METRICS: dict[str, Callable[[Slo, int, int], float | None]] = {
+    "burn_rate": _find_burn,
+    "bad_events": _find_bad,
+    "total_events": _find_total,
+}

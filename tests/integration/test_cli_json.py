@@ -15,7 +15,7 @@ STORIES = {
         gateways create paris | gateways list | gateways revoke paris
         prices set tiny --input 0.05 --output 0.15 | prices list | prices show tiny@1.0.0
         limits set monthly --tenant acme --usd 500/month | limits list | limits show monthly
-        limits delete monthly | tenants delete acme | usage
+        limits delete monthly | tenants delete acme | usage | query VALUES(1)
     """,
     "models": """
         models pull | models add tiny.gguf --name tiny

@@ -255,6 +255,7 @@ def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
         ),
         ("PUT", "/upstreams/{upstream}"): Ask(upstream, upstream | {"secret": "env:KEY"}),
         ("PUT", "/endpoints/{endpoint:path}/routing"): Ask(routing, {"retries": 3}),
+        ("POST", "/queries"): Ask({"sql": "FROM calls"}, {"sql": "DESCRIBE calls"}),
         ("POST", "/prices"): Ask(price, price | {"input": "2"}),
         ("POST", "/limits"): Ask(
             limit | {"name": "asked"}, limit | {"name": "asked", "amount": "11"}

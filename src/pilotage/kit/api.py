@@ -49,6 +49,10 @@ class ApiCall(Protocol):
         """Stream the raw body."""
         ...
 
+    async def wait_gone(self) -> None:
+        """Wait until the caller has hung up; only once the body was read."""
+        ...
+
     async def require(self, permission: str, *, is_global: bool = False) -> None:
         """Raise ``permission_denied`` unless the caller also holds this permission.
 

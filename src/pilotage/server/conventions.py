@@ -95,6 +95,11 @@ class AuthorisedCall:
             self._read.update(part)
             yield part
 
+    async def wait_gone(self) -> None:
+        """Wait until the caller has hung up."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
     async def require(self, permission: str, *, is_global: bool = False) -> None:
         """Raise ``permission_denied`` unless the caller also holds this permission."""
         project_id = None if is_global else self.actor.project_id

@@ -1,6 +1,5 @@
-"""Control-plane routes of single calls: ask in SQL, see what runs, end it."""
+"""Control-plane routes of single calls: questions in SQL."""
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,13 +13,11 @@ from pilotage.monitoring.calls.types import QueryResult
 class QueryBody(Body):
     """One SELECT about ``calls``, at most as many rows and as many seconds as the settings allow.
 
-    ``tenant`` leaves only that tenant's calls to be seen. ``id`` is a name of one's own, by which
-    the query can be cancelled.
+    ``tenant`` leaves only that tenant's calls to be seen.
     """
 
     sql: str
     tenant: str = ""
-    id: str = ""
     limit: int | None = None
     timeout_s: float | None = None
 
@@ -39,7 +36,6 @@ class QueryView(View):
     the files of calls that should be there and are not: without any the answer is whole.
     """
 
-    id: str
     columns: list[ColumnView]
     rows: list[list[Any]]
     is_cut: bool
@@ -48,75 +44,37 @@ class QueryView(View):
     elapsed_ms: float
 
 
-class RunningQueryView(View):
-    """A query that somebody waits for."""
-
-    id: str
-    principal_id: str
-    tenant_id: str
-    sql: str
-    started_at: datetime
-
-
-class RunningQueriesView(View):
-    """The queries that run, oldest first; there are never more than a few."""
-
-    items: list[RunningQueryView]
-
-
 def query_routes(queries: CallQueries, identity: IdentityService) -> list[Route]:
     """List the routes of queries."""
 
     async def run_query(call: ApiCall, body: QueryBody) -> QueryView:
-        """Ask for calls in SQL. The answer waits for the query; nothing of it is kept."""
+        """Ask for calls in SQL. Nothing of the answer is kept; hanging up ends the query."""
         async with call.read() as tx:
             tenant_id = body.tenant
             if tenant_id and not tenant_id.startswith("ten_"):  # calls keep deleted tenants' ids
                 tenant_id = (await identity.get_tenant(tx, tenant_id)).id
-            project_id = tx.project_id
             segments = await queries.list_segments(tx)
         asked = Asked(
             sql=body.sql,
-            project_id=project_id,
-            principal_id=call.actor.principal_id,
             tenant_id=tenant_id,
-            id=body.id,
             most_rows=body.limit,
             timeout_s=body.timeout_s,
         )
-        return _show(await queries.run(asked, segments))
+        return _show(await queries.run(asked, segments, call.wait_gone))
 
-    async def list_queries(call: ApiCall) -> RunningQueriesView:
-        """List the queries that run."""
-        async with call.read() as tx:
-            running = queries.list_running(tx.project_id)
-        return RunningQueriesView(items=[RunningQueryView.of(item) for item in running])
-
-    async def cancel_query(call: ApiCall, query: str) -> None:
-        """End a query that runs; somebody else's with a permission of its own."""
-        async with call.read() as tx:
-            found = queries.find_running(tx.project_id, query)
-        if found.principal_id != call.actor.principal_id:
-            await call.require("monitoring.queries.cancel")
-        queries.cancel(found)
-
-    run = "monitoring.queries.run"
     return [
-        Route(method="POST", path="/queries", permission=run, handler=run_query, secrets=("rows",)),
-        Route(method="GET", path="/queries", permission=run, handler=list_queries),
         Route(
-            method="DELETE",
-            path="/queries/{query}",
-            permission=run,
-            handler=cancel_query,
-            status=204,
-        ),
+            method="POST",
+            path="/queries",
+            permission="monitoring.queries.run",
+            handler=run_query,
+            secrets=("rows",),
+        )
     ]
 
 
 def _show(result: QueryResult) -> QueryView:
     return QueryView(
-        id=result.id,
         columns=[ColumnView.of(column) for column in result.answer.columns],
         rows=[msgspec.json.decode(row) for row in result.answer.rows],
         is_cut=result.answer.is_cut,

@@ -5,6 +5,7 @@ import math
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,32 +21,22 @@ from pilotage.monitoring.calls.types import (
     QueryLimits,
     QueryResult,
     Question,
-    RunningQuery,
     Segment,
 )
 
 AT_ONCE = 2  # queries; they take cores from gateways and engines
+WaitGone = Callable[[], Awaitable[None]]
 _HINT = "The columns of calls: pilotage query 'DESCRIBE calls'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A query: by whom, of which project, about all tenants or one, and how much at most."""
+    """A query about all tenants of a project or one, and how many rows and seconds at most."""
 
     sql: str
-    project_id: str
-    principal_id: str
     tenant_id: str = ""
-    id: str = ""
     most_rows: int | None = None
     timeout_s: float | None = None
-
-
-@dataclass(slots=True)
-class _Running:
-    query: RunningQuery
-    deadline: asyncio.Timeout
-    is_cancelled: bool = False
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -57,27 +48,29 @@ class _Said(msgspec.Struct, frozen=True):
 
 
 class CallQueries:
-    """Answers queries, a few at a time; knows those that run and can end them."""
+    """Answers queries, a few at a time."""
 
     def __init__(self, folder: Path, clock: Clock, limits: QueryLimits, retention_us: int) -> None:
         self._folder = folder
         self._clock = clock
         self._limits = limits
         self._retention_us = retention_us
-        self._running: dict[str, _Running] = {}
+        self._running = 0
 
     async def list_segments(self, tx: Tx) -> list[Segment]:
         """Return the segments of the transaction's project."""
         return await store.list_living(tx, self._clock.now_us() - self._retention_us)
 
-    async def run(self, asked: Asked, segments: list[Segment]) -> QueryResult:
+    async def run(
+        self, asked: Asked, segments: Sequence[Segment], wait_gone: WaitGone | None = None
+    ) -> QueryResult:
         """Answer a query about the calls of some segments.
 
         Raises ``invalid_query`` that says why it has no answer, ``query_too_large`` for one that
-        takes more time or memory than it may, ``cancelled``, and ``unavailable`` while others run.
+        takes more time or memory than it may, ``unavailable`` while others run, and ``cancelled``
+        once ``wait_gone`` has returned: nobody wants the answer any more.
         """
         limits = self._limit(asked)
-        query = self._admit(asked)
         paths = [self._folder / segment.name for segment in segments]
         files = [str(path) for path in paths if path.is_file()]
         oldest_us = self._clock.now_us() - self._retention_us
@@ -93,35 +86,13 @@ class CallQueries:
             threads=limits.threads,
         )
         started_s = self._clock.monotonic_s()
-        found = await self._ask(query, question, limits)
+        answer = await self._ask(question, limits, wait_gone or _wait_for_ever)
         return QueryResult(
-            id=query.id,
-            answer=found,
+            answer=answer,
             segments=len(files),
             missing=len(paths) - len(files),
             elapsed_us=round((self._clock.monotonic_s() - started_s) * 1e6),
         )
-
-    def list_running(self, project_id: str) -> list[RunningQuery]:
-        """Return the queries of a project that run, oldest first."""
-        queries = [running.query for running in self._running.values()]
-        return [query for query in queries if query.project_id == project_id]
-
-    def find_running(self, project_id: str, query_id: str) -> RunningQuery:
-        """Return a query that runs; raise ``not_found``."""
-        running = self._running.get(query_id)
-        if running is None or running.query.project_id != project_id:
-            raise PilotageError(
-                "not_found", f"No query {query_id!r} runs.", hint="It may have ended by itself."
-            )
-        return running.query
-
-    def cancel(self, query: RunningQuery) -> None:
-        """End a query that runs; whoever waits for it is told ``cancelled``."""
-        running = self._running.get(query.id)
-        if running is not None:
-            running.is_cancelled = True
-            running.deadline.reschedule(0)
 
     def _limit(self, asked: Asked) -> QueryLimits:
         most = self._limits
@@ -140,37 +111,35 @@ class CallQueries:
             timeout_s=most.timeout_s if timeout_s is None else timeout_s,
         )
 
-    def _admit(self, asked: Asked) -> RunningQuery:
-        if asked.id in self._running:
-            raise PilotageError("already_exists", f"A query {asked.id!r} runs.", param="id")
-        if len(self._running) >= AT_ONCE:
+    async def _ask(self, question: Question, limits: QueryLimits, wait_gone: WaitGone) -> Answer:
+        if self._running >= AT_ONCE:
             raise PilotageError(
                 "unavailable",
-                f"{len(self._running)} queries run already.",
-                hint="Try again when one has ended, or cancel one.",
+                f"{self._running} queries run already.",
+                hint="Try again when one of them has ended.",
             )
-        return RunningQuery(
-            id=asked.id or self._clock.new_id("qry"),
-            project_id=asked.project_id,
-            principal_id=asked.principal_id,
-            tenant_id=asked.tenant_id,
-            sql=asked.sql,
-            started_at_us=self._clock.now_us(),
-        )
-
-    async def _ask(self, query: RunningQuery, question: Question, limits: QueryLimits) -> Answer:
-        deadline = asyncio.timeout(limits.timeout_s)
-        running = self._running[query.id] = _Running(query, deadline)
+        self._running += 1
+        cpu_s = math.ceil(limits.timeout_s * limits.threads) + 1
+        work = asyncio.ensure_future(_ask_child(question, cpu_s))
+        gone = asyncio.ensure_future(wait_gone())
         try:
-            async with deadline:
-                said = await _ask_child(question, math.ceil(limits.timeout_s * limits.threads) + 1)
-        except TimeoutError:
-            if running.is_cancelled:
-                raise PilotageError("cancelled", "The query was cancelled.") from None
-            said = _Said(too_large=f"it takes longer than {limits.timeout_s:g} s")
+            await asyncio.wait(
+                (work, gone), timeout=limits.timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if work.done():
+                return _judge(work.result())
+            if gone.done():
+                raise PilotageError("cancelled", "Whoever asked has gone.")
+            raise _refuse(f"it takes longer than {limits.timeout_s:g} s")
         finally:
-            del self._running[query.id]
-        return _judge(said)
+            self._running -= 1
+            work.cancel()
+            gone.cancel()
+            await asyncio.wait((work, gone))
+
+
+async def _wait_for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 async def _ask_child(question: Question, cpu_s: int) -> _Said:
@@ -199,8 +168,12 @@ def _judge(said: _Said) -> Answer:
         return said.found
     if said.refused:
         raise PilotageError("invalid_query", said.refused, hint=_HINT)
-    raise PilotageError(
+    raise _refuse(said.too_large)
+
+
+def _refuse(why: str) -> PilotageError:
+    return PilotageError(
         "query_too_large",
-        f"The query was stopped: {said.too_large}.",
+        f"The query was stopped: {why}.",
         hint="Ask for fewer calls (WHERE ended_at >= ...), fewer columns or sums instead of rows.",
     )

@@ -68,22 +68,9 @@ class QueryLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunningQuery:
-    """A query that somebody waits for; ``tenant_id`` is empty where it is about all tenants."""
-
-    id: str
-    project_id: str
-    principal_id: str
-    tenant_id: str
-    sql: str
-    started_at_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
     """What a query found. ``missing`` counts files that are listed and not there."""
 
-    id: str
     answer: Answer
     segments: int
     missing: int

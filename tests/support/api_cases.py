@@ -10,23 +10,31 @@ from urllib.parse import quote
 
 import httpx
 
+from calls import make_call
 from control_api import (
     Api,
     Json,
     plan_split,
+    put_alert,
     put_dataset_version,
     put_decision,
+    put_notice,
     put_operation,
     seal_name,
 )
 from pilotage.core.errors import CATALOGUE
 from pilotage.kit.api import Body, Page, Route
+from pilotage.kit.clock import rfc3339
 from pilotage.kit.db import SYSTEM
 from pilotage.kit.operations import OperationState
 from pilotage.kit.outbox import get_last_seq
+from pilotage.kit.spool_consumer import SpoolBatch
+from pilotage.monitoring.rollups.rules import add_up
+from pilotage.monitoring.rollups.service import RollupService
 
 FREEZE = {"reason": "asked", "starts_at": "2099-02-01", "ends_at": "2099-02-02"}
 ISSUER = {"url": "https://asked.example.org", "audience": "pilotage"}
+DAY_US = 86_400_000_000
 JSON_TYPE = {"content-type": "application/json"}
 
 
@@ -91,6 +99,8 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         **_ask_identity(world),
         **_ask_governance(world),
         **_ask_traffic(world),
+        **_ask_notices(world),
+        **_ask_alerts(world),
     }
 
 
@@ -270,6 +280,43 @@ def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
     }
 
 
+def _ask_notices(world: World) -> dict[tuple[str, str], Ask]:
+    """Ask for channels, routes to them, inhibitions and silences."""
+    hook = {"kind": "webhook", "url": "https://hooks.example.org/a", "secret": "env:HOOK"}
+    route = {"channels": ["on-call"], "match": {"team": "asked"}, "settle": "1m"}
+    inhibition = {"source": {"severity": "critical"}, "target": {"severity": "warning"}}
+    ends_at = rfc3339(world.api.clock.now_us() // DAY_US * DAY_US + 2 * DAY_US)
+    silence = {"match": {"alias": "chat"}, "ends_at": ends_at, "reason": "asked"}
+    return {
+        ("POST", "/channels"): Ask(hook | {"name": "asked"}, {"name": "asked", "kind": "log"}),
+        ("PUT", "/channels/{channel}"): Ask(hook, {"kind": "log"}),
+        ("POST", "/channels/{channel}:test"): Ask(None),
+        ("POST", "/notice-routes"): Ask(
+            route | {"name": "asked"}, route | {"name": "asked", "kind": "page"}
+        ),
+        ("PUT", "/notice-routes/{notice_route}"): Ask(route, route | {"group_by": ["*"]}),
+        ("POST", "/inhibitions"): Ask(inhibition | {"name": "asked"}, inhibition | {"name": "b"}),
+        ("PUT", "/inhibitions/{inhibition}"): Ask(inhibition, inhibition | {"equal": ["alias"]}),
+        ("POST", "/silences"): Ask(silence, silence | {"reason": "else"}),
+        ("POST", "/silences/{silence}:end"): Ask(None),
+        ("POST", "/notices/{notice}:send"): Ask(None),
+    }
+
+
+def _ask_alerts(_: World) -> dict[tuple[str, str], Ask]:
+    """Ask for alert rules and objectives."""
+    rule = {"condition": "error_rate > 1% for 2m", "severity": "critical"}
+    fields = {"metric_name": "latency_p95", "threshold": 500, "comparison": "gt"}
+    slo = {"objective": "99.5", "indicator": "latency", "threshold": "2s", "endpoint": "chat"}
+    return {
+        ("POST", "/alert-rules"): Ask(rule | {"name": "asked"}, fields | {"name": "asked"}),
+        ("PUT", "/alert-rules/{alert_rule}"): Ask(rule, fields),
+        ("POST", "/alert-rules:check"): Ask(fields, {"condition": "cost > 1 USD"}),
+        ("POST", "/slos"): Ask(slo | {"name": "asked"}, {"name": "asked", "objective": "99"}),
+        ("PUT", "/slos/{slo}"): Ask(slo, {"objective": "99"}),
+    }
+
+
 MakeItem = Callable[[World, int], Awaitable[object]]
 
 
@@ -337,6 +384,11 @@ async def make_dataset_release(world: World, number: int) -> object:
     return await world.api.http.put(path, json={"version": "1.0.0"}, headers={"if-match": "*"})
 
 
+async def make_alert(world: World, number: int) -> object:
+    """Make one more alert that fires."""
+    return await put_alert(world.api, f"page-{number}")
+
+
 async def make_operation(world: World, _: int) -> object:
     """Write one more operation that has ended."""
     return await put_operation(world.api, OperationState.SUCCEEDED)
@@ -351,6 +403,43 @@ async def make_binding(world: World, number: int) -> object:
 async def make_user(world: World, number: int) -> None:
     """Name one more end user, of a tenant that has none yet."""
     await seal_name(world.api, f"ten_page_{number}", f"user {number}")
+
+
+async def make_notice_route(world: World, number: int) -> object:
+    """Make one more route to the furnished channel."""
+    body = {"name": f"page-{number}", "channels": ["on-call"]}
+    return await world.api.make("/notice-routes", body)
+
+
+async def make_inhibition(world: World, number: int) -> object:
+    """Make one more inhibition."""
+    body = {"name": f"page-{number}", "source": {"rule": "down"}, "target": {"rule": "slow"}}
+    return await world.api.make("/inhibitions", body)
+
+
+async def make_silence(world: World, number: int) -> object:
+    """Make one more silence."""
+    ends_at = rfc3339(world.api.clock.now_us() + 3_600_000_000)
+    body = {"match": {"rule": f"page-{number}"}, "ends_at": ends_at, "reason": "asked"}
+    return await world.api.make("/silences", body)
+
+
+async def make_notice(world: World, _: int) -> object:
+    """Write one more notice that was given up."""
+    return await put_notice(world.api)
+
+
+async def make_metrics(world: World, number: int) -> None:
+    """Count a call of one more endpoint."""
+    tenant = await world.api.show(f"/tenants/{world.names['tenant']}")
+    call = make_call(
+        project_id=tenant["project_id"],
+        alias=f"page-{number}",
+        at_us=world.api.clock.now_us(),
+    )
+    batch = SpoolBatch(spool=call.alias, epoch="1", after_seq=0, last_seq=1, records=[])
+    async with world.api.db.write(SYSTEM) as tx:
+        await RollupService().record(tx, batch, add_up([call]))
 
 
 async def make_nothing(_: World, __: int) -> object:
@@ -388,6 +477,7 @@ LISTS: dict[str, MakeItem] = {
     "/gateways": posts("/gateways", name="gateway-*"),
     "/users": make_user,
     "/data-keys": make_user,
+    "/metrics": make_metrics,
     "/usage": make_nothing,  # the calls of the ledger, furnished
     "/traffic": make_nothing,
     "/approvals": posts(
@@ -404,6 +494,14 @@ LISTS: dict[str, MakeItem] = {
     "/audit/entries": make_nothing,  # whatever else happened
     "/audit/holds": posts("/audit/holds", name="page-*", reason="a letter"),
     "/operations": make_operation,
+    "/alert-rules": posts("/alert-rules", name="page-*", condition="error_rate > 1%"),
+    "/alerts": make_alert,
+    "/slos": posts("/slos", name="page-*", objective="99.9"),
+    "/channels": posts("/channels", name="page-*", kind="log"),
+    "/notice-routes": make_notice_route,
+    "/inhibitions": make_inhibition,
+    "/silences": make_silence,
+    "/notices": make_notice,
 }
 GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without
     "/models/{model}:compare": {"a": "1.0.0", "b": "1.0.0"},

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ from pilotage.kit.operations import OPERATION, OperationState
 from pilotage.kit.root_keys import open_root_keys
 from pilotage.kit.secrets import Vault
 from pilotage.migrations.run import migrate
+from pilotage.monitoring.alerts.rules import Move
+from pilotage.monitoring.alerts.service import AlertService
+from pilotage.monitoring.alerts.types import Alert, AlertState, Severity, Standing
+from pilotage.monitoring.notify.service import NotifyService
+from pilotage.monitoring.notify.store import insert_notice
+from pilotage.monitoring.notify.types import NoticeState
 from pilotage.runtime.credentials import Credentials, read_credentials
 from pilotage.runtime.installation import Installation, open_database, open_installation
 from pilotage.server.app import PREFIX, make_app
@@ -181,9 +187,13 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
     governed = await furnish_governance(api)
     people = await furnish_people(api)
+    alerts = await furnish_alerts(api)
+    noticed = await furnish_notices(api)
     return (
-        governed
+        alerts
+        | governed
         | people
+        | noticed
         | stored
         | {
             "project_name": project["name"],
@@ -270,6 +280,68 @@ async def furnish_governance(api: Api) -> dict[str, str]:
         "release": release["id"],
         "decision": await put_decision(api),
     }
+
+
+async def furnish_alerts(api: Api) -> dict[str, str]:
+    """Make an alert rule, an objective, and an alert that fires."""
+    rule = await api.make("/alert-rules", {"name": "slow", "condition": "p95_latency > 2s for 5m"})
+    slo = await api.make("/slos", {"name": "chat-errors", "objective": "99.9"})
+    return {"alert_rule": rule["name"], "slo": slo["name"], "alert": await put_alert(api, "chat")}
+
+
+async def put_alert(api: Api, alias: str) -> str:
+    """Write an alert that fires, as if its rule had been looked at; return its id."""
+    project, now_us = await api.show("/projects/default"), api.clock.now_us()
+    alert = Alert(
+        id=api.clock.new_id("alt"),
+        rev=1,
+        project_id=project["id"],
+        rule_id="alr_gone",
+        rule="slow",
+        condition="p95_latency > 2s",
+        severity=Severity.WARNING,
+        team="ops",
+        runbook="",
+        summary="slow",
+        labels={"alias": alias},
+        value=2.5,
+        standing=Standing(state=AlertState.FIRING, held_us=0, gone_us=None, seen_us=now_us),
+        began_at_us=now_us,
+        fired_at_us=now_us,
+    )
+    async with api.db.write(SYSTEM) as tx:
+        await AlertService(api.clock).write_alerts(tx, [Move(None, alert)])
+    return alert.id
+
+
+async def furnish_notices(api: Api) -> dict[str, str]:
+    """Make a channel, a route to it, an inhibition, a silence, and a notice that was given up."""
+    channel = await api.make("/channels", {"name": "on-call", "kind": "log"})
+    fitting = {"match": {"team": "nobody"}, "channels": ["on-call"]}
+    route = await api.make("/notice-routes", fitting | {"name": "nobody"})
+    causes = {"source": {"rule": "down"}, "target": {"rule": "slow"}}
+    inhibition = await api.make("/inhibitions", causes | {"name": "down"})
+    ends_at = rfc3339(api.clock.now_us() + 3_600_000_000)
+    silenced = {"match": {"rule": "slow"}, "ends_at": ends_at, "reason": "furnished"}
+    return {
+        "channel": channel["name"],
+        "notice_route": route["name"],
+        "inhibition": inhibition["name"],
+        "silence": (await api.make("/silences", silenced))["id"],
+        "notice": await put_notice(api),
+    }
+
+
+async def put_notice(api: Api) -> str:
+    """Write a notice for the channel ``on-call`` that was given up; return its id."""
+    service = NotifyService(api.clock)
+    project = await api.show("/projects/default")
+    async with api.db.write(Actor(principal_id="system", project_id=project["id"])) as tx:
+        notice = service.make_test(tx, await service.channels.get(tx, "on-call"))
+        await insert_notice(
+            tx, replace(notice, state=NoticeState.FAILED, ended_at_us=tx.now_us, problem="away")
+        )
+    return notice.id
 
 
 def plan_split(api: Api) -> Json:

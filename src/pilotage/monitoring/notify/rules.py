@@ -13,6 +13,7 @@ from pilotage.monitoring.alerts.types import AlertChange, AlertState, Severity
 from pilotage.monitoring.notify.types import (
     DAY_US,
     SECOND_US,
+    Configured,
     Group,
     Inhibition,
     Message,
@@ -192,7 +193,7 @@ def make_key(spec: RouteSpec, alert: AlertChange) -> dict[str, str]:
 
 def _no_route(project_id: str) -> NoticeRoute:
     """Return the route of alerts that no route takes."""
-    return NoticeRoute(id="", rev=0, project_id=project_id, name="", created_at_us=0, spec=NO_ROUTE)
+    return Configured(id="", rev=0, project_id=project_id, name="", created_at_us=0, spec=NO_ROUTE)
 
 
 def _freeze(key: Mapping[str, str]) -> _Key:

@@ -101,7 +101,7 @@ class EgressSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Traces that are sent elsewhere (never a prompt)."""
+    """Traces and metrics that are sent elsewhere (never a prompt)."""
 
     otlp_url: Annotated[
         str,
@@ -115,6 +115,9 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         msgspec.Meta(ge=0, le=100, description="part of ordinary calls that is traced, percent"),
     ] = 5
     slow: Annotated[Duration, _doc("calls at least this long are always traced")] = "10s"
+    metrics_every: Annotated[
+        Duration, _doc("how often the metrics of all processes are sent there; 0s sends none")
+    ] = "1m"
 
 
 class RemoteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -232,6 +235,14 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 512
 
 
+class MetricSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What calls add up to, and what replicas are used to."""
+
+    keep_minutes: Annotated[Duration, _doc("how long metrics are kept by the minute")] = "48h"
+    keep_hours: Annotated[Duration, _doc("how long metrics are kept by the hour")] = "90d"
+    keep_days: Annotated[Duration, _doc("how long metrics are kept by the day")] = "1095d"
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The local engines that serve models."""
 
@@ -279,6 +290,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     snapshot: SnapshotSettings = msgspec.field(default_factory=SnapshotSettings)
     audit: AuditSettings = msgspec.field(default_factory=AuditSettings)
     calls: CallSettings = msgspec.field(default_factory=CallSettings)
+    metrics: MetricSettings = msgspec.field(default_factory=MetricSettings)
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     counters: CounterSettings = msgspec.field(default_factory=CounterSettings)

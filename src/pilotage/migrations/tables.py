@@ -20,8 +20,11 @@ from pilotage.kit import secrets as _secrets
 from pilotage.kit.db import METADATA
 from pilotage.monitoring.alerts import store as _alerts
 from pilotage.monitoring.calls import store as _calls
+from pilotage.monitoring.drift import store as _drift
+from pilotage.monitoring.infrastructure import store as _infrastructure
 from pilotage.monitoring.rollups import store as _rollups
 from pilotage.monitoring.notify import store as _notify
+from pilotage.monitoring.quality import store as _quality
 from pilotage.publisher import store as _publisher
 from pilotage.registry import card_store as _cards
 from pilotage.registry import evidence_store as _evidence
@@ -41,6 +44,7 @@ _STORES = (
     _cards,
     _costs,
     _datasets,
+    _drift,
     _endpoints,
     _evidence,
     _finops,
@@ -49,6 +53,7 @@ _STORES = (
     _holds,
     _identity,
     _idempotency,
+    _infrastructure,
     _issuers,
     _lineage,
     _notify,
@@ -57,6 +62,7 @@ _STORES = (
     _principals,
     _prompts,
     _publisher,
+    _quality,
     _registry,
     _rollups,
     _secrets,

@@ -54,8 +54,10 @@ from pilotage.runtime.alerting import Alerting
 from pilotage.runtime.auditing import Auditing, open_audit_signer
 from pilotage.runtime.backup.http import backup_routes
 from pilotage.runtime.backup.service import Backups
+from pilotage.runtime.costing import Costing
 from pilotage.runtime.credentials import write_credentials
 from pilotage.runtime.erasure import Erasure
+from pilotage.runtime.exporting import Exporting
 from pilotage.runtime.governing import Governing
 from pilotage.runtime.measuring import Measuring
 from pilotage.runtime.notifying import Notifying
@@ -131,6 +133,7 @@ async def open_installation(
             raw_routes=parts.raw_routes,
             wait_visible=parts.wait_visible,
             end_waits=parts.publisher.end_waits,
+            pages=parts.exporting.list_pages(),
         )
         await parts.settle()
 
@@ -170,6 +173,14 @@ class _Parts:
         self.endpoints = EndpointService(
             clock, self.identity, self.registry, fleet, governance=self.governance
         )
+        self.costing = Costing(
+            db,
+            clock,
+            identity=self.identity,
+            finops=self.finops,
+            registry=self.registry,
+            fleet=fleet,
+        )
         self.governing = Governing(
             db, clock, self.governance, self.identity, self.audit, open_audit_signer(folder)
         )
@@ -178,7 +189,24 @@ class _Parts:
         self.recording = Recording(
             settings, folder, clock, db, users=self.users, holds=self.auditing.holds
         )
+        self.measuring = Measuring(
+            settings,
+            folder,
+            clock,
+            db,
+            endpoints=self.endpoints,
+            sinks=[self.recording.segments],
+        )
         self.alerting = self._make_alerting(clock)
+        self.exporting = Exporting(
+            settings.telemetry,
+            folder,
+            clock,
+            db,
+            alerting=self.alerting,
+            finops=self.finops,
+            list_workers=lambda: self.workers,
+        )
         self.publisher = PublisherService(
             db=db,
             clock=clock,
@@ -204,6 +232,7 @@ class _Parts:
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
             *user_routes(self.users, self.identity),
+            *self.costing.list_routes(),
             *limit_routes(LimitService(clock, self.identity, self.endpoints.get_endpoint)),
             *publisher_routes(self.publisher),
             *gateway_routes(self.identity, self.remotes, signer.public),
@@ -213,6 +242,7 @@ class _Parts:
             *operation_routes(self.operations),
             *self._list_custody_routes(clock),
             *self.alerting.list_routes(),
+            *self.exporting.list_routes(),
             *self.notifying.list_routes(),
         ]
         self.raw_routes: list[RawRoute] = [
@@ -220,6 +250,7 @@ class _Parts:
                 self.identity, self.publisher, self.remotes, self.seeds, folder.snapshots
             ),
             *self.governing.list_raw_routes(),
+            *self.costing.list_raw_routes(),
         ]
         self.ledger = self._make_ledger(settings, clock)
         self.workers = self._make_workers(settings, blobs, fleet)
@@ -230,9 +261,9 @@ class _Parts:
             clock,
             identity=self.identity,
             registry=self.registry,
-            rollups=self.rollups,
+            rollups=self.measuring.rollups,
             notices=self.notifying.service,
-            is_current=lambda: self.rollup_reader.is_current,
+            is_current=self.measuring.is_current,
         )
 
     def _make_ledger(self, settings: Settings, clock: Clock) -> LedgerReader:
@@ -312,18 +343,27 @@ class _Parts:
                 bell.ring()
 
         self.db.on_commit.append(ring)
-        keeper = FleetKeeper(self.db, blobs, fleet, settings.engine, os.cpu_count() or 1)
+        keeper = FleetKeeper(
+            self.db,
+            blobs,
+            fleet,
+            settings.engine,
+            os.cpu_count() or 1,
+            watch=self.costing.watch,
+        )
         return [
             make_publisher(self.publisher, bells[0]),
             *self.auditing.make_workers(bells[1]),
             keeper.make_worker(bells[2]),
             make_ledger_worker(self.ledger, Wakeup()),
+            self.costing.make_worker(),
             *self.measuring.make_workers(),
             self.recording.make_worker(),
             self.governing.make_worker(),
             self.registering.make_worker(),
             self.erasure.make_worker(),
             self.alerting.make_worker(),
+            *self.exporting.make_workers(),
             *self.notifying.make_workers(),
             Worker("seeds", self.seeds.step, Wakeup(), LOOK_EVERY_S),
             Worker("sightings", self._write_seen, Wakeup(), SEEN_EVERY_S),

@@ -5,18 +5,19 @@ crash at any point repeats the whole batch or none of it. A frame that cannot be
 passed over.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pilotage.core.frames import Ended, decode_frame
+from pilotage.core.frames import Ended, Features, Feedback, decode_frame
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer
 from pilotage.kit.worker import Wakeup, Worker
-from pilotage.monitoring.rollups.rules import add_up, check_call
+from pilotage.monitoring.rollups.rules import Cells, add_up, check_call
 from pilotage.monitoring.rollups.service import RollupService
 
 BATCH = 5_000
@@ -27,10 +28,15 @@ _LOG = logging.getLogger("pilotage.monitoring")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBatch:
-    """The calls that ended in a batch of a spool, each with the number of its record."""
+    """The calls that ended in a batch of a spool, each with the number of its record.
+
+    ``features`` and ``feedback`` are what became known of answers, to these calls or to others.
+    """
 
     records: SpoolBatch
     ended: Sequence[tuple[int, Ended]]
+    features: Sequence[Features] = ()
+    feedback: Sequence[Feedback] = ()
 
 
 class CallSink(Protocol):
@@ -110,8 +116,7 @@ class RollupReader:
             return await self._service.get_place(tx, spool, epoch)
 
     async def _take(self, records: SpoolBatch) -> None:
-        batch = CallBatch(records=records, ended=self._decode(records))
-        cells = add_up(ended for _, ended in batch.ended)
+        batch, cells = await asyncio.to_thread(self._digest, records)
         for sink in self._sinks:
             await sink.prepare(batch)
         async with self._db.write(SYSTEM) as tx:
@@ -119,13 +124,23 @@ class RollupReader:
             for sink in self._sinks:
                 await sink.write(tx)
 
-    def _decode(self, records: SpoolBatch) -> list[tuple[int, Ended]]:
-        found = []
+    def _digest(self, records: SpoolBatch) -> tuple[CallBatch, Cells]:
+        batch = self._decode(records)
+        return batch, add_up(ended for _, ended in batch.ended)
+
+    def _decode(self, records: SpoolBatch) -> CallBatch:
+        ended: list[tuple[int, Ended]] = []
+        features: list[Features] = []
+        feedback: list[Feedback] = []
         for seq, payload in records.records:
             try:
                 frame = decode_frame(payload)
                 if isinstance(frame, Ended):
-                    found.append((seq, check_call(frame)))
+                    ended.append((seq, check_call(frame)))
+                elif isinstance(frame, Features):
+                    features.append(frame)
+                elif isinstance(frame, Feedback):
+                    feedback.append(frame)
             except ValueError as unreadable:
                 self.unreadable += 1
                 if self.unreadable == 1:
@@ -135,7 +150,7 @@ class RollupReader:
                         records.spool,
                         unreadable,
                     )
-        return found
+        return CallBatch(records=records, ended=ended, features=features, feedback=feedback)
 
 
 def make_rollup_worker(reader: RollupReader, interval_s: float = 1.0) -> Worker:

@@ -1,0 +1,1 @@
+"""What replicas and their machine are used to."""

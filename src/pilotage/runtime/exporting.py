@@ -1,18 +1,21 @@
 """The numbers of an installation for other programs, wired."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
-from pilotage.kit.api import RawRoute
+from pilotage.finops.service import FinopsService
+from pilotage.kit.api import RawRoute, Route
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import TelemetrySettings, duration_s
 from pilotage.kit.data_folder import DataFolder
+from pilotage.kit.db import Database
 from pilotage.kit.spool_reader import is_held, list_spools
 from pilotage.kit.worker import Worker
 from pilotage.monitoring.exports.exposition import parse
-from pilotage.monitoring.exports.http import export_pages
+from pilotage.monitoring.exports.http import export_pages, export_routes
 from pilotage.monitoring.exports.service import Exports
 from pilotage.monitoring.exports.worker import MetricSender, Told, make_sender_worker
-from pilotage.runtime.telemetry import SUFFIX, read_headers
+from pilotage.runtime.alerting import Alerting
+from pilotage.runtime.telemetry import SUFFIX, read_headers, read_process
 
 CONTROL, GATEWAY = "pilotage-control", "pilotage-gateway"
 
@@ -21,17 +24,38 @@ class Exporting:
     """The page of the control process; and everything that is told here, sent to a collector."""
 
     def __init__(
-        self, settings: TelemetrySettings, folder: DataFolder, clock: Clock, exports: Exports
+        self,
+        settings: TelemetrySettings,
+        folder: DataFolder,
+        clock: Clock,
+        db: Database,
+        *,
+        alerting: Alerting,
+        finops: FinopsService,
+        list_workers: Callable[[], Iterable[Worker]],
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._clock = clock
-        self._exports = exports
         self._since_us = clock.now_us()
+        self._exports = Exports(
+            db,
+            clock,
+            values=alerting.values,
+            names=alerting.names,
+            alerts=alerting.service,
+            finops=finops,
+            list_failures=lambda: [(worker.name, worker.failures) for worker in list_workers()],
+            read_process=read_process,
+        )
 
     def list_pages(self) -> list[RawRoute]:
         """List the pages beside the API."""
         return export_pages(self._exports)
+
+    def list_routes(self) -> list[Route]:
+        """List the routes."""
+        return export_routes(self._exports)
 
     def make_workers(self) -> list[Worker]:
         """Make the worker that sends, if there is anywhere to send to."""
@@ -64,8 +88,3 @@ class Exporting:
                 continue
             told.append(Told(process=GATEWAY, instance=spool.name, families=families))
         return told
-
-
-def list_failures(workers: Callable[[], Sequence[Worker]]) -> Callable[[], list[tuple[str, int]]]:
-    """Return what says how often each of the workers has failed in a row."""
-    return lambda: [(worker.name, worker.failures) for worker in workers()]

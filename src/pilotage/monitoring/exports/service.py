@@ -74,6 +74,10 @@ class Exports:
                 self._kept = (now_s, await self._read())
             return self._kept[1]
 
+    async def read_values(self, tx: Tx, wanted: Sequence[Wanted]) -> Picture:
+        """Return what metrics are now, in all projects."""
+        return await self._values.read(tx, wanted, tx.now_us)
+
     async def _read(self) -> list[Family]:
         async with self._db.read(SYSTEM) as tx:
             found = await self._read_rows(tx)

@@ -15,7 +15,9 @@ STORIES = {
         gateways create paris | gateways list | gateways revoke paris
         prices set tiny --input 0.05 --output 0.15 | prices list | prices show tiny@1.0.0
         limits set monthly --tenant acme --usd 500/month | limits list | limits show monthly
-        limits delete monthly | tenants delete acme | usage | query VALUES(1)
+        limits delete monthly | tenants delete acme | usage | metrics | metrics --machine
+        top
+        query VALUES(1)
     """,
     "models": """
         models pull | models add tiny.gguf --name tiny
@@ -53,6 +55,13 @@ STORIES = {
         endpoints undeploy chat tiny@1.0.0 --force | endpoints delete chat --force
         plan -f more.yaml --drift | apply -f more.yaml
     """,
+    "alerts": """
+        alerts set slow p95_latency>2s --team ops --severity critical | alerts rules
+        alerts set slow --disable --label service=chat | alerts rule slow
+        alerts check error_rate>1% | alerts list | alerts export
+        slos set chat --objective 99.9 --team ops | slos set chat --latency 2s | slos list
+        slos show chat | slos delete chat | alerts delete slow
+    """,
     "people": """
         tenants create acme | keys create --tenant acme --name ci | keys list | keys rotate KEY
         keys revoke KEY | principals create ann | principals show ann | principals list
@@ -79,6 +88,7 @@ NAMED_BY = {  # what a list shows first or last, and the name that later steps h
     "credentials list": ("CREDENTIAL", -1),
 }
 ELSEWHERE = {
+    "alerts show": "test_cli_alerts",
     "up": "test_cli_live",
     "chat": "test_cli_live",
     "operations cancel": "test_cli_live",

@@ -1,0 +1,262 @@
+"""Single calls asked for in SQL: what is found, and what nobody can reach."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api_cases import refusal
+from calls import NOON_US, make_call, open_writer, put_calls
+from control_api import Api, Json, open_api
+from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import ManualClock, SystemClock
+from pilotage.monitoring.calls.columns import COLUMNS, make_row
+from pilotage.monitoring.calls.parquet import SegmentWriter
+from pilotage.monitoring.calls.queries import AT_ONCE, Asked, CallQueries
+from pilotage.monitoring.calls.query_child import answer
+from pilotage.monitoring.calls.types import Answer, QueryLimits, Question, Segment
+from system import poll
+
+LIMITS = QueryLimits(timeout_s=20.0, memory_mb=128)
+FOR_EVER = "SELECT count(*) FROM range(1000000000000)"
+KEEP_US = 10**15
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with one segment: 300 calls of three tenants."""
+    made = tmp_path_factory.mktemp("calls")
+    rows = [
+        make_row(n, "s", "e", make_call(tenant_id=f"ten_{n % 3}", feature=f"secret-{n}"), "")
+        for n in range(300)
+    ]
+    with SegmentWriter() as writer:
+        writer.write(made / "prj/a.parquet", rows)
+    (made / "elsewhere.csv").write_text("a\nb\n")
+    return made
+
+
+@pytest.fixture
+def queries(folder: Path) -> CallQueries:
+    return CallQueries(folder, SystemClock(), LIMITS, KEEP_US)
+
+
+def segment(name: str = "prj/a.parquet", first_at_us: int = NOON_US) -> Segment:
+    return Segment(
+        name=name,
+        project_id="prj",
+        level=0,
+        rows=300,
+        size_bytes=1,
+        first_at_us=first_at_us,
+        last_at_us=first_at_us,
+        created_at_us=NOON_US,
+    )
+
+
+def find(folder: Path, sql: str, tenant_id: str = "") -> Answer:
+    """Answer in this process what a process of its own would be asked."""
+    return answer(
+        Question(
+            sql=sql,
+            files=[str(folder / "prj/a.parquet")],
+            tenant_id=tenant_id,
+            since_us=0,
+            most_rows=LIMITS.most_rows,
+            most_bytes=LIMITS.most_bytes,
+            memory_mb=LIMITS.memory_mb,
+            threads=1,
+        )
+    )
+
+
+async def ask(queries: CallQueries, sql: str, tenant_id: str = "") -> Answer:
+    """Answer in a process of its own."""
+    return (await queries.run(Asked(sql=sql, tenant_id=tenant_id), [segment()])).answer
+
+
+def rows_of(found: Answer) -> list[str]:
+    return [bytes(row).decode() for row in found.rows]
+
+
+async def test_the_columns_are_what_they_are_said_to_be(queries: CallQueries, folder: Path) -> None:
+    said = [(column.name, column.type.replace(" ", "")) for column in COLUMNS]
+    names = ", ".join(column.name for column in COLUMNS)  # each is a word that needs no quotes
+    for sql, tenant_id in ((f"SELECT {names} FROM calls", ""), ("FROM calls", "ten_1")):
+        found = find(folder, sql, tenant_id)
+        assert [(column.name, column.type) for column in found.columns] == said
+    empty = await queries.run(Asked(sql="FROM calls"), [])
+    assert [(column.name, column.type) for column in empty.answer.columns] == said
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT tenant_id, count(*) FROM calls GROUP BY ALL", ['["ten_1",100]']),
+        ("SELECT count(*) FROM calls WHERE tenant_id <> 'ten_1'", ["[0]"]),
+        ("SELECT count(c) FROM calls c", ["[100]"]),
+        ("SELECT c.c.seq FROM (SELECT c FROM calls c) c ORDER BY 1 LIMIT 1", ["[1]"]),
+        ("SELECT max(cost_usd) FROM calls", ['["0.000001000"]']),
+        ("SELECT try_cast(split_part(feature, '-', 2) AS INT) % 3 FROM calls LIMIT 1", ["[1]"]),
+        ("SELECT count(*) FROM calls a JOIN calls b USING (seq)", ["[100]"]),
+        ("SELECT count(*) FROM calls a NATURAL JOIN calls b", ["[100]"]),
+        ("WITH x AS (FROM calls SELECT seq s) SELECT min(s) FROM x", ["[1]"]),
+    ],
+)
+def test_a_tenant_sees_its_own_calls(folder: Path, sql: str, rows: list[str]) -> None:
+    assert rows_of(find(folder, sql, "ten_1")) == rows
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "SELECT CAST(feature AS INT) FROM calls WHERE tenant_id = 'ten_0'",
+        "SELECT CASE WHEN tenant_id = 'ten_0' THEN error(feature) END FROM calls",
+        "FROM duckdb_views() WHERE view_name = 'calls'",
+    ],
+)
+def test_a_tenant_learns_nothing_of_others_by_errors(folder: Path, leak: str) -> None:
+    assert "secret-0" not in str(rows_of(find(folder, leak, "ten_1")))
+    with pytest.raises(ValueError, match="secret-0"):  # where nothing is hidden
+        find(folder, "SELECT CAST(feature AS INT) FROM calls WHERE tenant_id = 'ten_0'")
+
+
+@pytest.mark.parametrize("tenant_id", ["", "ten_1"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM '{folder}/elsewhere.csv'",
+        "FROM read_text('/etc/passwd')",
+        "FROM glob('/*')",
+        "FROM read_parquet('https://example.org/a.parquet')",
+        "COPY calls TO '{folder}/leak.csv'",
+        "ATTACH '{folder}/leak.db' AS leak",
+        "INSTALL httpfs",
+        "SET enable_external_access = true",
+        "CREATE TABLE t AS FROM calls",
+        "SELECT 1; SELECT 2",
+        "DROP VIEW calls",
+        "PRAGMA database_list",
+        "",
+    ],
+)
+def test_nothing_else_can_be_reached(folder: Path, sql: str, tenant_id: str) -> None:
+    with pytest.raises(ValueError, match=r"disabled by configuration|one SELECT|HTTP"):
+        find(folder, sql.format(folder=folder), tenant_id)
+    assert {path.name for path in folder.iterdir()} == {"prj", "elsewhere.csv"}
+
+
+def test_a_tenant_cannot_read_the_files_that_hold_its_calls(folder: Path) -> None:
+    with pytest.raises(ValueError, match="disabled by configuration"):
+        find(folder, f"SELECT seq FROM '{folder}/prj/a.parquet'", "ten_1")
+
+
+async def test_an_error_says_what_was_meant(queries: CallQueries, folder: Path) -> None:
+    with pytest.raises(PilotageError) as refused:
+        await ask(queries, "SELECT modell FROM calls")
+    assert refused.value.code == "invalid_query"
+    assert '"model"' in refused.value.detail
+    with pytest.raises(ValueError, match="CAST"):
+        find(folder, "SELECT now()")
+
+
+async def test_answers_have_an_end(folder: Path) -> None:
+    queries = CallQueries(folder, SystemClock(), QueryLimits(most_rows=5, most_bytes=1000), KEEP_US)
+    five = await ask(queries, "SELECT seq FROM calls ORDER BY seq DESC")
+    assert rows_of(five) == ["[299]", "[298]", "[297]", "[296]", "[295]"]
+    assert five.is_cut
+    wide = await ask(queries, "SELECT repeat('x', 400) FROM range(10)")
+    assert (len(wide.rows), wide.is_cut) == (2, True)
+    exact = await ask(queries, "SELECT seq FROM calls LIMIT 5")
+    assert (len(exact.rows), exact.is_cut) == (5, False)
+    with pytest.raises(PilotageError, match="from 1 to 5"):
+        await queries.run(Asked(sql="FROM calls", most_rows=6), [])
+
+
+@pytest.mark.parametrize(
+    ("sql", "timeout_s", "why"),
+    [
+        (FOR_EVER, 0.5, "longer than 0.5 s"),
+        ("SELECT list(range) FROM range(1000000000)", None, "more than 128 MiB"),
+    ],
+)
+async def test_a_query_that_takes_too_much_is_stopped(
+    queries: CallQueries, sql: str, timeout_s: float | None, why: str
+) -> None:
+    with pytest.raises(PilotageError, match=why) as refused:
+        await queries.run(Asked(sql=sql, timeout_s=timeout_s), [segment()])
+    assert refused.value.code == "query_too_large"
+
+
+async def test_a_query_ends_when_nobody_waits_and_only_a_few_run(queries: CallQueries) -> None:
+    gone = asyncio.Event()
+
+    async def wait_gone() -> None:
+        await gone.wait()
+
+    running = [
+        asyncio.ensure_future(queries.run(Asked(sql=FOR_EVER), [], wait_gone))
+        for _ in range(AT_ONCE)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(PilotageError, match="run already"):
+        await ask(queries, "FROM calls")
+    gone.set()
+    for ended in await asyncio.gather(*running, return_exceptions=True):
+        assert isinstance(ended, PilotageError)
+        assert ended.code == "cancelled"
+    assert len((await ask(queries, "FROM calls")).rows) == 300
+
+
+async def test_calls_older_than_their_retention_are_gone(folder: Path) -> None:
+    clock = ManualClock(NOON_US + 10)
+    young = CallQueries(folder, clock, LIMITS, 10)
+    assert rows_of(await ask(young, "SELECT count(*) FROM calls")) == ["[300]"]
+    clock.advance(1e-6)
+    assert rows_of(await ask(young, "SELECT count(*) FROM calls")) == ["[0]"]
+
+
+async def test_a_file_that_is_missing_is_told(queries: CallQueries) -> None:
+    found = await queries.run(Asked(sql="FROM calls"), [segment(), segment("prj/b.parquet")])
+    assert (found.segments, found.missing) == (1, 1)
+
+
+# through the API
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    async with open_api(tmp_path / "installation") as opened:
+        yield opened
+
+
+async def test_a_call_is_found_in_its_project_and_by_its_tenant(api: Api) -> None:
+    project = (await api.show("/projects/default"))["id"]
+    acme = (await api.make("/tenants", {"name": "acme"}))["id"]
+    await api.make("/projects", {"name": "other"})
+    now_us = api.clock.now_us()
+    calls = [
+        make_call(project_id=project, tenant_id=tenant, at_us=now_us, cost_nano=cost)
+        for tenant, cost in ((acme, 1), (acme, 2), ("ten_else", 4))
+    ]
+    with open_writer(api.folder.spool) as spool:
+        put_calls(spool, calls)
+    sums = "SELECT count(*), CAST(sum(cost_nano) AS BIGINT) FROM calls"
+    found = await poll(
+        lambda: api.make("/queries", {"sql": sums}), lambda seen: seen["rows"][0][0] == 3
+    )
+    assert found["rows"] == [[3, 7]]
+    assert (found["segments"], found["missing"], found["is_cut"]) == (1, 0, False)
+    mine = await api.make("/queries", {"sql": sums, "tenant": "acme"})
+    assert mine["rows"] == [[2, 3]]
+    other = await api.make("/queries", {"sql": sums}, params={"project": "other"})
+    assert other["rows"] == [[0, None]]
+    assert refusal(await post(api, {"sql": "FROM calls", "tenant": "nobody"})) == (404, "not_found")
+    assert refusal(await post(api, {"sql": "FROM"})) == (400, "invalid_query")
+    assert refusal(await post(api, {"sql": "FROM calls", "limit": 0})) == (400, "invalid_request")
+
+
+async def post(api: Api, body: Json) -> httpx.Response:
+    return await api.http.post("/queries", json=body)

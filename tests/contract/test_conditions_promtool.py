@@ -20,7 +20,7 @@ from pilotage.monitoring.alerts.types import AlertState, Standing
 from promtool import INTERVAL_US, Case, World, judge
 from random_conditions import Writer, draw_series, draw_values
 
-STEPS = 24
+STEPS = 20
 RULES = 100  # of one world
 pytestmark = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool (Debian's prometheus) is not installed"
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_random_rules_fire_at_the_same_steps_as_in_prometheus(tmp_path: Path) -> None:
-    assert compare_world(tmp_path, seed=1, rules=30)["steps that hold"] > 50
+    assert compare_world(tmp_path, seed=1, rules=50)["steps that hold"] > 50
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_thousand_random_rules_fire_at_the_same_steps_as_in_prometheus(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
-    for seed in range(10, 22):
+    for seed in range(10, 21):
         seen += compare_world(tmp_path, seed=seed, rules=RULES)
     assert seen["rules"] >= 1_000
     # Agreement on silence alone would prove little.

@@ -5,7 +5,7 @@ from random import Random
 
 from pilotage.core.condition.catalogue import METRICS, Metric
 from pilotage.core.condition.parser import parse
-from pilotage.core.condition.types import Condition, ConditionError, Labels, MetricRef
+from pilotage.core.condition.types import Condition, ConditionError, Labels, Match, MetricRef
 from pilotage.core.condition.units import RATIO, SECONDS, USD, Unit
 
 NAMES = {
@@ -61,9 +61,21 @@ class Writer:
             return f"({text})" if self.chance.random() < 0.3 else text
         if self.chance.random() < 0.1:
             return f"absent({self._series(self.chance.choice(_UNITS))})"
+        if self.chance.random() < 0.1:
+            return self._contrast()
         unit = self.chance.choice(_UNITS)
         left, right = self._quantity(unit, 2), self._quantity(unit, 1)
         return f"{left} {self.chance.choice(_COMPARATORS)} {right}"
+
+    def _contrast(self) -> str:
+        """Return a comparison of two values of one label."""
+        metric = self.chance.choice(list(METRICS.values()))
+        label = self.chance.choice(metric.labels)
+        one, other = self.chance.sample(NAMES[label], 2)
+        factor = self.chance.choice(_FACTORS)
+        comparator = self.chance.choice(_COMPARATORS)
+        sides = (f'{metric.name}{{{label}="{name}"}}' for name in (one, other))
+        return f"{next(sides)} {comparator} {factor} * {next(sides)}"
 
     def _quantity(self, unit: Unit, depth: int) -> str:
         kind = self.chance.random() if depth else self.chance.random() / 2
@@ -114,10 +126,12 @@ class Writer:
 def draw_series(chance: Random, ref: MetricRef) -> list[Labels]:
     """Return labels of series of a metric: those a reference is about, and some beside them."""
     labels = METRICS[ref.name].labels
+    fixed = {each.label: each.value for each in ref.filters if each.match is Match.EQUAL}
     beside = tuple(label for label in labels if chance.random() < 0.3)
     made: set[Labels] = {()} if chance.random() < 0.5 else set()
     for by in (ref.by, ref.by, ref.by, tuple(sorted(beside))):
-        made.add(tuple((label, chance.choice(NAMES[label])) for label in by))
+        likely = fixed if chance.random() < 0.7 else {}
+        made.add(tuple((label, likely.get(label) or chance.choice(NAMES[label])) for label in by))
     return sorted(made)
 
 

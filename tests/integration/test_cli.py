@@ -85,6 +85,7 @@ LISTS = {
     "limits list": "pilotage limits set",
     "operations list": "pilotage models pull",
     "usage": "pilotage chat",
+    "metrics": "pilotage chat",
     "traffic tail --no-follow": "pilotage chat",
     "tenants list --project empty": "pilotage tenants create",
     "upstreams list": "pilotage upstreams create",

@@ -209,6 +209,13 @@ async def list_upstreams(tx: Tx, after: str, limit: int) -> Sequence[Upstream]:
     return [_upstream(row) for row in await tx.all(living.order_by(UPSTREAM.c.name).limit(limit))]
 
 
+async def name_upstreams(tx: Tx) -> dict[str, tuple[str, str]]:
+    """Return the name and the provider of upstreams by id, deleted ones too."""
+    columns = (UPSTREAM.c.id, UPSTREAM.c.name, UPSTREAM.c.provider)
+    rows = await tx.all(tx.select(UPSTREAM, *columns))
+    return {row["id"]: (row["name"].partition("~")[0], row["provider"]) for row in rows}
+
+
 async def replace_upstream(tx: Tx, upstream: Upstream, spec: UpstreamSpec) -> bool:
     """Change what is said of an upstream; False if it has changed meanwhile."""
     values = {name: getattr(spec, name) for name in _SETTINGS}

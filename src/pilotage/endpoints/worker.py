@@ -1,9 +1,10 @@
-"""Keeps the fleet told which replicas shall run."""
+"""Keeps the fleet told which replicas shall run, and notes which do."""
 
 from pathlib import Path
 
 from pilotage.endpoints import store
 from pilotage.endpoints.ports import Fleet
+from pilotage.endpoints.replicas import ReplicaWatch
 from pilotage.endpoints.rules import compile_replicas
 from pilotage.kit.blobs_file import FileBlobs
 from pilotage.kit.config import EngineSettings
@@ -15,9 +16,17 @@ class FleetKeeper:
     """Load the deployments, decide what shall run, tell the fleet if that has changed."""
 
     def __init__(
-        self, db: Database, blobs: FileBlobs, fleet: Fleet, settings: EngineSettings, cores: int
+        self,
+        db: Database,
+        blobs: FileBlobs,
+        fleet: Fleet,
+        settings: EngineSettings,
+        cores: int,
+        *,
+        watch: ReplicaWatch,
     ) -> None:
         self._db = db
+        self._watch = watch
         self._blobs = blobs
         self._fleet = fleet
         self._settings = settings
@@ -33,6 +42,7 @@ class FleetKeeper:
                 endpoint.id: endpoint.name
                 for endpoint in await store.list_endpoints(tx, "", 1_000_000)
             }
+        await self._watch.look(deployments, names)
         paths: dict[str, Path | None] = {
             d.artifact_sha256: self._blobs.find(d.artifact_sha256) for d in deployments
         }

@@ -90,6 +90,18 @@ class PriceList:
         except ValueError as unusable:
             raise LookupError(f"{self.name}: {info.id} {unusable}") from None
 
+    def find_by_id(self, price_id: str, at_us: int) -> Rates | None:
+        """Return the rates of a price id of this list at a time; None if it has none such."""
+        listed, _, model = price_id.removeprefix(f"{self.name}:").partition("/")
+        provider = next((name for name, known in PROVIDERS.items() if known == listed), "")
+        if not provider or not price_id.startswith(f"{self.name}:"):
+            return None
+        try:
+            found = self.find(provider, model, at_us)
+        except LookupError:
+            return None
+        return found.rates if found.rates.price_id == price_id else None
+
     def find_next_change(self, after_us: int) -> int | None:
         """Return the first time behind another at which a price changes, None if none does.
 

@@ -76,7 +76,7 @@ class FoundPriceView(View):
     why: str
 
 
-class _CostView(View):
+class CostedView(View):
     """Anything that costs something."""
 
     cost_usd: str
@@ -89,7 +89,7 @@ class _CostView(View):
         return super().of(item, **more)
 
 
-class UsageView(_CostView):
+class UsageView(CostedView):
     """Sums over the calls of one group."""
 
     groups: dict[str, str]
@@ -103,7 +103,7 @@ class UsageView(_CostView):
     estimated_nano: int
 
 
-class TrafficView(_CostView):
+class TrafficView(CostedView):
     """One ledger entry: a call's charge, or the reversal of one. Durations: -1 where unknown."""
 
     seq: int
@@ -139,6 +139,11 @@ class TrafficView(_CostView):
 def finops_routes(service: FinopsService, identity: IdentityService) -> list[Route]:
     """List the routes of finops."""
     return [*_price_routes(service), *_ledger_routes(service, identity)]
+
+
+def show_entry(entry: Any) -> TrafficView:  # noqa: ANN401 - make_page hands over anything
+    """Return the view of a ledger entry."""
+    return TrafficView.of(entry, flags=entry.flags.split(",") if entry.flags else [])
 
 
 def _price_routes(service: FinopsService) -> list[Route]:
@@ -241,7 +246,7 @@ def _ledger_routes(service: FinopsService, identity: IdentityService) -> list[Ro
             tenant_id = await find_tenant_id(tx, tenant)
             wanted = limit if after is None else limit + 1
             found = await service.list_traffic(tx, after, wanted, tenant_id)
-            return make_page(found, limit, _show_entry, "seq")
+            return make_page(found, limit, show_entry, "seq")
 
     return [
         Route(method="GET", path="/usage", permission="finops.usage.read", handler=usage),
@@ -277,10 +282,6 @@ def _show_rates(over: int, rates: Rates | Tier) -> RatesView:
         cache_write=format_usd(rates.cache_write),
         reasoning=format_usd(rates.reasoning),
     )
-
-
-def _show_entry(entry: Any) -> TrafficView:  # noqa: ANN401 - make_page hands over anything
-    return TrafficView.of(entry, flags=entry.flags.split(",") if entry.flags else [])
 
 
 def _show_usage(row: Any) -> UsageView:  # noqa: ANN401 - make_page hands over anything

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -161,6 +161,20 @@ class FinopsService:
             return FoundPrice(source=PriceSource.UNKNOWN, why=str(unknown))
         return FoundPrice(source=PriceSource.LIST, rates=listed.rates, apart=listed.apart)
 
+    async def find_rates_of(self, tx: Tx, price_id: str, at_us: int) -> Rates | None:
+        """Return the rates that a price id stands for; None if nobody knows any more.
+
+        A price of the offline list is known as long as the list has not changed; what it was at
+        ``at_us`` counts, for a price id of it may have had several.
+        """
+        price = await store.get_price(tx, price_id)
+        if price is not None:
+            return to_rates(price)
+        if ":" not in price_id:
+            return None
+        await asyncio.to_thread(self._price_list.load)
+        return self._price_list.find_by_id(price_id, at_us)
+
     async def list_prices(
         self, tx: Tx, subject: str | None = None, after: str = "", limit: int = FOREVER_PAGE
     ) -> Sequence[Price]:
@@ -280,6 +294,10 @@ class FinopsService:
             corrects = {call_id: find_corrected(charge.day, reversal.day)}
             await cost_store.add_lines(tx, make_lines([reversal], corrects))
         return reversal
+
+    async def list_charges(self, tx: Tx, call_ids: Collection[str]) -> Sequence[LedgerEntry]:
+        """Return the charges of some calls (hundreds at most), of those that were charged."""
+        return await store.list_charges(tx, call_ids)
 
     async def list_traffic(
         self, tx: Tx, after_seq: int | None, limit: int, tenant: str | None = None

@@ -153,6 +153,12 @@ async def insert_price(tx: Tx, price: Price) -> bool:
     return True
 
 
+async def get_price(tx: Tx, price_id: str) -> Price | None:
+    """Return a price by its id."""
+    row = await tx.find(tx.select(PRICE).where(PRICE.c.id == price_id))
+    return Price(**row) if row else None
+
+
 async def list_prices_of(tx: Tx, project_id: str, subject: str) -> Sequence[Price]:
     """Return every price a subject ever had or will have in a project."""
     rows = await tx.all(
@@ -285,6 +291,16 @@ async def list_known_calls(tx: Tx, call_ids: Collection[str]) -> set[str]:
         )
     )
     return {row["call_id"] for row in rows}
+
+
+async def list_charges(tx: Tx, call_ids: Collection[str]) -> Sequence[LedgerEntry]:
+    """Return the charges of some calls, of those that were charged."""
+    rows = await tx.all(
+        tx.select(LEDGER_ENTRY).where(
+            LEDGER_ENTRY.c.call_id.in_(call_ids), LEDGER_ENTRY.c.kind == EntryKind.CHARGE
+        )
+    )
+    return [_entry(row) for row in rows]
 
 
 async def find_entry(tx: Tx, call_id: str, kind: EntryKind) -> LedgerEntry | None:

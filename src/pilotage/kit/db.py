@@ -72,6 +72,11 @@ class Tx:
             )
         return self.actor.project_id
 
+    async def see_one_moment(self) -> None:
+        """See the moment of the next query until the end; only before any other query."""
+        if self.dialect == "postgresql":  # SQLite does anyway
+            await self.conn.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+
     def select(self, table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         """Begin a SELECT of a table (or of some columns of it) within the scope."""
         statement = sa.select(*columns).select_from(table) if columns else sa.select(table)

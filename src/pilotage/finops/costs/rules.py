@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -50,12 +51,16 @@ def make_lines(
         for place, amount in enumerate(amounts):
             known[place] += amount
     return {
-        make_line_id(key): CostLine(
-            **dict(zip(LINE_KEY, key, strict=True)),  # type: ignore[arg-type]
-            **dict(zip(LINE_SUMS, amounts, strict=True)),
+        make_line_id(key): make_line(
+            dict(zip((*LINE_KEY, *LINE_SUMS), (*key, *amounts), strict=True))
         )
         for key, amounts in sums.items()
     }
+
+
+def make_line(values: Mapping[str, Any]) -> CostLine:
+    """Return a line of its fields by name; others are left out."""
+    return CostLine(**{name: values[name] for name in CostLine.__dataclass_fields__})
 
 
 def make_line_id(key: Sequence[str | int]) -> str:

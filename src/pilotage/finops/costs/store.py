@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from pilotage.finops.costs.rules import HOUR_US, LINE_KEY, LINE_SUMS
+from pilotage.core.frames import Outcome
+from pilotage.finops.costs.rules import HOUR_US, LINE_KEY, LINE_SUMS, make_line
 from pilotage.finops.costs.types import (
     CostBy,
     CostEntry,
@@ -16,7 +17,7 @@ from pilotage.finops.costs.types import (
     ResourcePrice,
     Span,
 )
-from pilotage.finops.rules import get_day
+from pilotage.finops.rules import SHADOW_TENANT, get_day
 from pilotage.finops.store import LEDGER_ENTRY
 from pilotage.finops.types import EntryKind
 from pilotage.kit.db import METADATA, Row, Tx
@@ -70,6 +71,7 @@ REPLICA_TIME = sa.Table(
     sa.Column("end_us", sa.BigInteger),
 )
 _PAGE = 500
+_GOOD = (Outcome.OK.value, Outcome.CLIENT_GONE.value)  # who left had an answer coming
 _LINE_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
     CostBy.TENANT: COST_LINE.c.tenant_id,
     CostBy.USER: COST_LINE.c.user,
@@ -97,6 +99,11 @@ _ENTRY_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
     CostBy.DAY: COST_ENTRY.c.day,
     CostBy.MONTH: sa.func.substr(COST_ENTRY.c.day, 1, 7),
     CostBy.KIND: COST_ENTRY.c.kind,
+}
+_CALL_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
+    name: LEDGER_ENTRY.c[column.name]
+    for name, column in _LINE_COLUMNS.items()
+    if isinstance(column, sa.Column)
 }
 _TOKENS = sum((COST_LINE.c[name] for name in LINE_SUMS[1:6]), start=sa.literal(0))
 
@@ -126,12 +133,7 @@ async def list_lines(tx: Tx, span: Span) -> Sequence[CostLine]:
     statement = tx.select(COST_LINE, *columns, *sums).where(*_within(COST_LINE, span))
     rows = await tx.all(statement.group_by(*columns).order_by(*columns))
     return [
-        CostLine(
-            **{name: row[name] for name in kept},
-            **{name: int(row[name]) for name in LINE_SUMS},
-            key_id="",
-            user="",
-        )
+        make_line({"key_id": "", "user": ""} | dict(row) | {n: int(row[n]) for n in LINE_SUMS})
         for row in rows
     ]
 
@@ -156,6 +158,25 @@ async def sum_ledger(tx: Tx, span: Span) -> int:
     return int(row["total"] or 0) if row else 0
 
 
+async def sum_calls_since(
+    tx: Tx, project_id: str, start_us: int, by: Sequence[CostBy]
+) -> list[tuple[dict[str, str], int]]:
+    """Sum what the ledger has from a recent time on, by groups."""
+    columns = [_CALL_COLUMNS[name].label(f"by_{name}") for name in by]
+    total = sa.func.sum(LEDGER_ENTRY.c.cost_nano).label("total")
+    since = tx.select(LEDGER_ENTRY, *columns, total).where(
+        LEDGER_ENTRY.c.project_id == project_id,
+        LEDGER_ENTRY.c.day >= get_day(start_us),  # the day is what the index knows
+        LEDGER_ENTRY.c.at_us >= start_us,
+    )
+    rows = await tx.all(since.group_by(*(sa.text(f"by_{name}") for name in by)))
+    return [
+        ({name.value: row[f"by_{name}"] for name in by}, int(row["total"]))
+        for row in rows
+        if row["total"] is not None
+    ]
+
+
 async def list_spans(
     tx: Tx, project_id: str, release: str, start_us: int, end_us: int
 ) -> list[tuple[int, int]]:
@@ -175,6 +196,40 @@ async def list_spans(
     )
     return [
         (row["at_us"] - max(0, row["duration_us"]), row["at_us"]) for row in await tx.all(found)
+    ]
+
+
+async def sum_failed(tx: Tx, release: str, since: str, until: str) -> int:
+    """Return what the calls of a release cost that failed, copies for nobody left out."""
+    total = sa.func.sum(LEDGER_ENTRY.c.cost_nano).label("total")
+    failed = tx.select(LEDGER_ENTRY, total).where(
+        LEDGER_ENTRY.c.arm == release,
+        LEDGER_ENTRY.c.day >= since,
+        LEDGER_ENTRY.c.day < until,
+        LEDGER_ENTRY.c.tenant_id != SHADOW_TENANT,
+        LEDGER_ENTRY.c.outcome.not_in(_GOOD),
+    )
+    row = await tx.find(failed)
+    return int(row["total"] or 0) if row else 0
+
+
+async def sum_models(tx: Tx, since: str, until: str, task: str) -> list[tuple[str, int, int, int]]:
+    """Return model, calls, failed calls and cost of calls of a feature or alias ("" all)."""
+    columns = LEDGER_ENTRY.c
+    is_charge = columns.kind == EntryKind.CHARGE
+    has_failed = is_charge & columns.outcome.not_in(_GOOD)
+    statement = tx.select(
+        LEDGER_ENTRY,
+        columns.model,
+        sa.func.sum(sa.case((is_charge, 1), else_=0)).label("calls"),
+        sa.func.sum(sa.case((has_failed, 1), else_=0)).label("failed"),
+        sa.func.sum(columns.cost_nano).label("total"),
+    ).where(columns.day >= since, columns.day < until, columns.model != "")
+    if task:
+        statement = statement.where((columns.feature == task) | (columns.alias == task))
+    return [
+        (row["model"], int(row["calls"]), int(row["failed"]), int(row["total"]))
+        for row in await tx.all(statement.group_by(columns.model))
     ]
 
 

@@ -26,6 +26,10 @@ class ArtifactService:
     def __init__(self) -> None:
         self.uses: list[BlobUse] = [store.find_used]
 
+    async def measure(self, tx: Tx) -> dict[str, int]:
+        """Return how many bytes the artifacts of each project have."""
+        return await store.sum_sizes(tx)
+
     async def add_artifact(
         self,
         tx: Tx,

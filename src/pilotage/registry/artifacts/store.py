@@ -110,6 +110,15 @@ async def find_file(tx: Tx, sha256: str, path: str) -> TreeEntry | None:
 # blobs
 
 
+async def sum_sizes(tx: Tx) -> dict[str, int]:
+    """Return how many bytes the living artifacts of each project have."""
+    columns = ARTIFACT.c
+    total = sa.func.sum(columns.size_bytes).label("total")
+    living = tx.select(ARTIFACT, columns.project_id, total).where(columns.deleted_at_us.is_(None))
+    rows = await tx.all(living.group_by(columns.project_id))
+    return {row["project_id"]: int(row["total"]) for row in rows}
+
+
 async def put_blob(tx: Tx, sha256: str, size: int) -> None:
     """Note that the project has uploaded a blob, now."""
     mine = tx.update(BLOB).where(BLOB.c.sha256 == sha256, BLOB.c.project_id == tx.project_id)

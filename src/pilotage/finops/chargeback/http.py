@@ -1,0 +1,128 @@
+"""Control-plane routes of chargeback: a month as a file, and an invoice beside it."""
+
+import asyncio
+from decimal import Decimal
+
+from pilotage.core.errors import PilotageError
+from pilotage.finops.chargeback.files import to_csv, to_parquet
+from pilotage.finops.chargeback.service import ChargebackService
+from pilotage.finops.chargeback.types import Difference, Match
+from pilotage.kit.api import ApiCall, RawCall, RawReply, RawRoute, Route, View
+
+PERMISSION = "finops.chargeback.read"
+MOST_BYTES = 64 << 20
+FORMATS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+
+
+class DifferenceView(View):
+    """A line of an invoice beside what was recorded, in decimal USD; ``difference`` is the rest."""
+
+    period: str
+    model: str
+    token_class: str
+    invoiced: str
+    recorded: str
+    difference: str
+    match: Match
+
+
+class ReconciliationView(View):
+    """An invoice beside the ledger, line by line, and their sums."""
+
+    month: str
+    provider: str
+    invoiced: str
+    recorded: str
+    difference: str
+    items: list[DifferenceView]
+
+
+def chargeback_routes(service: ChargebackService) -> list[Route]:
+    """List the routes of people."""
+
+    async def reconcile(call: ApiCall, month: str, provider: str = "") -> ReconciliationView:
+        """Compare a ``provider``'s invoice, CSV in the body, with what was recorded."""
+        invoice = await _read(call)
+        async with call.read() as tx:
+            await tx.see_one_moment()
+            found = await service.reconcile(tx, month, provider, invoice)
+        invoiced = sum((item.invoiced for item in found), start=Decimal(0))
+        recorded = sum((item.recorded for item in found), start=Decimal(0))
+        return ReconciliationView(
+            month=month,
+            provider=provider,
+            invoiced=_text(invoiced),
+            recorded=_text(recorded),
+            difference=_text(invoiced - recorded),
+            items=[_show(item) for item in found],
+        )
+
+    return [
+        Route(
+            method="POST",
+            path="/chargeback/{month}:reconcile",
+            permission=PERMISSION,
+            handler=reconcile,
+        )
+    ]
+
+
+def chargeback_raw_routes(service: ChargebackService) -> list[RawRoute]:
+    """List the routes that send files."""
+
+    async def export(call: RawCall) -> RawReply:
+        """Send a month's FOCUS rows, of one tenant with ``?tenant=``, as csv or parquet."""
+        kind = call.query.get("format", "csv")
+        if kind not in FORMATS:
+            raise PilotageError(
+                "invalid_request",
+                f"{kind[:40]!r} is no format of chargeback.",
+                hint=f"There are: {', '.join(FORMATS)}.",
+                param="format",
+            )
+        async with call.read() as tx:
+            await tx.see_one_moment()
+            statement = await service.make_statement(
+                tx, call.path["month"], call.query.get("tenant", "")
+            )
+        text = await asyncio.to_thread(to_csv, statement.rows)
+        body = text.encode() if kind == "csv" else await asyncio.to_thread(to_parquet, text)
+        return RawReply(body=body, media_type=FORMATS[kind])
+
+    return [
+        RawRoute(method="GET", path="/chargeback/{month}", permission=PERMISSION, handler=export)
+    ]
+
+
+async def _read(call: ApiCall) -> str:
+    parts, size = [], 0
+    async for part in call.body():
+        parts.append(part)
+        size += len(part)
+        if size > MOST_BYTES:
+            raise PilotageError(
+                "invalid_request",
+                f"The invoice is larger than {MOST_BYTES >> 20} MiB.",
+                hint="Sum it up by day and model first, or send it in parts.",
+            )
+    try:
+        return b"".join(parts).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise PilotageError(
+            "invalid_request",
+            "The invoice is not text in UTF-8.",
+            hint="Save it as CSV in UTF-8.",
+        ) from None
+
+
+def _show(item: Difference) -> DifferenceView:
+    return DifferenceView.of(
+        item,
+        invoiced=_text(item.invoiced),
+        recorded=_text(item.recorded),
+        difference=_text(item.difference),
+    )
+
+
+def _text(amount: Decimal) -> str:
+    return format(amount.normalize() + Decimal(0), "f")

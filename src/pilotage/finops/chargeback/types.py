@@ -1,0 +1,74 @@
+"""What chargeback is: rows that a billing program reads, and an invoice beside the ledger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+FocusValue = str | int | Decimal | datetime | None
+FocusRow = dict[str, FocusValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What ids are called: tenants by id, and of upstreams their name and their provider."""
+
+    account: str
+    tenants: dict[str, str]
+    upstreams: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """The rows of a month; their sum is ``total_nano``, the ledger's calls and what is booked.
+
+    ``is_closed`` says that the month is over: only corrections of later months change it then.
+    """
+
+    month: str
+    rows: Sequence[FocusRow]
+    calls_nano: int
+    entries_nano: int
+    is_closed: bool
+
+    @property
+    def total_nano(self) -> int:
+        """All of it."""
+        return self.calls_nano + self.entries_nano
+
+
+class Match(StrEnum):
+    """How a line of an invoice and the ledger agree."""
+
+    SAME = "same"
+    DIFFERS = "differs"
+    ONLY_INVOICED = "only_invoiced"
+    ONLY_RECORDED = "only_recorded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceLine:
+    """What a provider charges: for a day or month, a model and perhaps a class of tokens."""
+
+    period: str
+    model: str
+    token_class: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One line of an invoice beside what was recorded, in USD; ``difference`` is invoice - own."""
+
+    period: str
+    model: str
+    token_class: str
+    invoiced: Decimal
+    recorded: Decimal
+    match: Match
+
+    @property
+    def difference(self) -> Decimal:
+        """What the invoice has more; below 0 where it has less."""
+        return self.invoiced - self.recorded

@@ -1,0 +1,547 @@
+"""Control-plane routes of costs. Money is shown twice: decimal USD and integer nano-USD."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.money import format_usd, parse_usd
+from pilotage.finops.costs.insights import CostInsights
+from pilotage.finops.costs.rules import MILLION
+from pilotage.finops.costs.service import END_OF_DAYS, CostService, continue_after
+from pilotage.finops.costs.types import (
+    CostBy,
+    CostEntry,
+    CostKind,
+    CostRow,
+    EntrySpec,
+    Resource,
+    ResourcePrice,
+    Span,
+)
+from pilotage.finops.http import CostedView, TrafficView, show_entry
+from pilotage.finops.rules import get_day
+from pilotage.finops.service import FinopsService
+from pilotage.identity.service import IdentityService
+from pilotage.kit.api import ApiCall, Body, Page, Route, View, make_page
+from pilotage.kit.clock import parse_time
+from pilotage.kit.db import Tx
+
+READ = "finops.cost.read"
+MOST_DAYS = 366
+
+
+class CostView(CostedView):
+    """Costs of one group by kind; those of calls come from the ledger, all others are entries."""
+
+    groups: dict[str, str]
+    calls: int
+    tokens: int
+    estimated_usd: str
+    estimated_nano: int
+    by_kind: dict[str, str]
+
+
+class EntryBody(Body):
+    """A cost that is no call's, in decimal USD; below 0 for a credit.
+
+    ``start`` and ``end`` are RFC 3339 or dates. ``quantity`` is in ``unit``, with at most 6
+    decimals; ``source`` says where it comes from, and is booked once.
+    """
+
+    kind: CostKind
+    source: str
+    cost_usd: str
+    start: str
+    end: str
+    quantity: str = "0"
+    unit: str = ""
+    tenant: str = ""
+    alias: str = ""
+    model: str = ""
+    provider: str = ""
+    note: str = ""
+
+
+class EntryView(CostedView):
+    """A booked cost; ``quantity`` is in millionths of ``unit``."""
+
+    id: str
+    project_id: str
+    kind: CostKind
+    source: str
+    day: str
+    start: datetime
+    end: datetime
+    quantity: int
+    unit: str
+    unit_price: str
+    tenant_id: str
+    alias: str
+    release: str
+    version_id: str
+    model: str
+    provider: str
+    note: str
+    reverses: str
+    corrects: str
+    created_at: datetime
+    created_by: str
+
+
+class ResourcePriceBody(Body):
+    """A price to set: USD per hour of a replica, GiB-month stored, or GiB sent.
+
+    The subject of compute is an endpoint's name, or ``*`` for all; of the others it is ``*``.
+    """
+
+    kind: Resource
+    price: str
+    subject: str = "*"
+    spot_price: str = ""
+    valid_from: str | None = None
+
+
+class ResourcePriceView(View):
+    """A price of a resource from a time on."""
+
+    id: str
+    project_id: str
+    kind: Resource
+    subject: str
+    price: str
+    spot_price: str
+    valid_from: datetime
+    created_at: datetime
+    created_by: str
+
+
+class OutlookView(View):
+    """What the month will have cost; nothing where too few days were seen to say so."""
+
+    month: str
+    spent_usd: str
+    spent_nano: int
+    expected_usd: str | None
+    low_usd: str | None
+    high_usd: str | None
+    confidence: float
+    days: int
+
+
+class AnomalyView(View):
+    """A day that stood out: its cost in nano-USD or its calls, against what is usual."""
+
+    measure: str
+    day: str
+    amount: int
+    usual: int
+    deviations: float
+
+
+class AnomaliesView(View):
+    """The days that stood out, the newest first."""
+
+    items: list[AnomalyView]
+
+
+class ReleaseCostView(View):
+    """What a deployment cost, in nano-USD, and what taking it back leaves paid for nothing."""
+
+    release: str
+    alias: str
+    calls: int
+    calls_nano: int
+    failed_nano: int
+    shadow_nano: int
+    compute_nano: int
+    idle_nano: int
+    total_nano: int
+    total_usd: str
+    baseline_calls: int
+    baseline_nano: int | None
+    excess_nano: int | None
+    rollback_nano: int
+    rollback_usd: str
+
+
+class SavingView(View):
+    """What was paid with a way of saving, and what would have been without it."""
+
+    way: str
+    subject: str
+    reference: str
+    with_usd: str
+    without_usd: str
+    saved_usd: str
+    saved_nano: int
+    unpriced: int
+
+
+class SavingsView(View):
+    """What was saved, way by way."""
+
+    items: list[SavingView]
+
+
+class ModelCostView(CostedView):
+    """What a call of a model cost on average, in nano-USD."""
+
+    model: str
+    calls: int
+    failed: int
+    nano_per_call: int
+
+
+class ModelCostsView(View):
+    """What calls of each model cost, the cheapest call first."""
+
+    items: list[ModelCostView]
+
+
+class CheckView(View):
+    """Whether the lines of costs add up to the ledger."""
+
+    ledger_nano: int
+    lines_nano: int
+    entries_nano: int
+    is_equal: bool
+
+
+def cost_routes(
+    costs: CostService, insights: CostInsights, finops: FinopsService, identity: IdentityService
+) -> list[Route]:
+    """List the routes of costs."""
+    return [
+        *_sum_routes(costs, identity),
+        *_insight_routes(insights),
+        *_entry_routes(costs, finops, identity),
+        *_price_routes(costs),
+    ]
+
+
+async def find_tenant_id(identity: IdentityService, tx: Tx, tenant: str) -> str:
+    """Return a tenant's id; the ledger keeps those of deleted tenants. Raises ``not_found``."""
+    if not tenant or tenant.startswith("ten_"):
+        return tenant
+    return (await identity.get_tenant(tx, tenant)).id
+
+
+def _sum_routes(costs: CostService, identity: IdentityService) -> list[Route]:
+    async def sum_costs(  # noqa: PLR0913, PLR0917 - the server passes them by name
+        call: ApiCall,
+        by: str = "",
+        since: str = "",
+        until: str = "",
+        tenant: str = "",
+        alias: str = "",
+        model: str = "",
+        limit: int = 50,
+        after: str = "",
+    ) -> Page[CostView]:
+        """Sum up what was spent on days from ``since`` to before ``until`` (UTC).
+
+        ``by`` lists tenant, user, key, feature, alias, model, version, release, upstream, day,
+        month, kind, with commas.
+        """
+        groups = _groups(by)
+        async with call.read() as tx:
+            tenant_id = await find_tenant_id(identity, tx, tenant)
+            only = (
+                (CostBy.TENANT, tenant_id),
+                (CostBy.ALIAS, alias),
+                (CostBy.MODEL, model),
+            )
+            span = Span(
+                since=_day(since, "since", "0000-01-01"),
+                until=_day(until, "until", END_OF_DAYS),
+                only=tuple((name, value) for name, value in only if value),
+            )
+            rows = await costs.sum_costs(tx, groups, span)
+        return make_page(continue_after(rows, after, limit + 1), limit, _show_row, "key")
+
+    return [Route(method="GET", path="/costs", permission=READ, handler=sum_costs)]
+
+
+def _insight_routes(insights: CostInsights) -> list[Route]:
+    async def get_outlook(call: ApiCall) -> OutlookView:
+        """Say what this month will have cost at its end, with a 90 % interval."""
+        async with call.read() as tx:
+            found = await insights.get_outlook(tx)
+        amounts = {
+            f"{name}_usd": None if nano is None else format_usd(nano)
+            for name, nano in (
+                ("spent", found.spent_nano),
+                ("expected", found.expected_nano),
+                ("low", found.low_nano),
+                ("high", found.high_nano),
+            )
+        }
+        return OutlookView.of(found, **amounts)
+
+    async def list_anomalies(call: ApiCall, days: int = 30) -> AnomaliesView:
+        """List the days, of the last so many, on which cost or calls stood out."""
+        async with call.read() as tx:
+            found = await insights.list_anomalies(tx, max(1, min(days, MOST_DAYS)))
+        return AnomaliesView(items=[AnomalyView.of(item) for item in found])
+
+    async def get_release_cost(
+        call: ApiCall, release: str = "", since: str = "", until: str = ""
+    ) -> ReleaseCostView:
+        """Say what a deployment (by id) cost, and what taking it back leaves paid for nothing."""
+        async with call.read() as tx:
+            found = await insights.get_release_cost(
+                tx, release, _day(since, "since", "0000-01-01"), _day(until, "until", END_OF_DAYS)
+            )
+        return ReleaseCostView.of(
+            found,
+            total_usd=format_usd(found.total_nano),
+            rollback_usd=format_usd(found.rollback_nano),
+        )
+
+    async def list_savings(
+        call: ApiCall, since: str = "", until: str = "", reference: str = "", provider: str = ""
+    ) -> SavingsView:
+        """Say what routing, providers' caches and stopped replicas saved (default: 30 days).
+
+        ``reference`` is the model that would have answered everything: MODEL, MODEL@VERSION, or a
+        ``provider``'s. Without it, it is the dearest that answered each alias.
+        """
+        async with call.read() as tx:
+            first, last = _last_days(tx, since, until)
+            found = await insights.list_savings(tx, first, last, reference, provider)
+        return SavingsView(
+            items=[
+                SavingView.of(
+                    item,
+                    with_usd=format_usd(item.with_nano),
+                    without_usd=format_usd(item.without_nano),
+                    saved_usd=format_usd(item.saved_nano),
+                )
+                for item in found
+            ]
+        )
+
+    async def list_model_costs(
+        call: ApiCall, task: str = "", since: str = "", until: str = ""
+    ) -> ModelCostsView:
+        """List what a call of each model cost (default: in 30 days), the cheapest first.
+
+        ``task`` is a feature or an alias. Failed calls are paid for by those that were answered.
+        """
+        async with call.read() as tx:
+            found = await insights.list_model_costs(tx, *_last_days(tx, since, until), task)
+        return ModelCostsView(items=[ModelCostView.of(item) for item in found])
+
+    async def check_costs(call: ApiCall, since: str = "", until: str = "") -> CheckView:
+        """Add the ledger up anew, and compare."""
+        async with call.read() as tx:
+            await tx.see_one_moment()
+            found = await insights.check(
+                tx, _day(since, "since", "0000-01-01"), _day(until, "until", END_OF_DAYS)
+            )
+        return CheckView.of(found, is_equal=found.ledger_nano == found.lines_nano)
+
+    return [
+        Route(method="GET", path="/costs:outlook", permission=READ, handler=get_outlook),
+        Route(method="GET", path="/costs:anomalies", permission=READ, handler=list_anomalies),
+        Route(method="GET", path="/costs:release", permission=READ, handler=get_release_cost),
+        Route(method="GET", path="/costs:savings", permission=READ, handler=list_savings),
+        Route(method="GET", path="/costs:models", permission=READ, handler=list_model_costs),
+        Route(method="GET", path="/costs:check", permission=READ, handler=check_costs),
+    ]
+
+
+def _entry_routes(
+    costs: CostService, finops: FinopsService, identity: IdentityService
+) -> list[Route]:
+    async def add_entry(call: ApiCall, body: EntryBody) -> EntryView:
+        """Book a cost that is no call's: network, a licence, usage that no gateway saw."""
+        cost_nano, quantity = _amounts(body)
+        start_us, end_us = _time(body.start, "start"), _time(body.end, "end")
+        async with call.write() as tx:
+            spec = EntrySpec(
+                kind=body.kind,
+                source=f"booked/{_source(body.source)}",
+                start_us=start_us,
+                end_us=end_us,
+                cost_nano=cost_nano,
+                quantity=quantity,
+                unit=body.unit,
+                tenant_id=await find_tenant_id(identity, tx, body.tenant),
+                alias=body.alias,
+                model=body.model,
+                provider=body.provider,
+                note=body.note,
+            )
+            return _show_booked(await costs.add_entry(tx, spec))
+
+    async def list_entries(
+        call: ApiCall, kind: CostKind | None = None, limit: int = 50, after: str = ""
+    ) -> Page[EntryView]:
+        """List what is booked beside calls, the oldest first."""
+        async with call.read() as tx:
+            found = await costs.list_entries(tx, after, limit + 1, kind)
+            return make_page(found, limit, _show_booked, "id")
+
+    async def reverse_entry(call: ApiCall, entry: str) -> EntryView:
+        """Take a booked cost back by an entry of its own; again it changes nothing."""
+        async with call.write() as tx:
+            return _show_booked(await costs.reverse_entry(tx, entry))
+
+    async def reverse_charge(call: ApiCall, call_id: str) -> TrafficView:
+        """Take a call's charge back by a reversal in the ledger; again it changes nothing."""
+        async with call.write() as tx:
+            return show_entry(await finops.reverse_charge(tx, call_id))
+
+    return [
+        Route(
+            method="POST",
+            path="/cost-entries",
+            permission="finops.cost.book",
+            handler=add_entry,
+            status=201,
+        ),
+        Route(method="GET", path="/cost-entries", permission=READ, handler=list_entries),
+        Route(
+            method="POST",
+            path="/cost-entries/{entry}:reverse",
+            permission="finops.cost.reverse",
+            handler=reverse_entry,
+        ),
+        Route(
+            method="POST",
+            path="/charges/{call_id}:reverse",
+            permission="finops.charge.reverse",
+            handler=reverse_charge,
+        ),
+    ]
+
+
+def _price_routes(costs: CostService) -> list[Route]:
+    async def set_price(call: ApiCall, body: ResourcePriceBody) -> ResourcePriceView:
+        """Set what a unit of a resource costs from a time on; what is booked stays as it is."""
+        valid_from_us = None if body.valid_from is None else _time(body.valid_from, "valid_from")
+        async with call.write() as tx:
+            made = await costs.set_price(
+                tx,
+                body.kind,
+                body.subject,
+                body.price,
+                spot_price=body.spot_price,
+                valid_from_us=valid_from_us,
+            )
+        return ResourcePriceView.of(made)
+
+    async def list_prices(
+        call: ApiCall, limit: int = 50, after: str = ""
+    ) -> Page[ResourcePriceView]:
+        """List prices of resources in the order in which they were set."""
+        async with call.read() as tx:
+            found: Sequence[ResourcePrice] = await costs.list_prices(tx, after, limit + 1)
+            return make_page(found, limit, ResourcePriceView.of, "id")
+
+    return [
+        Route(
+            method="POST",
+            path="/resource-prices",
+            permission="finops.resource_price.set",
+            handler=set_price,
+            status=201,
+        ),
+        Route(
+            method="GET",
+            path="/resource-prices",
+            permission="finops.resource_price.read",
+            handler=list_prices,
+        ),
+    ]
+
+
+def _show_row(row: Any) -> CostView:  # noqa: ANN401 - make_page hands over anything
+    found: CostRow = row
+    return CostView.of(
+        found,
+        estimated_usd=format_usd(found.estimated_nano),
+        by_kind={kind: format_usd(nano) for kind, nano in sorted(found.by_kind.items())},
+    )
+
+
+def _show_booked(entry: Any) -> EntryView:  # noqa: ANN401 - make_page hands over anything
+    found: CostEntry = entry
+    return EntryView.of(found, source=found.source.removeprefix("booked/"))
+
+
+def _groups(text: str) -> list[CostBy]:
+    try:
+        return [CostBy(name.strip()) for name in text.split(",") if name.strip()]
+    except ValueError:
+        raise PilotageError(
+            "invalid_request",
+            f"by: costs cannot be summed up by {text[:80]!r}.",
+            hint=f"There are: {', '.join(CostBy)}.",
+            param="by",
+        ) from None
+
+
+def _last_days(tx: Tx, since: str, until: str, days: int = 30) -> tuple[str, str]:
+    """Return the days asked for; what is left out is so many days back, and today included."""
+    tomorrow = date.fromisoformat(get_day(tx.now_us)) + timedelta(days=1)
+    first = (tomorrow - timedelta(days=days)).isoformat()
+    return _day(since, "since", first), _day(until, "until", tomorrow.isoformat())
+
+
+def _day(text: str, param: str, default: str) -> str:
+    if not text:
+        return default
+    try:
+        return (
+            date.fromisoformat(text[:10]).isoformat() if text[10:] == "" else _refuse(text, param)
+        )
+    except ValueError:
+        return _refuse(text, param)
+
+
+def _refuse(text: str, param: str) -> str:
+    raise PilotageError(
+        "invalid_request",
+        f"{param}: {text[:40]!r} is not a day.",
+        hint="Write it as 2026-01-31; days are those of UTC.",
+        param=param,
+    )
+
+
+def _time(text: str, param: str) -> int:
+    try:
+        return parse_time(text)
+    except ValueError:
+        raise PilotageError(
+            "invalid_request",
+            f"{param}: {text[:40]!r} is not a time.",
+            hint="Write 2026-01-31 or 2026-01-31T12:00:00Z.",
+            param=param,
+        ) from None
+
+
+def _amounts(body: EntryBody) -> tuple[int, int]:
+    """Return the cost in nano-USD and the quantity in millionths of its unit."""
+    try:
+        cost_nano, quantity = parse_usd(body.cost_usd), parse_usd(body.quantity)
+    except ValueError as wrong:
+        raise PilotageError("invalid_request", f"{wrong}.", param="cost_usd") from None
+    if quantity % 1000:
+        raise PilotageError(
+            "invalid_request", "A quantity has at most 6 decimals.", param="quantity"
+        )
+    return cost_nano, quantity * MILLION // 10**9
+
+
+def _source(text: str) -> str:
+    if not text or len(text) > 200 or not text.isprintable():
+        raise PilotageError(
+            "invalid_request",
+            "That is no source.",
+            hint="Write where the cost comes from, such as invoice/2026-03/line-7.",
+            param="source",
+        )
+    return text

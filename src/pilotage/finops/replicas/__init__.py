@@ -1,0 +1,1 @@
+"""Replicas of our own: when they ran, and what that costs."""

@@ -23,16 +23,17 @@ class EmailNotifier:
     async def send(self, spec: ChannelSpec, notice: Notice) -> Sequence[str]:
         """Send a mail; return the recipients that the server refused while it took others."""
         host, port = read_mail_server(spec)
-        context = make_context(spec.ca_file)
+        is_plain = spec.encryption == Encryption.NONE
+        context = None if is_plain else make_context(spec.ca_file)
         password = self._secrets.read(spec.secret) if spec.secret else ""
         to = [address for address in spec.to if address in notice.remaining] or spec.to
         mail = make_mail(notice, spec.sender, to).as_bytes()
         try:
             address = (await self._egress.resolve(host, port))[0]
-            is_tls = spec.encryption == Encryption.TLS
-            async with open_smtp(host, address, port, context, is_tls=is_tls) as client:
-                if spec.encryption == Encryption.STARTTLS:
-                    await client.start_tls()
+            first = context if spec.encryption == Encryption.TLS else None
+            async with open_smtp(host, address, port, first) as client:
+                if context is not None and spec.encryption == Encryption.STARTTLS:
+                    await client.start_tls(context)
                 if spec.username:
                     await client.sign_in(spec.username, password)
                 return tuple(await client.send(spec.sender, to, mail))

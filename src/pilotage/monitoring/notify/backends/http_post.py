@@ -58,11 +58,11 @@ class HttpPost:
         """Return the status, the beginning of the body and Retry-After of the reply."""
         port = url.port or (443 if url.scheme == "https" else 80)
         address = (await self._egress.resolve(url.host, port))[0]
+        # Reading the system's authorities takes 30 ms; plain http needs none.
+        context = make_context(ca_file) if url.scheme == "https" else False
         said = bytearray()
         async with (
-            httpx.AsyncClient(
-                trust_env=False, timeout=_PATIENCE_S, verify=make_context(ca_file)
-            ) as client,
+            httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_S, verify=context) as client,
             client.stream(
                 "POST",
                 url.copy_with(host=address),

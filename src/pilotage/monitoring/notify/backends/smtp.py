@@ -34,20 +34,17 @@ class SmtpError(Exception):
 
 @asynccontextmanager
 async def open_smtp(
-    host: str, address: str, port: int, context: ssl.SSLContext, *, is_tls: bool
+    host: str, address: str, port: int, tls: ssl.SSLContext | None
 ) -> AsyncIterator["SmtpClient"]:
-    """Connect to an address, encrypted from the start or not; ``host`` is what certificates name.
+    """Connect to an address, encrypted from the start by ``tls``; certificates name ``host``.
 
     At the end nobody waits for a goodbye: what was said has been answered.
     """
     reader, writer = await asyncio.open_connection(
-        address,
-        port,
-        ssl=context if is_tls else None,
-        server_hostname=host if is_tls else None,
+        address, port, ssl=tls, server_hostname=host if tls else None
     )
     try:
-        client = SmtpClient(host, context, reader, writer)
+        client = SmtpClient(host, reader, writer)
         await client.greet()
         yield client
         writer.write(b"QUIT\r\n")
@@ -59,14 +56,9 @@ class SmtpClient:
     """One conversation with a mail server."""
 
     def __init__(
-        self,
-        host: str,
-        context: ssl.SSLContext,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._host = host
-        self._context = context
         self._reader = reader
         self._writer = writer
         self._abilities: dict[str, str] = {}
@@ -76,14 +68,14 @@ class SmtpClient:
         self._expect(await self._read(), "the greeting")
         await self._hello()
 
-    async def start_tls(self) -> None:
+    async def start_tls(self, tls: ssl.SSLContext) -> None:
         """Encrypt the connection; raise SmtpError if the server does not offer that."""
         if "STARTTLS" not in self._abilities:
             raise SmtpError("the server offers no STARTTLS")
         await self._ask("STARTTLS")
         if await self._has_more():  # somebody in between would speak as if encrypted
             raise SmtpError("the server went on in the clear after STARTTLS")
-        await self._writer.start_tls(self._context, server_hostname=self._host)
+        await self._writer.start_tls(tls, server_hostname=self._host)
         await self._hello()  # what it could before counts for nothing
 
     async def sign_in(self, username: str, password: str) -> None:

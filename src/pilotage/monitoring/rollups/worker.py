@@ -20,7 +20,7 @@ from pilotage.kit.worker import Wakeup, Worker
 from pilotage.monitoring.rollups.rules import Cells, add_up, check_call
 from pilotage.monitoring.rollups.service import RollupService
 
-BATCH = 5_000
+BATCH = 20_000  # frames: a file of calls is made of each batch, and small ones cost more a call
 _TEND_EVERY_S = 30.0
 CURRENT_S = 10.0  # for so long after it found nothing more to read, a reader is up to date
 _LOG = logging.getLogger("pilotage.monitoring")

@@ -30,6 +30,14 @@ from pilotage.core.condition.types import (
 
 Values = Callable[[MetricRef], Mapping[Labels, float]]
 _Vector = dict[Labels, float]
+COMPARATORS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 
 
 def evaluate(condition: Condition, values: Values) -> dict[Labels, float]:
@@ -69,7 +77,7 @@ def _hold(truth: Truth, values: Values) -> _Vector:
 
 
 def _compare(comparison: Comparison, values: Values) -> _Vector:
-    is_true = _COMPARATORS[comparison.op]
+    is_true = COMPARATORS[comparison.op]
     kept = {}
     for labels, left, right in _pair(comparison, values):
         if is_true(left, right):
@@ -137,12 +145,4 @@ _OPERATORS: dict[str, Callable[[float, float], float]] = {
     "-": operator.sub,
     "*": operator.mul,
     "/": _divide,
-}
-_COMPARATORS: dict[str, Callable[[float, float], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
 }

@@ -53,7 +53,7 @@ from pilotage.core.duration import format_duration, parse_duration_us
 
 MAX_DEPTH = 20
 MAX_SERIES = 32
-LONGEST_NUMBER = 30
+LONGEST_NUMBER = 24  # letters: what Decimal multiplies exactly
 _COMPARATORS = (">", ">=", "<", "<=", "==", "!=")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 
@@ -164,14 +164,14 @@ class _Parser:
 
     def _read_number(self) -> Number:
         start = self._word.span.start
+        if len(self._word.text) > LONGEST_NUMBER:
+            raise ConditionError("this number has too many digits.", self._word.span)
         if word := self._take(Kind.DURATION):
             return Number(span=word.span, value=_sum_seconds(word.text), unit=SECONDS)
         is_money = self._take(Kind.SIGN, "$") is not None
         word = self._take(Kind.NUMBER)
         if word is None:
             raise self._refuse("an amount such as $10")
-        if len(word.text) > LONGEST_NUMBER:
-            raise ConditionError("this number has too many digits.", word.span)
         suffix = "$" if is_money else self._read_suffix()
         unit, factor = SUFFIXES[suffix] if suffix else (None, Decimal(1))
         span = Span(start, self._words[self._at - 1].span.end)
@@ -203,6 +203,12 @@ class _Parser:
             window_us = self._read_duration_us("[5m]")
             closed = self._expect("]")
             check_window(metric, window_us, Span(opened.span.start, closed.span.end))
+            if self._word.text == "{":
+                raise ConditionError(
+                    "filters stand before the window.",
+                    self._word.span,
+                    'For example p95_latency{alias="chat"}[5m].',
+                )
         span = Span(name.span.start, self._words[self._at - 1].span.end)
         ref = make_ref(metric, filters, window_us, span)
         self.refs.append(ref)

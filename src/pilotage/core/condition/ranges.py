@@ -60,9 +60,7 @@ def _times(one: float, other: float) -> float:
 
 
 def _invert(of: Range) -> Range:
-    """Return one divided by an interval; what holds zero inside can become anything."""
-    if of.low < 0 < of.high:
+    """Return one divided by an interval; where that has zero in it, anything can come of it."""
+    if of.low < 0 <= of.high:
         return Range(-math.inf, math.inf)
-    low = 1 / of.high if of.high else -math.inf
-    high = 1 / of.low if of.low else math.inf
-    return Range(low, high)
+    return Range(1 / of.high, 1 / of.low if of.low else math.inf)

@@ -59,7 +59,7 @@ SUFFIXES: dict[str, tuple[Unit, Decimal]] = {
 }
 # Written in several sizes, so that a number alone would be a guess: 2 of what?
 _NEEDS_SUFFIX = {SECONDS: "2s or 500ms", BYTES: "2GiB or 500MB"}
-_NAMES = {"s": "seconds", "B": "bytes"}
+_NAMES = {"s": "seconds", "B": "bytes", "USD": "USD"}
 
 
 def takes_bare(unit: Unit) -> bool:
@@ -80,13 +80,14 @@ def give_example(unit: Unit) -> str:
 
 def format_unit(unit: Unit) -> str:
     """Write a unit: ``seconds``, ``USD/request``, ``ratio``."""
-    above = "*".join(_format_power(base, power) for base, power in unit if power > 0)
-    below = "/".join(_format_power(base, -power) for base, power in unit if power < 0)
     if not unit:
         return "ratio"
-    if not below:
-        return _NAMES.get(above, above if above == "USD" or "*" in above else f"{above}s")
-    return f"{above or '1'}/{below}"
+    if len(unit) == 1 and unit[0][1] == 1:
+        base = unit[0][0]
+        return _NAMES.get(base, f"{base}s")
+    above = "*".join(_format_power(base, power) for base, power in unit if power > 0)
+    below = [_format_power(base, -power) for base, power in unit if power < 0]
+    return "/".join([above or "1", *below])
 
 
 def _format_power(base: str, power: int) -> str:

@@ -12,6 +12,7 @@ import httpx
 
 from calls import make_call
 from control_api import (
+    COST,
     Api,
     Json,
     plan_split,
@@ -267,6 +268,21 @@ def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
         ("PUT", "/endpoints/{endpoint:path}/routing"): Ask(routing, {"retries": 3}),
         ("POST", "/queries"): Ask({"sql": "FROM calls"}, {"sql": "DESCRIBE calls"}),
         ("POST", "/prices"): Ask(price, price | {"input": "2"}),
+        ("POST", "/cost-entries"): Ask(COST | {"source": "asked"}, COST | {"source": "else"}),
+        ("POST", "/cost-entries/{entry}:reverse"): Ask(None),
+        ("POST", "/charges/{call_id}:reverse"): Ask(None),
+        ("POST", "/resource-prices"): Ask(
+            {"kind": "compute", "price": "0.71"}, {"kind": "storage", "price": "0.02"}
+        ),
+        ("POST", "/budgets"): Ask(
+            {"name": "asked", "amount": "5"}, {"name": "asked", "amount": "5", "per": "day"}
+        ),
+        ("PUT", "/budgets/{budget_name}"): Ask(
+            {"amount": "600"}, {"amount": "600", "thresholds": [80]}
+        ),
+        ("POST", "/chargeback/{month}:reconcile"): Ask(
+            b"date,model,cost\n2026-03-01,a,1\n", b"date,model,cost\n2026-03-01,b,1\n"
+        ),
         ("POST", "/limits"): Ask(
             limit | {"name": "asked"}, limit | {"name": "asked", "amount": "11"}
         ),
@@ -474,6 +490,10 @@ LISTS: dict[str, MakeItem] = {
     "/upstreams": posts("/upstreams", name="page-*", provider="openai", base_url="http://a"),
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
     "/limits": posts("/limits", name="page-*", measure="requests", amount="60", per="minute"),
+    "/costs": make_nothing,  # the calls of the ledger, furnished
+    "/cost-entries": posts("/cost-entries", source="page-*", **COST),
+    "/resource-prices": posts("/resource-prices", kind="compute", subject="page-*", price="1"),
+    "/budgets": posts("/budgets", name="page-*", amount="5"),
     "/gateways": posts("/gateways", name="gateway-*"),
     "/users": make_user,
     "/data-keys": make_user,
@@ -506,10 +526,16 @@ LISTS: dict[str, MakeItem] = {
 GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without
     "/models/{model}:compare": {"a": "1.0.0", "b": "1.0.0"},
     "/lineage": {"of": "deployment:dep_1"},
+    "/costs:release": {"release": "dep_furnished"},
+    "/chargeback/{month}:reconcile": {"provider": "openai"},
     "/models/{model}/versions/{version}:assess": {"stage": "production"},
 }
 OF_EVERY_PROJECT = {"/gate-policies/{stage}"}  # there before anybody makes one
-LIST_QUERIES: dict[str, dict[str, str]] = {"/usage": {"by": "day"}, "/traffic": {"after": "0"}}
+LIST_QUERIES: dict[str, dict[str, str]] = {
+    "/costs": {"by": "day"},
+    "/usage": {"by": "day"},
+    "/traffic": {"after": "0"},
+}
 
 
 def problem_of(reply: httpx.Response) -> Json:

@@ -43,6 +43,7 @@ from system import poll
 from users_calls import end
 
 Json = dict[str, Any]
+COST = {"kind": "network", "cost_usd": "1.5", "start": "2026-03-01", "end": "2026-04-01"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +186,9 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         {"name": "monthly", "measure": "usd", "amount": "500", "per": "month", "tenant": "acme"},
     )
     (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
+    await api.make("/budgets", {"name": "spending", "amount": "500"})
+    entry = await api.make("/cost-entries", COST | {"source": "furnished"})
+    call_id = await put_call(api)
     governed = await furnish_governance(api)
     people = await furnish_people(api)
     alerts = await furnish_alerts(api)
@@ -210,6 +214,10 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
             "deployment": deployment["id"],
             "operation": operation["id"],
             "limit_name": "monthly",
+            "budget_name": "spending",
+            "entry": entry["id"],
+            "call_id": call_id,
+            "month": "2026-03",
             "gateway": gateway["name"],
             "position": "0",
             "stage": "staging",
@@ -371,6 +379,18 @@ async def put_decision(api: Api) -> str:
             is_forced=True,
         )
     return made.id
+
+
+async def put_call(api: Api) -> str:
+    """Write one call of the default project to the ledger; return its id."""
+    tenant = await api.show("/tenants/default")
+    ended = msgspec.structs.replace(
+        end("call_furnished", "", tenant["id"], tenant["project_id"]), arm="dep_furnished"
+    )
+    async with api.db.write(SYSTEM) as tx:
+        place = SpoolPlace(gateway="furnished", epoch="e", seq=0)
+        await FinopsService(api.clock).record(tx, place, 1, [make_charge(ended, "furnished")])
+    return ended.call_id
 
 
 async def put_calls(api: Api, count: int) -> None:

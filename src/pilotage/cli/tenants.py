@@ -108,6 +108,10 @@ def change(  # noqa: PLR0913 - a tenant has that many settings
         str | None,
         typer.Option(metavar="PERCENT", help="Part of its calls that the request log keeps."),
     ] = None,
+    measure_percent: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Part of its calls whose texts are measured."),
+    ] = None,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
@@ -124,6 +128,7 @@ def change(  # noqa: PLR0913 - a tenant has that many settings
         "data_class": data_class,
         "shows": shows,
         "log_percent": log_percent,
+        "measure_percent": measure_percent,
     }
     given = {key: value for key, value in named.items() if value is not None}
     if not given:
@@ -169,6 +174,7 @@ def _describe(tenant: dict[str, Any]) -> dict[str, object]:
         "data class": tenant["data_class"],
         "replies show cost": "yes" if tenant["shows"] else "no",
         "logged": f"{tenant['log_percent']:g} %",
+        "measured": f"{tenant['measure_percent']:g} %",
         "id": tenant["id"],
     }
 

@@ -11,7 +11,8 @@ import msgspec
 KEY_SCOPES = "key-scopes"  # the section's name in a Snapshot
 CHAT, COMPLETIONS, EMBEDDINGS = "chat", "completions", "embeddings"
 MESSAGES, RESPONSES, MODELS, USAGE = "messages", "responses", "models", "usage"
-OPERATIONS = (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, MODELS, USAGE)
+FEEDBACK = "feedback"
+OPERATIONS = (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, MODELS, USAGE, FEEDBACK)
 
 
 class KeyScope(msgspec.Struct, frozen=True):

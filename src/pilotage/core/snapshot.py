@@ -59,7 +59,8 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True):
     ``regions`` are those where its calls may be answered (none given: anywhere); ``features`` the
     values it may send as ``x-pilotage-feature``; ``shows`` says whether replies carry their cost,
     arm and model version; ``log_share`` is the part of its calls, in basis points, that the request
-    log keeps, and ``data_class`` what the log calls them.
+    log keeps, ``measure_share`` the part whose texts are measured, and ``data_class`` what the log
+    calls them.
     """
 
     id: str
@@ -71,6 +72,7 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True):
     data_class: str = "internal"
     shows: bool = True
     log_share: int = 0
+    measure_share: int = 0
 
 
 class UpstreamEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
-from pilotage.core.key_scopes import MODELS, USAGE
+from pilotage.core.key_scopes import FEEDBACK, MODELS, USAGE
 from pilotage.core.money import format_usd
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.plane import Caller, DataPlane, Sent
@@ -20,6 +20,7 @@ from pilotage.gateway.strangers import Strangers
 from pilotage.gateway.wire import anthropic, completions, embeddings, responses
 from pilotage.gateway.wire import openai as wire
 from pilotage.gateway.wire.door import Wire
+from pilotage.gateway.wire.feedback import MAX_FEEDBACK_BYTES
 from pilotage.gateway.wire.usage import encode_uses
 from pilotage.kit.clock import Clock, rfc3339
 
@@ -130,12 +131,8 @@ class GatewayDoor:
             if path in WIRES:
                 _expect(scope, "POST")
                 await self._answer_call(scope, receive, send, WIRES[path])
-            elif path == "/v1/models" or path.startswith("/v1/models/"):
-                _expect(scope, "GET")
-                await _send_json(send, 200, self._show_models(scope, path))
-            elif path == "/v1/usage":
-                _expect(scope, "GET")
-                await _send_json(send, 200, await self._show_usage(scope))
+            elif path.startswith("/v1/"):
+                await self._answer_beside(scope, receive, send, path)
             elif path == "/metrics":
                 _expect(scope, "GET")
                 await self._answer_metrics(scope, send)
@@ -144,9 +141,7 @@ class GatewayDoor:
             elif path == "/readyz":
                 await self._answer_ready(send)
             else:
-                raise PilotageError(
-                    "unknown_url", f"There is no {path}.", hint="The API is below /v1."
-                )
+                raise _unknown(path)
         except PilotageError as refused:
             self._count(scope, refused)
             await self._send_error(send, refused, _find_wire(scope))
@@ -154,6 +149,20 @@ class GatewayDoor:
             _LOG.exception("a request broke")
             broken = PilotageError("internal_error")
             await self._send_error(send, broken, _find_wire(scope))
+
+    async def _answer_beside(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        """Answer what is asked of a key beside its calls."""
+        if path == "/v1/models" or path.startswith("/v1/models/"):
+            _expect(scope, "GET")
+            await _send_json(send, 200, self._show_models(scope, path))
+        elif path == "/v1/usage":
+            _expect(scope, "GET")
+            await _send_json(send, 200, await self._show_usage(scope))
+        elif path == "/v1/feedback":
+            _expect(scope, "POST")
+            await self._answer_feedback(scope, receive, send)
+        else:
+            raise _unknown(path)
 
     async def _answer_ready(self, send: Send) -> None:
         problem = self._plane.find_problem()
@@ -165,7 +174,7 @@ class GatewayDoor:
         started_s = self._clock.monotonic_s()
         headers = scope["headers"]
         caller, sent, length = self._read_headers(headers)
-        body = await self._read_body(scope, receive, length)
+        body = await self._read_body(scope, receive, length, self._max_body_bytes)
         if body is None or scope[CONNECTION].is_closing:
             scope[CYCLE].disconnected = True  # the server knows that only of the last of several
             return
@@ -186,12 +195,23 @@ class GatewayDoor:
         elif connection.is_closing:
             await asyncio.sleep(0)  # the server must see the loss before this task ends
 
-    async def _read_body(self, scope: Scope, receive: Receive, length: int) -> bytes | None:
+    async def _answer_feedback(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take what a client says of the answer to one of its calls."""
+        caller, _, length = self._read_headers(scope["headers"])
+        caller.require(FEEDBACK)
+        body = await self._read_body(scope, receive, length, MAX_FEEDBACK_BYTES)
+        if body is not None:
+            reply = await self._plane.feedback.take(caller.tenant, caller.key_id, body)
+            await _send_json(send, 202, reply)
+
+    async def _read_body(
+        self, scope: Scope, receive: Receive, length: int, limit: int
+    ) -> bytes | None:
         if not scope[CYCLE].more_body:  # it came with the headers
-            return await _read_body(receive, length, self._max_body_bytes)
+            return await _read_body(receive, length, limit)
         try:
             async with asyncio.timeout(self._plane.call_timeout_s):
-                return await _read_body(receive, length, self._max_body_bytes)
+                return await _read_body(receive, length, limit)
         except TimeoutError:
             raise PilotageError("request_timeout") from None
 
@@ -398,6 +418,10 @@ def _find_wire(scope: Scope) -> Wire:
 
 def _is_anthropic(scope: Scope) -> bool:
     return any(name == b"anthropic-version" for name, _ in scope["headers"])
+
+
+def _unknown(path: str) -> PilotageError:
+    return PilotageError("unknown_url", f"There is no {path}.", hint="The API is below /v1.")
 
 
 def _expect(scope: Scope, method: str) -> None:

@@ -21,6 +21,7 @@ from pilotage.gateway.chain import StepMaker, build_chain
 from pilotage.gateway.counters.limits import Limits as CallLimits
 from pilotage.gateway.counters.matching import Subject
 from pilotage.gateway.counters.types import LimitUse
+from pilotage.gateway.feedback import FeedbackDesk
 from pilotage.gateway.prompts import read_prompted
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
@@ -121,6 +122,7 @@ class DataPlane:
         self.breakers = Breakers(clock)
         self.background: Background | None = None  # where shadow copies run, if anywhere
         self.counters = counters
+        self.feedback = FeedbackDesk(spool, clock)
         self._table = TargetTable(_make_pool_limits(limits), egress=egress, clock=clock)
         self.shadow_counts: Mapping[str, int] = {}
         self.strangers: Mapping[str, int] = {}  # requests refused before they were calls, by code

@@ -31,7 +31,7 @@ class ProjectView(RevisedView):
 
 
 class TenantChange(Body):
-    """What holds for a tenant's calls; all of it is replaced. ``log_percent`` has two decimals."""
+    """What holds for a tenant's calls; all of it is replaced. Percentages have two decimals."""
 
     time_zone: str = "UTC"
     regions: list[str] = Field(default_factory=list)
@@ -39,6 +39,7 @@ class TenantChange(Body):
     data_class: DataClass = DataClass.INTERNAL
     shows: bool = True
     log_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
+    measure_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
 
     def to_settings(self) -> TenantSettings:
         """Return it as the service takes it."""
@@ -49,6 +50,7 @@ class TenantChange(Body):
             data_class=self.data_class,
             shows=self.shows,
             log_share=int(self.log_percent * (FULL_WEIGHT // 100)),
+            measure_share=int(self.measure_percent * (FULL_WEIGHT // 100)),
         )
 
 
@@ -69,6 +71,7 @@ class TenantView(RevisedView):
     data_class: DataClass
     shows: bool
     log_percent: float
+    measure_percent: float
     created_at: datetime
 
 
@@ -178,7 +181,11 @@ def _project_routes(service: IdentityService) -> list[Route]:
 
 def _tenant_routes(service: IdentityService) -> list[Route]:
     def show(tenant: Tenant) -> TenantView:
-        return TenantView.of(tenant, log_percent=tenant.log_share * 100 / FULL_WEIGHT)
+        return TenantView.of(
+            tenant,
+            log_percent=tenant.log_share * 100 / FULL_WEIGHT,
+            measure_percent=tenant.measure_share * 100 / FULL_WEIGHT,
+        )
 
     async def create_tenant(call: ApiCall, body: TenantBody) -> TenantView:
         """Create a tenant."""

@@ -126,11 +126,16 @@ def check_tenant(settings: TenantSettings) -> TenantSettings:
                 hint="Use 1 to 64 letters, digits, '.', '_', '/' and '-'.",
                 param="features",
             )
-    if not 0 <= settings.log_share <= FULL_WEIGHT:
+    _check_share(settings.log_share, "log_percent")
+    _check_share(settings.measure_share, "measure_percent")
+    return replace(settings, regions=check_regions(settings.regions), features=features)
+
+
+def _check_share(share: int, param: str) -> None:
+    if not 0 <= share <= FULL_WEIGHT:
         raise PilotageError(
             "invalid_request",
-            f"{settings.log_share} basis points are no share.",
+            f"{share} basis points are no share.",
             hint="Use 0 to 100 percent.",
-            param="log_percent",
+            param=param,
         )
-    return replace(settings, regions=check_regions(settings.regions), features=features)

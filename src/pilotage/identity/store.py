@@ -39,6 +39,7 @@ TENANT = sa.Table(
     sa.Column("data_class", sa.Text, nullable=False, server_default="internal"),
     sa.Column("shows", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("log_share", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("measure_share", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("project_id", "name"),
 )
 API_KEY = sa.Table(

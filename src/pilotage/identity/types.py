@@ -55,7 +55,8 @@ class TenantSettings:
     ``time_zone`` is where its days and months begin; ``regions`` where its calls may be answered,
     in the words of :mod:`pilotage.core.regions`; ``features`` what it may name as
     ``x-pilotage-feature``; ``shows`` whether replies carry their cost, arm and version;
-    ``log_share`` the part of its calls, in basis points, that the request log keeps.
+    ``log_share`` the part of its calls, in basis points, that the request log keeps, and
+    ``measure_share`` the part whose texts are measured.
     """
 
     time_zone: str = "UTC"
@@ -64,6 +65,7 @@ class TenantSettings:
     data_class: DataClass = DataClass.INTERNAL
     shows: bool = True
     log_share: int = 0
+    measure_share: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,6 +202,7 @@ def _make_tenant(tenant: Tenant) -> TenantEntry:
         data_class=tenant.data_class.value,
         shows=tenant.shows,
         log_share=tenant.log_share,
+        measure_share=tenant.measure_share,
     )
 
 

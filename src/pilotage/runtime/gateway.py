@@ -21,6 +21,7 @@ from pilotage.gateway.chain import StepMaker
 from pilotage.gateway.counters.exchanger import find_no_seeds
 from pilotage.gateway.counters.limits import Limits
 from pilotage.gateway.counters.open import open_store
+from pilotage.gateway.features.tap import FeatureTap
 from pilotage.gateway.http import GatewayDoor
 from pilotage.gateway.plane import DataPlane, PlaneLimits
 from pilotage.gateway.ports import CounterStore
@@ -130,6 +131,7 @@ def open_plane(
         find_seeds=_make_seed_finder(settings, folder, clock) if store.is_shared else find_no_seeds,
     )
     telemetry = open_telemetry(stack, settings.telemetry, folder, slot, clock)
+    telemetry.tap = FeatureTap(spool, clock)
     last = read_ack(folder.run, slot)
     plane = DataPlane(
         snapshots=SnapshotReader(folder.snapshots, public_key),
@@ -183,6 +185,8 @@ class Watcher:
 
     def settle(self) -> None:
         """Leave a spool that needs no recovery if every call has ended."""
+        if self._telemetry.tap is not None:
+            self._telemetry.tap.settle()
         self._plane.counters.save(self._spool, is_last=True)
         self._set_floor()
 

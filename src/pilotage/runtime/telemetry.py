@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pilotage import __version__
 from pilotage.gateway.call import Step
+from pilotage.gateway.features.tap import FeatureTap
 from pilotage.gateway.plane import DataPlane
 from pilotage.gateway.steps.observe import Observe
 from pilotage.gateway.telemetry.exporter import Exporter
@@ -63,11 +64,12 @@ class Telemetry:
             has_room=lambda: self._disk.has_room,
         )
         self.exporter: Exporter | None = None
+        self.tap: FeatureTap | None = None
 
     def step(self, follow: Step) -> Step:
         """Return the outermost step of the chain."""
         notes = (self.metrics.note, self.request_log.note, self.failure_log.note)
-        return Observe(follow, self._clock, self.tracer, notes)
+        return Observe(follow, self._clock, self.tracer, notes, self.tap)
 
     def watch(self, plane: DataPlane, spool: SpoolWriter) -> None:
         """Read the gauges of a data plane from now on."""
@@ -75,6 +77,8 @@ class Telemetry:
 
     async def tick(self) -> None:
         """Do once a second what calls do not wait for."""
+        if self.tap is not None:
+            await self.tap.measure()
         if self._ticks % DISK_EVERY == 0:
             self._disk.look()
         self._ticks += 1
@@ -146,6 +150,8 @@ class Telemetry:
             yield "pilotage_spans_total", ("lost",), self.exporter.lost
         yield "pilotage_disk_used_ratio", (), self._disk.used_share
         yield "pilotage_request_log_dropped_total", (), self.request_log.dropped
+        if self.tap is not None:
+            yield "pilotage_features_dropped_total", (), self.tap.dropped
         yield "pilotage_build_info", (__version__, platform.python_version()), 1
         yield from read_process()
 

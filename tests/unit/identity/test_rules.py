@@ -151,6 +151,7 @@ def test_settings_of_a_tenant_name_everything_once() -> None:
         ),
         (TenantSettings(log_share=-1), "log_percent", "-1 basis points"),
         (TenantSettings(log_share=10_001), "log_percent", "10001 basis points"),
+        (TenantSettings(measure_share=-1), "measure_percent", "-1 basis points"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(

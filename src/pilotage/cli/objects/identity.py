@@ -25,7 +25,15 @@ from pilotage.core.duration import parse_duration_us
 
 PROFILE = ("display_name", "email")
 KEY_SCOPE = ("may_name_users", "aliases", "operations")
-TENANT_FIELDS = ("time_zone", "regions", "features", "data_class", "shows", "log_percent")
+TENANT_FIELDS = (
+    "time_zone",
+    "regions",
+    "features",
+    "data_class",
+    "shows",
+    "log_percent",
+    "measure_percent",
+)
 
 
 async def plan_tenant(there: There, document: Document, tenant: TenantObject) -> Step:

@@ -7,6 +7,7 @@ fail; calls never notice (fails open).
 from collections.abc import Callable, Sequence
 
 from pilotage.gateway.call import Call, Reply, Step
+from pilotage.gateway.features.tap import FeatureTap
 from pilotage.gateway.telemetry.spans import Tracer
 from pilotage.gateway.telemetry.trace import pass_on
 from pilotage.kit.clock import Clock
@@ -15,6 +16,7 @@ from pilotage.kit.clock import Clock
 class Observe:
     """``notes`` are told of every call: metrics, the request log.
 
+    The ``tap`` listens to the share of calls that their tenant lets it.
     Without a tracer no spans are made, and a client's trace is passed on as it came.
     """
 
@@ -24,11 +26,13 @@ class Observe:
         clock: Clock,
         tracer: Tracer | None,
         notes: Sequence[Callable[[Call], None]],
+        tap: FeatureTap | None = None,
     ) -> None:
         self._follow = follow
         self._clock = clock
         self._tracer = tracer
         self._notes = tuple(notes)
+        self._tap = tap
 
     async def __call__(self, call: Call) -> Reply:
         """Begin the call's span, if there are any, and pass on."""
@@ -45,4 +49,6 @@ class Observe:
                 tracer.end(call, context)
 
         call.at_end(tell)
+        if call.tenant.measure_share and self._tap is not None:
+            return await self._tap.follow(call, self._follow)
         return await self._follow(call)

@@ -131,6 +131,11 @@ TABLE = (
     Metric("pilotage_disk_used_ratio", "gauge", "Part of the spool's disk that is used."),
     Metric("pilotage_spans_total", "counter", "Spans by fate.", ("fate",)),
     Metric(
+        "pilotage_features_dropped_total",
+        "counter",
+        "Calls to be measured that found no room, in memory or in the spool.",
+    ),
+    Metric(
         "pilotage_request_log_dropped_total",
         "counter",
         "Lines of the request log that were not written.",

@@ -1,8 +1,62 @@
-"""Features of calls, their frozen references, and feedback."""
+"""Features of calls, their frozen references, feedback, and who lets its texts be measured."""
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0021"
 down_revision = "0020"
 
 
 def upgrade() -> None:
-    """Add the tables."""
+    """Add a column and the tables; nobody's texts are measured until somebody says so."""
+    share = sa.Column("measure_share", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("tenant", share)
+    answers = ("project_id", "alias", "version_id", "model")
+    op.create_table(
+        "feature_cell",
+        *map(_text, (*answers, "feature")),
+        _big("at_us"),
+        sa.Column("held", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint(*answers, "feature", "at_us", name=op.f("pk_feature_cell")),
+    )
+    op.create_index("ix_feature_cell_at_us", "feature_cell", ["at_us"])
+    op.create_table(
+        "drift_reference",
+        _text("id"),
+        sa.Column("rev", sa.Integer(), nullable=False),
+        *map(_text, answers),
+        sa.Column("is_automatic", sa.Boolean(), nullable=False),
+        _big("frozen_at_us"),
+        _text("frozen_by"),
+        sa.Column("held", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"], ["project.id"], name=op.f("fk_drift_reference_project_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_drift_reference")),
+        sa.UniqueConstraint(*answers, name=op.f("uq_drift_reference_project_id_alias_version_id_model")),
+    )
+    op.create_table(
+        "feedback",
+        *map(_text, ("id", "project_id", "tenant_id", "key_id", "call_id", "aspect")),
+        _big("at_us"),
+        sa.Column("score", sa.BigInteger(), nullable=True),
+        *map(_text, ("label", "state", "alias", "version_id", "model")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_feedback")),
+        sa.UniqueConstraint(
+            "project_id",
+            "tenant_id",
+            "call_id",
+            "aspect",
+            name=op.f("uq_feedback_project_id_tenant_id_call_id_aspect"),
+        ),
+    )
+    op.create_index("ix_feedback_project_id_at_us", "feedback", ["project_id", "at_us"])
+    op.create_index("ix_feedback_state_at_us", "feedback", ["state", "at_us"])
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(), nullable=False)
+
+
+def _big(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger(), nullable=False)

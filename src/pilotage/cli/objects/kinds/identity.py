@@ -27,6 +27,9 @@ class ProjectObject(Object, frozen=True):
             raise ValueError("project: a project belongs to none")
 
 
+PERCENTAGES = ("log_percent", "measure_percent")
+
+
 class TenantObject(Object, frozen=True):
     """A tenant; what is left out stays as it is."""
 
@@ -37,13 +40,15 @@ class TenantObject(Object, frozen=True):
     data_class: str | None = None
     shows: bool | None = None
     log_percent: Decimal | None = None
+    measure_percent: Decimal | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What it sets, as the API shows it."""
         found = list_given(self, "name", "project")
-        if self.log_percent is not None:
-            found["log_percent"] = float(self.log_percent)
+        for name in PERCENTAGES:
+            if name in found:
+                found[name] = float(found[name])
         return found
 
     def check(self) -> None:
@@ -52,8 +57,9 @@ class TenantObject(Object, frozen=True):
         check_regions(self.regions or [])
         if self.data_class is not None and self.data_class not in DATA_CLASSES:
             raise ValueError(f"data_class: {self.data_class!r} is none of {join(DATA_CLASSES)}")
-        if self.log_percent is not None:
-            check_percent(self.log_percent, "log_percent")
+        for name in PERCENTAGES:
+            if (percent := getattr(self, name)) is not None:
+                check_percent(percent, name)
 
 
 class KeyObject(Object, frozen=True):

@@ -1,0 +1,89 @@
+"""The words of a request and of its answer, whatever wire they came by.
+
+Only what people and models say is read: not tools, not reasoning, not images. What cannot be read
+has no words; nothing here raises.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pilotage.core.errors import PilotageError
+from pilotage.gateway.wire.sse import EventSplitter
+
+_SAYING = ("choices", "message", "output", "content", "text", "refusal", "input", "prompt")
+_BEFORE = ("system", "instructions")  # what comes before the turns
+_DELTAS = ("response.output_text.delta", "response.refusal.delta")
+
+
+class Prompt(NamedTuple):
+    """Everything that a model was told, and what was asked last."""
+
+    whole: list[str]
+    last: str
+
+
+def read_prompt(body: bytes) -> Prompt:
+    """Return the words of a request."""
+    said = _decode(body)
+    if not isinstance(said, dict):
+        return Prompt([], "")
+    turns = said.get("messages") or said.get("input") or said.get("prompt")
+    whole = [text for name in _BEFORE for text in _list_texts(said.get(name))]
+    last = ""
+    for turn in turns if isinstance(turns, list) else [turns]:
+        texts = _list_texts(turn)
+        whole += texts
+        if texts and not (isinstance(turn, dict) and turn.get("role", "user") != "user"):
+            last = texts[-1]
+    return Prompt(whole, last)
+
+
+def read_answer(body: bytes, *, is_stream: bool) -> str:
+    """Return the words of an answer; of several the first one's."""
+    if is_stream:
+        return "".join(map(_read_event, _split(body)))
+    said = _decode(body)
+    if isinstance(said, dict) and isinstance(said.get("choices"), list):
+        said = said["choices"][:1]
+    return "".join(_list_texts(said))
+
+
+def _list_texts(said: Any) -> list[str]:  # noqa: ANN401 - whatever JSON a client sends
+    if isinstance(said, str):
+        return [said]
+    if isinstance(said, list):
+        return [text for part in said for text in _list_texts(part)]
+    if isinstance(said, dict):
+        return [text for name in _SAYING if name in said for text in _list_texts(said[name])]
+    return []
+
+
+def _read_event(data: bytes) -> str:
+    said = _decode(data)
+    if not isinstance(said, dict):
+        return ""
+    delta = said.get("delta")
+    if said.get("type") in _DELTAS:
+        return delta if isinstance(delta, str) else ""
+    if said.get("type") == "content_block_delta" and isinstance(delta, dict):
+        return "".join(_list_texts(delta.get("text")))
+    choices = said.get("choices")
+    if not isinstance(choices, list):
+        return ""
+    first = [one for one in choices if isinstance(one, dict) and not one.get("index")]
+    return "".join(_list_texts([one.get("delta", one) for one in first]))
+
+
+def _split(body: bytes) -> list[bytes]:
+    try:
+        return EventSplitter().feed(body)
+    except PilotageError:
+        return []
+
+
+def _decode(body: bytes) -> Any:  # noqa: ANN401
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

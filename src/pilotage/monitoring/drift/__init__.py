@@ -1,0 +1,1 @@
+"""Whether answers, prompts and speed are still what they were when a version was taken up."""

@@ -1,0 +1,163 @@
+"""What drift decides: what is counted of a call, which window is looked at, and what has moved."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pilotage.core.drift import LEAST_REFERENCE, Shift, compare_numbers, compare_words
+from pilotage.core.frames import Ended, Features, Flag, Outcome
+from pilotage.monitoring.drift.types import (
+    AnswerKey,
+    Cells,
+    Comparison,
+    Feature,
+    FeatureShift,
+    Frozen,
+    Held,
+    Place,
+    Reference,
+    Subject,
+)
+
+SPAN_US = 30 * 60_000_000  # of a cell
+KEPT_US = 35 * 24 * 3_600_000_000
+WINDOW_US = 3_600_000_000  # that a comparison looks back at least
+LONGEST_WINDOW_US = 24 * 3_600_000_000  # and at most, where fewer than ENOUGH values came
+ENOUGH = 1_000
+MOST_AT_ONCE = 500  # calls of one version that are counted of a batch; distributions need no more
+_LAST_US = 253_402_300_799_000_000  # the last second of the year 9999
+_MOST = 10**16
+
+
+def floor(at_us: int) -> int:
+    """Return when the span began that a time lies in."""
+    return at_us - at_us % SPAN_US
+
+
+def add_up(ended: Iterable[Ended], features: Iterable[Features]) -> Cells:
+    """Return what is counted of some calls that went well, and of what was measured of texts.
+
+    Copies that no client waited for are left out. Of a large batch a part is counted.
+    """
+    cells: Cells = {}
+    counted: dict[tuple[AnswerKey, int], int] = {}
+    for call in ended:
+        if call.outcome is not Outcome.OK or Flag.SHADOW in call.flags:
+            continue
+        key = AnswerKey(*map(_clean, (call.project_id, call.alias, call.version_id, call.model)))
+        at_us = floor(call.at_us)
+        seen = counted.get((key, at_us), 0)
+        if seen < MOST_AT_ONCE:
+            counted[key, at_us] = seen + 1
+            _count_call(cells, key, at_us, call)
+    for frame in features:
+        if 0 <= frame.at_us <= _LAST_US:
+            key = AnswerKey(
+                *map(_clean, (frame.project_id, frame.alias, frame.version_id, frame.model))
+            )
+            _count_texts(cells, key, floor(frame.at_us), frame)
+    return cells
+
+
+def merge_into(cells: Cells, more: Mapping[Place, Held]) -> None:
+    """Add cells to cells."""
+    for place, held in more.items():
+        cells.setdefault(place, Held()).merge(held)
+
+
+def is_ripe(held: Held) -> bool:
+    """Say whether there are enough values of a feature to be a reference."""
+    return held.count >= LEAST_REFERENCE
+
+
+def freeze(cells: Mapping[Place, Held], since_us: int, until_us: int) -> dict[Feature, Frozen]:
+    """Return what the cells of one key hold of every feature that there is enough of."""
+    merged: dict[Feature, Held] = {}
+    for place, held in cells.items():
+        merged.setdefault(place.feature, Held()).merge(held)
+    return {
+        feature: Frozen(since_us, until_us, held)
+        for feature, held in sorted(merged.items())
+        if is_ripe(held)
+    }
+
+
+def compare(reference: Reference, cells: Mapping[Place, Held], until_us: int) -> Comparison:
+    """Compare the newest values of every feature with the reference.
+
+    Limits are those of so many comparisons at once as there are features with a reference.
+    """
+    tests = max(1, len(reference.features))
+    shifts: list[FeatureShift] = []
+    for feature, frozen in reference.features.items():
+        spans = {place.at_us: held for place, held in cells.items() if place.feature is feature}
+        since_us, window = take_window(spans, max(frozen.until_us, until_us - LONGEST_WINDOW_US))
+        found = _compare(feature, frozen.held, window, tests)
+        if found is not None:
+            shifts.append(FeatureShift(feature=feature, since_us=since_us, shift=found))
+    return Comparison(reference=reference, until_us=until_us, shifts=tuple(shifts))
+
+
+def take_window(spans: Mapping[int, Held], since_us: int) -> tuple[int, Held]:
+    """Return the newest values by spans, and since when: an hour of them, and 1,000 if there are.
+
+    How far it looks back depends on how many values there are, and never on what they are.
+    """
+    window, newest = Held(), max(spans, default=0)
+    begin_us = newest
+    for at_us in sorted(spans, reverse=True):
+        is_enough = window.count >= ENOUGH and newest - at_us >= WINDOW_US
+        if at_us < since_us or is_enough:
+            break
+        window.merge(spans[at_us])
+        begin_us = at_us
+    return begin_us, window
+
+
+def find_furthest(
+    shifts: Sequence[FeatureShift], subjects: Iterable[Subject]
+) -> FeatureShift | None:
+    """Return the feature of some subjects that moved most by its own limit; None without any."""
+    wanted = set(subjects)
+    among = [shift for shift in shifts if shift.feature.subject in wanted]
+    return max(among, key=lambda found: found.shift.calibrated, default=None)
+
+
+def _compare(feature: Feature, reference: Held, window: Held, tests: int) -> Shift | None:
+    if feature.is_number:
+        return compare_numbers(reference.numbers, window.numbers, tests)
+    return compare_words(reference.words, window.words, tests)
+
+
+def _count_call(cells: Cells, key: AnswerKey, at_us: int, call: Ended) -> None:
+    for feature, value in (
+        (Feature.PROMPT_TOKENS, call.usage.prompt_tokens or -1),
+        (Feature.ANSWER_TOKENS, call.usage.completion_tokens if call.usage.total else -1),
+        (Feature.DURATION, call.duration_us),
+        (Feature.TTFT, call.ttft_us),
+    ):
+        _add_number(cells, Place(key, feature, at_us), value)
+    if call.finish_reason:
+        _add_word(cells, Place(key, Feature.FINISH_REASON, at_us), call.finish_reason)
+
+
+def _count_texts(cells: Cells, key: AnswerKey, at_us: int, frame: Features) -> None:
+    _add_number(cells, Place(key, Feature.PROMPT_LETTERS, at_us), frame.prompt_letters)
+    _add_number(cells, Place(key, Feature.ANSWER_LETTERS, at_us), frame.answer_letters)
+    if frame.prompt_language:
+        _add_word(cells, Place(key, Feature.PROMPT_LANGUAGE, at_us), frame.prompt_language)
+    if frame.answer_letters >= 0:
+        refused = "refused" if frame.is_refusal else "answered"
+        _add_word(cells, Place(key, Feature.REFUSAL, at_us), refused)
+        _add_word(cells, Place(key, Feature.ANSWER_LANGUAGE, at_us), frame.answer_language)
+
+
+def _add_number(cells: Cells, place: Place, value: int) -> None:
+    if 0 <= value <= _MOST:
+        cells.setdefault(place, Held()).numbers.add(value)
+
+
+def _add_word(cells: Cells, place: Place, word: str) -> None:
+    cells.setdefault(place, Held()).add_word(word)
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,82 @@
+"""Feedback: what is taken, what is refused and where it says so, how much of it."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Feedback, decode_frame
+from pilotage.core.snapshot import TenantEntry
+from pilotage.gateway.feedback import PER_SECOND, FeedbackDesk
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.spool import open_spool
+from pilotage.kit.spool_reader import read_records
+
+CLOCK = ManualClock()
+CALL = CLOCK.new_id("call")
+TENANT = TenantEntry(id="ten_1", name="acme", project_id="prj_1")
+
+
+async def take(folder: Path, said: object, times: int = 1) -> dict[str, object]:
+    with open_spool(folder, segment_bytes=1 << 20, reserve_bytes=0, sync="none") as spool:
+        desk = FeedbackDesk(spool, CLOCK)
+        for _ in range(times):
+            reply = await desk.take(TENANT, "key_1", json.dumps(said).encode())
+    decoded: dict[str, object] = msgspec.json.decode(reply)
+    return decoded
+
+
+async def test_score_and_label_become_a_frame_and_the_comment_does_not(tmp_path: Path) -> None:
+    said = {"request_id": CALL, "score": 0.75, "label": "correct", "comment": "Mr Smith liked it"}
+    reply = await take(tmp_path, said)
+    [(_, payload)] = read_records(tmp_path, 0, 10)
+    frame = decode_frame(payload)
+    assert isinstance(frame, Feedback)
+    assert (frame.call_id, frame.tenant_id, frame.project_id) == (CALL, "ten_1", "prj_1")
+    assert (frame.score, frame.label, frame.key_id) == (750_000, "correct", "key_1")
+    assert (reply["id"], reply["comment"]) == (frame.feedback_id, "dropped")
+    assert b"Smith" not in payload
+
+
+@pytest.mark.parametrize("said", [{"score": 0}, {"score": 1}, {"label": "thumbs-up"}])
+async def test_a_score_or_a_label_is_enough(tmp_path: Path, said: dict[str, object]) -> None:
+    reply = await take(tmp_path, {"request_id": CALL} | said)
+    assert {name: reply[name] for name in said} == said
+    assert reply["comment"] is None
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "param"),
+    [
+        ({"score": 1}, "invalid_request", "request_id"),
+        ({"request_id": "call_1", "score": 1}, "invalid_request", "request_id"),
+        ({"request_id": CLOCK.new_id("key"), "score": 1}, "invalid_request", "request_id"),
+        ({"request_id": CALL}, "invalid_request", "score"),
+        ({"request_id": CALL, "comment": "nice"}, "invalid_request", "score"),
+        ({"request_id": CALL, "score": 1.01}, "invalid_request", "score"),
+        ({"request_id": CALL, "score": -0.01}, "invalid_request", "score"),
+        ({"request_id": CALL, "score": "5"}, "invalid_request", "score"),
+        ({"request_id": CALL, "label": "Very Good"}, "invalid_request", "label"),
+        ({"request_id": CALL, "label": "x" * 65}, "invalid_request", "label"),
+        ({"request_id": CALL, "score": 1, "stars": 5}, "invalid_request", "stars"),
+        ("no object", "invalid_request", None),
+    ],
+)
+async def test_what_says_nothing_is_refused_by_its_field(
+    tmp_path: Path, said: object, code: str, param: str | None
+) -> None:
+    with pytest.raises(PilotageError) as refused:
+        await take(tmp_path, said)
+    assert (refused.value.code, refused.value.param) == (code, param)
+    assert list(read_records(tmp_path, 0, 10)) == []
+
+
+async def test_a_tenant_gives_so_much_a_second(tmp_path: Path) -> None:
+    said = {"request_id": CALL, "score": 1}
+    with pytest.raises(PilotageError, match="100 times a second"):
+        await take(tmp_path, said, PER_SECOND + 1)
+    assert len(list(read_records(tmp_path, 0, 1000))) == PER_SECOND
+    CLOCK.advance(1)
+    await take(tmp_path, said)

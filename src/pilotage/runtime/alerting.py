@@ -16,6 +16,8 @@ from pilotage.monitoring.alerts.traffic import TrafficSource
 from pilotage.monitoring.alerts.values import Source, ValueSource
 from pilotage.monitoring.alerts.windows import Windows
 from pilotage.monitoring.alerts.worker import AlertKeeper
+from pilotage.monitoring.infrastructure.service import InfrastructureService
+from pilotage.monitoring.infrastructure.source import InfrastructureSource
 from pilotage.monitoring.notify.service import NotifyService
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.registry.service import RegistryService
@@ -35,6 +37,7 @@ class Alerting:
         identity: IdentityService,
         registry: RegistryService,
         rollups: RollupService,
+        infrastructure: InfrastructureService,
         notices: NotifyService,
         is_current: Callable[[], bool],
         sources: Sequence[Source] = (),
@@ -43,7 +46,12 @@ class Alerting:
         self.names = Names(identity, registry, clock)
         windows = Windows(rollups, clock)
         self.values = ValueSource(
-            [TrafficSource(windows, self.names), ObjectiveSource(windows), *sources]
+            [
+                TrafficSource(windows, self.names),
+                ObjectiveSource(windows),
+                InfrastructureSource(infrastructure, self.names),
+                *sources,
+            ]
         )
         self.keeper = AlertKeeper(
             db, self.service, self.values, notices, clock, is_current=is_current

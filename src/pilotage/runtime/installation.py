@@ -262,6 +262,7 @@ class _Parts:
             identity=self.identity,
             registry=self.registry,
             rollups=self.measuring.rollups,
+            infrastructure=self.measuring.infrastructure,
             notices=self.notifying.service,
             is_current=self.measuring.is_current,
         )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilotage.monitoring.infrastructure.rules import add_readings, measure
+from pilotage.monitoring.infrastructure.rules import add_readings, measure, put_together
 from pilotage.monitoring.infrastructure.types import (
     Gauge,
     GaugeKey,
@@ -106,3 +106,22 @@ def test_readings_spread() -> None:
         add_readings(spreads, {key: value})
     assert spreads[key] == Spread(readings=3, total=1.5, lowest=0.1, highest=0.9)
     assert spreads[key].mean == pytest.approx(0.5)
+
+
+def test_replicas_of_several_versions_are_put_together() -> None:
+    readings = {
+        GaugeKey("prj", "chat", "ver_1", Gauge.CPU): 0.7,
+        GaugeKey("prj", "chat", "ver_2", Gauge.CPU): 0.6,
+        GaugeKey("prj", "chat", "ver_1", Gauge.READY): 2.0,
+        GaugeKey("prj", "chat", "ver_2", Gauge.READY): 1.0,
+        GaugeKey("prj", "chat", "ver_1", Gauge.GPU): 0.3,
+        GaugeKey("prj", "chat", "ver_2", Gauge.GPU): 0.4,
+        GaugeKey(*MACHINE, Gauge.CPU): 0.9,
+    }
+    assert put_together(readings, Gauge.CPU, ["alias"]) == {("prj", "chat"): 1.0}
+    assert put_together(readings, Gauge.READY, []) == {("prj",): 3.0}
+    assert put_together(readings, Gauge.GPU, ["alias"]) == {("prj", "chat"): 0.4}
+    assert put_together(readings, Gauge.CPU, ["alias", "version"]) == {
+        ("prj", "chat", "ver_1"): 0.7,
+        ("prj", "chat", "ver_2"): 0.6,
+    }

@@ -70,8 +70,8 @@ def infrastructure_routes(service: InfrastructureService, clock: Clock) -> list[
             project_id = tx.project_id
             series = await service.read_series(tx, now_us - window_us, now_us + 1, level)
         return InfrastructureView(
-            replicas=_show_now(service.list_now(project_id)),
-            machine=_show_now(service.list_now("")),
+            replicas=_show_now(service.list_now(project_id, now_us)),
+            machine=_show_now(service.list_now("", now_us)),
             series=[_show_series(one) for one in series],
         )
 

@@ -1,5 +1,6 @@
 """What a look at the machine says of the replicas that run on it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from pilotage.monitoring.infrastructure.types import (
@@ -45,6 +46,25 @@ def add_readings(spreads: dict[GaugeKey, Spread], readings: Mapping[GaugeKey, fl
     for key, value in readings.items():
         one = Spread(readings=1, total=value, lowest=value, highest=value)
         spreads[key] = spreads[key].plus(one) if key in spreads else one
+
+
+def put_together(
+    readings: Mapping[GaugeKey, float], gauge: Gauge, by: Sequence[str]
+) -> dict[tuple[str, ...], float]:
+    """Return a gauge of replicas by project and some of ``alias`` and ``version``.
+
+    Replicas are added up, and so are the parts of a machine that they take; of GPUs, which may be
+    the same ones, the highest counts.
+    """
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for key, value in readings.items():
+        if key.gauge is gauge and key.project_id:
+            parts = {"alias": key.alias, "version": key.version_id}
+            groups.setdefault((key.project_id, *(parts[name] for name in by)), []).append(value)
+    if gauge in {Gauge.GPU, Gauge.GPU_MEMORY}:
+        return {group: max(values) for group, values in groups.items()}
+    most = 1.0 if gauge in {Gauge.CPU, Gauge.MEMORY} else math.inf
+    return {group: min(sum(values), most) for group, values in groups.items()}
 
 
 def _measure_machine(before: MachineUse | None, now: MachineUse) -> Readings:

@@ -9,18 +9,25 @@ from pilotage.monitoring.infrastructure.types import GaugeKey, GaugeSeries, Spre
 from pilotage.monitoring.rollups.rules import floor
 from pilotage.monitoring.rollups.types import Keep, Level
 
+FRESH_US = 30_000_000
 _AS_USUAL = Keep()
 
 
 class InfrastructureService:
-    """What replicas and their machine are used to, now and before.
-
-    ``now`` is what was read last; it is empty until something was.
-    """
+    """What replicas and their machine are used to, now and before."""
 
     def __init__(self, keep: Keep = _AS_USUAL) -> None:
-        self.now: Readings = {}
         self._keep = keep
+        self._last: tuple[int, Readings] = (0, {})
+
+    def note(self, at_us: int, readings: Readings) -> None:
+        """Keep what was read at a time as what is now."""
+        self._last = (at_us, readings)
+
+    def get_now(self, at_us: int) -> Readings:
+        """Return what was read last, nothing if that is too long ago to be now."""
+        read_us, readings = self._last
+        return readings if at_us - read_us <= FRESH_US else {}
 
     async def record(self, tx: Tx, at_us: int, spreads: Mapping[GaugeKey, Spread]) -> None:
         """Add what gauges were in the minute of a time, and forget what is old."""
@@ -42,6 +49,7 @@ class InfrastructureService:
             found.setdefault(key, []).append((at_us, spread))
         return [GaugeSeries(key=key, points=found[key]) for key in sorted(found)]
 
-    def list_now(self, project_id: str) -> Sequence[tuple[GaugeKey, float]]:
-        """Return what was read last of a project's replicas; "" stands for the machine."""
-        return sorted((key, value) for key, value in self.now.items() if key[0] == project_id)
+    def list_now(self, project_id: str, at_us: int) -> Sequence[tuple[GaugeKey, float]]:
+        """Return what a project's replicas are used to now; "" stands for the machine."""
+        now = self.get_now(at_us)
+        return sorted((key, value) for key, value in now.items() if key.project_id == project_id)

@@ -47,8 +47,9 @@ class InfrastructureSampler:
         if floor(now_us, Level.MINUTE) != self._minute_us:
             await self.write()
             self._minute_us = floor(now_us, Level.MINUTE)
-        self._service.now = measure(replicas, self._before, seen)
-        add_readings(self._spreads, self._service.now)
+        readings = measure(replicas, self._before, seen)
+        self._service.note(now_us, readings)
+        add_readings(self._spreads, readings)
         self._before = seen
         return False
 

@@ -1,0 +1,113 @@
+"""An engine becomes slow: people are told at a webhook in time, and told again when it is over."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway_harness import until
+from hook_server import Hook, HookServer
+from pilotage.monitoring.notify.backends.webhook import sign
+from pilotage.sdk.control import ControlClient
+from system import System, add_model, ask, running, serve
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+ENGINE = "llamacpp.child"
+SECRET = "the key of the hook"
+RULE = 'p95_latency{alias="chat"} > 1s for 3s'
+FOR_S, GRACE_S = 3, 5
+SLOW_S = 1.5
+FAST_CALLS = 80  # so many that three slow ones are less than 5 % of all
+PROGRAMS = ("prometheus", "prometheus-alertmanager", "promtool", "amtool")
+
+
+@pytest.fixture
+async def hooks() -> AsyncIterator[HookServer]:
+    async with HookServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def system(tmp_path: Path, hooks: HookServer) -> AsyncIterator[System]:
+    environment = {"PILOTAGE_EGRESS_ALLOW": f"127.0.0.1:{hooks.port}", "HOOK_SECRET": SECRET}
+    async with running(tmp_path / "data", **environment) as found:
+        yield found
+
+
+async def furnish(control: ControlClient, gguf: Path, hooks: HookServer) -> None:
+    """Serve the tiny model, and have ops paged at the webhook when it is slow."""
+    await serve(control, "chat", await add_model(control, gguf, "tiny", "1.0.0"))
+    channel = {"name": "hook", "kind": "webhook", "url": hooks.url, "secret": "env:HOOK_SECRET"}
+    await control.post("/channels", channel)
+    quick = {"settle": "0s", "interval": "1s"}
+    route = {"name": "ops", "match": {"team": "ops"}, "channels": ["hook"], "kind": "page"}
+    await control.post("/notice-routes", route | quick)
+    rule = {"name": "slow", "condition": RULE, "severity": "critical", "team": "ops"}
+    await control.post("/alert-rules", rule)
+
+
+async def call(http: httpx.AsyncClient, count: int = 1) -> None:
+    for _ in range(count):
+        reply = await http.post("/v1/chat/completions", json=ask("chat", max_tokens=1))
+        assert reply.status_code == 200, reply.text
+
+
+async def call_slowly(system: System, http: httpx.AsyncClient) -> None:
+    """Make three calls while the engine stands still."""
+    engine = system.child(ENGINE)
+    engine.send_signal(signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(SLOW_S, engine.send_signal, signal.SIGCONT)
+    await asyncio.gather(*(call(http) for _ in range(3)))
+
+
+async def call_fast(http: httpx.AsyncClient) -> None:
+    await asyncio.gather(*(call(http, FAST_CALLS // 4) for _ in range(4)))
+
+
+async def wait_for(
+    found: Callable[[], list[Hook]], status: str, what: str, patience_s: float
+) -> tuple[Hook, float]:
+    """Return the first notice of a status, and after how many seconds it came."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+
+    def fitting() -> list[Hook]:
+        return [hook for hook in found() if hook.json["status"] == status]
+
+    await until(lambda: bool(fitting()), what, patience_s)
+    return fitting()[0], loop.time() - began_s
+
+
+async def test_a_slow_engine_pages_within_the_rules_time_and_five_seconds(
+    system: System, hooks: HookServer, tiny_gguf: Path
+) -> None:
+    async with system.control() as control, system.http() as http:
+        await furnish(control, tiny_gguf, hooks)
+        await call(http)
+        await call_slowly(system, http)
+
+        fired, fired_s = await wait_for(
+            lambda: hooks.hooks, "firing", "the page", FOR_S + GRACE_S + 10
+        )
+        (alert,) = (await control.get("/alerts"))["items"]
+        await call_fast(http)
+        over, over_s = await wait_for(lambda: hooks.hooks, "resolved", "the end", 20)
+
+        sys.stdout.write(f"fired after {fired_s:.1f} s (rule {FOR_S} s), over in {over_s:.1f} s\n")
+        assert fired_s <= FOR_S + GRACE_S
+        assert alert["state"] == "firing"
+        assert alert["value"] > 1
+        (told,) = fired.json["alerts"]
+        assert told["labels"]["alias"] == "chat"
+        assert told["labels"]["severity"] == "critical"
+        assert over.json["groupId"] == fired.json["groupId"]
+        assert (await control.get(f"/alerts/{alert['id']}"))["state"] == "resolved"
+    for hook in (fired, over):
+        key = hook.headers["webhook-id"], int(hook.headers["webhook-timestamp"])
+        assert hook.headers["webhook-signature"] == sign(SECRET.encode(), *key, hook.body)
+    assert len({hook.headers["webhook-id"] for hook in hooks.hooks}) == len(hooks.hooks) == 2

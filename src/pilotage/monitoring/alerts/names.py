@@ -21,17 +21,17 @@ class Names:
         self._clock = clock
         self._tenants: dict[str, str] = {}
         self._versions: dict[str, str] = {}
-        self._looked_s = -LOOK_EVERY_S
+        self._looked_s: dict[str | None, float] = {}
 
     async def learn(self, tx: Tx, version_ids: Iterable[str] = ()) -> None:
         """Look up what is new; projects and tenants every ten seconds."""
-        now_s = self._clock.monotonic_s()
-        if now_s - self._looked_s >= LOOK_EVERY_S:
-            self.projects = {item.id: item.name for item in await self._identity.list_projects(tx)}
+        scope, now_s = tx.actor.project_id, self._clock.monotonic_s()
+        if now_s - self._looked_s.get(scope, -LOOK_EVERY_S) >= LOOK_EVERY_S:
+            self.projects |= {item.id: item.name for item in await self._identity.list_projects(tx)}
             tenants = await self._identity.list_tenants(tx)
-            self._tenants = {item.id: item.name for item in tenants}
+            self._tenants |= {item.id: item.name for item in tenants}
             self._versions.clear()
-            self._looked_s = now_s
+            self._looked_s[scope] = now_s
         new = sorted({one for one in version_ids if one} - self._versions.keys())
         if new:
             known = {item.id: item.ref for item in await self._registry.list_by_ids(tx, new)}

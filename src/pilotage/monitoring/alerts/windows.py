@@ -16,6 +16,7 @@ _SHARE_OF_TIME = 0.1  # that reading a window again and again may take
 _BEAT_S = 0.5  # by how much looks may be too early
 Sum = TypeVar("Sum", Cell, Counts)
 Sums = Mapping[tuple[str, ...], Sum]
+_Key = tuple[str | None, type, int, tuple[Dimension, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,12 @@ class _Kept:
 
 
 class Windows:
-    """What the calls of a window add up to in all projects; transactions must see all of them."""
+    """What the calls of a window add up to in the projects that a transaction sees."""
 
     def __init__(self, rollups: RollupService, clock: Clock) -> None:
         self._rollups = rollups
         self._clock = clock
-        self._kept: dict[tuple[type, int, tuple[Dimension, ...]], _Kept] = {}
+        self._kept: dict[_Key, _Kept] = {}
 
     async def read_cells(
         self, tx: Tx, window_us: int, by: tuple[Dimension, ...], at_us: int
@@ -42,7 +43,7 @@ class Windows:
         span = (at_us - window_us, at_us + 1)
         dimensions = (Dimension.PROJECT, *by)
         return await self._keep(
-            (Cell, window_us, by),
+            (tx.actor.project_id, Cell, window_us, by),
             lambda: self._rollups.read_cells(tx, _EVERYBODY, *span, dimensions),
         )
 
@@ -53,18 +54,18 @@ class Windows:
         span = (at_us - window_us, at_us + 1)
         dimensions = (Dimension.PROJECT, *by)
         return await self._keep(
-            (Counts, window_us, by),
+            (tx.actor.project_id, Counts, window_us, by),
             lambda: self._rollups.read_counts(tx, _EVERYBODY, *span, dimensions),
         )
 
     async def _keep(
         self,
-        key: tuple[type, int, tuple[Dimension, ...]],
+        key: _Key,
         read: Callable[[], Awaitable[Mapping[tuple[str, ...], Sum]]],
     ) -> Mapping[tuple[str, ...], Sum]:
         began_s = self._clock.monotonic_s()
         kept = self._kept.get(key)
-        if kept is not None and 0 <= began_s - kept.at_s < find_age_s(key[1], kept.took_s):
+        if kept is not None and 0 <= began_s - kept.at_s < find_age_s(key[2], kept.took_s):
             return kept.sums
         self._forget_old(began_s)
         sums = await read()

@@ -4,18 +4,27 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "AlertRule",
+    "AlertSeverity",
+    "CostMetrics",
     "DeploymentStage",
     "HybridLLMClient",
     "HybridLLMConfig",
+    "MetricType",
     "ModelMetadata",
+    "ModelMetrics",
     "ModelRegistry",
     "ModelSource",
+    "QualityMetrics",
     "RegisteredModel",
+    "VertexAIMonitoring",
     "__version__",
 ]
 
 if TYPE_CHECKING:
+    from pilotage.sdk.alert_rule import AlertRule, AlertSeverity, MetricType
     from pilotage.sdk.hybrid_llm_client import HybridLLMClient, HybridLLMConfig
+    from pilotage.sdk.metrics import CostMetrics, ModelMetrics, QualityMetrics
     from pilotage.sdk.model_metadata import (
         DeploymentStage,
         ModelMetadata,
@@ -23,15 +32,23 @@ if TYPE_CHECKING:
         RegisteredModel,
     )
     from pilotage.sdk.model_registry import ModelRegistry
+    from pilotage.sdk.monitoring import VertexAIMonitoring
 
 _HOMES = {
+    "AlertRule": "pilotage.sdk.alert_rule",
+    "AlertSeverity": "pilotage.sdk.alert_rule",
+    "CostMetrics": "pilotage.sdk.metrics",
     "DeploymentStage": "pilotage.sdk.model_metadata",
     "HybridLLMClient": "pilotage.sdk.hybrid_llm_client",
     "HybridLLMConfig": "pilotage.sdk.hybrid_llm_client",
+    "MetricType": "pilotage.sdk.alert_rule",
     "ModelMetadata": "pilotage.sdk.model_metadata",
+    "ModelMetrics": "pilotage.sdk.metrics",
     "ModelRegistry": "pilotage.sdk.model_registry",
     "ModelSource": "pilotage.sdk.model_metadata",
+    "QualityMetrics": "pilotage.sdk.metrics",
     "RegisteredModel": "pilotage.sdk.model_metadata",
+    "VertexAIMonitoring": "pilotage.sdk.monitoring",
 }
 
 

@@ -1,36 +1,17 @@
 """The wheel ``infrastructure.*``, and the registry's block of the design document as it is."""
 
 import ast
-import asyncio
-import os
-import re
 import shutil
-import subprocess
-import sys
-from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from compat_wheel import build_wheel, read_block, run_block
 from pilotage import ModelMetadata, ModelRegistry
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "packages" / "infrastructure-compat"
-DOCUMENT = Path(__file__).parent / "documents" / "model-registry-usage.md"
 PROJECT = "my-project"
 MODEL = "gemini-flash-routing-tuned"
-# Runs a block as a notebook would: it awaits outside of any function.
-RUN = """
-import ast, asyncio, inspect, sys
-code = compile(sys.stdin.read(), "block", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-async def run(names):
-    made = eval(code, names)
-    if inspect.isawaitable(made):
-        await made
-    await names["registry"].aclose()
-asyncio.run(run({"__name__": "block"}))
-"""
 
 
 class World(NamedTuple):
@@ -39,50 +20,14 @@ class World(NamedTuple):
     data: Path
     target: Path
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """The environment of a program that uses the wheel."""
-        return {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(self.target), os.environ.get("PYTHONPATH", "")]),
-            "PILOTAGE_DATA_DIR": str(self.data),
-        }
-
     async def run(self, text: str) -> tuple[int, str, str]:
         """Run a block in a process of its own."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", "-c", RUN, stdin=PIPE, stdout=PIPE, stderr=PIPE,
-            env=self.environment,
-        )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(text.encode()), 90)
-        return process.returncode or 0, out.decode(), err.decode()
+        return await run_block(text, self.target, self.data)
 
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and install it, and nothing else, into a folder of its own."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = shutil.copytree(PACKAGE, folder / "source")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")],
-        cwd=source,
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = (folder / "dist").glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run(
-        [*pip, "--no-deps", "--no-index", "--target", str(folder / "target"), str(wheel)],
-        check=True,
-        capture_output=True,
-    )
-    return folder / "target"
-
-
-def read_block() -> str:
-    found = re.fullmatch(r"```python\n(.*)```\n", DOCUMENT.read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture
@@ -104,7 +49,7 @@ async def world(tmp_path: Path, target: Path, tiny_gguf: Path) -> World:
 
 
 async def test_the_block_of_the_document_runs_unchanged(world: World) -> None:
-    code, out, err = await world.run(read_block())
+    code, out, err = await world.run(read_block("model-registry-usage.md"))
 
     assert (code, err) == (0, "")
     uploaded, recommendation = out.splitlines()
@@ -141,8 +86,6 @@ for module in (hybrid_llm_client, vertex_ai):
     for name in module.__all__:
         assert getattr(module, name) is getattr(pilotage, name), name
         print(name)
-class registry:
-    async def aclose(): ...
 """
     code, out, err = await world.run(program)
 
@@ -150,8 +93,15 @@ class registry:
     assert out.split() == [
         "HybridLLMClient",
         "HybridLLMConfig",
+        "AlertRule",
+        "AlertSeverity",
+        "CostMetrics",
         "DeploymentStage",
+        "MetricType",
         "ModelMetadata",
+        "ModelMetrics",
         "ModelRegistry",
         "ModelSource",
+        "QualityMetrics",
+        "VertexAIMonitoring",
     ]

@@ -72,4 +72,7 @@ class AlertRule:
         if len(condition.metrics) != 1:
             names = ", ".join(metric.name for metric in condition.metrics)
             raise ValueError(f"{self.rule_name} asks for more than one metric: {names}")
-        return bool(evaluate(condition, lambda _: {(): value}))
+        (metric,) = condition.metrics
+        asked = {each.label: each.value for each in metric.filters}
+        series = tuple((label, asked.get(label, "")) for label in metric.by)
+        return bool(evaluate(condition, lambda _: {series: value}))

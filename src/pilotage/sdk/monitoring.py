@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -16,9 +16,10 @@ from urllib.parse import quote
 import msgspec
 
 from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import SystemClock
 from pilotage.kit.resources import Held
 from pilotage.sdk.alert_rule import AlertRule
-from pilotage.sdk.metrics import ModelMetrics
+from pilotage.sdk.metrics import CostMetrics, ModelMetrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -85,21 +86,14 @@ class VertexAIMonitoring:
         control = await self._open()
         alias = await _find_alias(control, endpoint_id)
         window = f"{time_window_minutes}m"
-        found, versions = await asyncio.gather(
+        found, model_id = await asyncio.gather(
             control.get("/metric-values", metrics=_TRAFFIC, window=window, alias=alias),
-            control.get(
-                "/metric-values",
-                metrics="request_count",
-                window=window,
-                by="alias,version",
-                alias=alias,
-            ),
+            _find_model(control, alias, window),
         )
         values = {item["metric"]: item["value"] for item in found["items"]}
-        calls = {item["labels"]["version"]: item["value"] for item in versions["items"]}
         gpu, replicas = values.get("gpu_usage"), values.get("replica_count")
         return ModelMetrics(
-            model_id=max(calls, key=lambda version: calls[version], default=""),
+            model_id=model_id,
             endpoint_id=endpoint_id,
             timestamp=datetime.fromisoformat(found["at"]),
             request_count=round(values.get("request_count", 0)),
@@ -111,6 +105,39 @@ class VertexAIMonitoring:
             error_rate=values.get("error_rate"),
             accelerator_duty_cycle=None if gpu is None else gpu * 100,
             replica_count=None if replicas is None else round(replicas),
+        )
+
+    async def calculate_cost_metrics(self, endpoint_id: str, period_days: int = 30) -> CostMetrics:
+        """Return what an endpoint cost on the last days, today included; raise ``not_found``.
+
+        Storage and network are shared by a project's endpoints: only lines that name this one
+        count.
+        """
+        control = await self._open()
+        alias = await _find_alias(control, endpoint_id)
+        until = _now()
+        since = (until - timedelta(days=period_days - 1)).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        page = await control.get("/costs", alias=alias, since=since.date().isoformat())
+        sums = page["items"][0] if page["items"] else None
+        kinds = {kind: float(usd) for kind, usd in sums["by_kind"].items()} if sums else {}
+        calls, tokens = (sums["calls"], sums["tokens"]) if sums else (0, 0)
+        total = float(sums["cost_usd"]) if sums else 0.0
+        return CostMetrics(
+            model_id=await _find_model(control, alias, f"{period_days}d"),
+            endpoint_id=endpoint_id,
+            period_start=since,
+            period_end=until,
+            total_requests=calls,
+            total_tokens=tokens,
+            token_cost=kinds.get("calls", 0.0) + kinds.get("usage", 0.0),
+            compute_cost=kinds.get("compute", 0.0) + kinds.get("idle", 0.0),
+            storage_cost=kinds.get("storage", 0.0),
+            network_cost=kinds.get("network", 0.0),
+            total_cost=total,
+            cost_per_request=total / calls if calls else None,
+            cost_per_1m_tokens=total / tokens * 1e6 if tokens else None,
         )
 
     def add_alert_rule(self, rule: AlertRule) -> None:
@@ -208,6 +235,19 @@ async def _find_alias(control: ControlClient, endpoint_id: str) -> str:
     return str(found["name"])
 
 
+async def _find_model(control: ControlClient, alias: str, window: str) -> str:
+    """Return the version that answered most calls of a window; "" if none did."""
+    found = await control.get(
+        "/metric-values",
+        metrics="request_count",
+        window=window,
+        by="alias,version",
+        alias=alias,
+    )
+    calls = {item["labels"]["version"]: item["value"] for item in found["items"]}
+    return max(calls, key=lambda version: calls[version], default="")
+
+
 def _take_name(endpoint_id: str) -> str:
     """Return what a resource name ends with; a name or an id stays as it is."""
     return endpoint_id.rpartition("/endpoints/")[2]
@@ -244,8 +284,6 @@ async def _list_held(control: ControlClient, rule: Mapping[str, Any]) -> list[di
 
 def _describe(rule: Mapping[str, Any], own: AlertRule | None, value: float) -> dict[str, Any]:
     """Return what a rule found, by the names and in the units of whoever wrote the rule here."""
-    from pilotage.kit.clock import SystemClock, to_datetime
-
     metric_name, threshold, scale = _read_fields(rule["condition"], own)
     return {
         "rule_name": rule["name"],
@@ -253,7 +291,7 @@ def _describe(rule: Mapping[str, Any], own: AlertRule | None, value: float) -> d
         "metric_value": None if value is None else value * scale,
         "threshold": threshold,
         "severity": rule["severity"],
-        "timestamp": to_datetime(SystemClock().now_us()),
+        "timestamp": _now(),
     }
 
 
@@ -280,3 +318,7 @@ def _read_fields(condition: str, own: AlertRule | None) -> tuple[str, float | No
 
 def _to_ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(SystemClock().now_us() / 1e6, UTC)

@@ -1,5 +1,29 @@
-"""Models and their versions, by the names of the design documents."""
+"""Models, their versions and what endpoints do, by the names of the design documents."""
 
-from pilotage import DeploymentStage, ModelMetadata, ModelRegistry, ModelSource
+from pilotage import (
+    AlertRule,
+    AlertSeverity,
+    CostMetrics,
+    DeploymentStage,
+    MetricType,
+    ModelMetadata,
+    ModelMetrics,
+    ModelRegistry,
+    ModelSource,
+    QualityMetrics,
+    VertexAIMonitoring,
+)
 
-__all__ = ["DeploymentStage", "ModelMetadata", "ModelRegistry", "ModelSource"]
+__all__ = [
+    "AlertRule",
+    "AlertSeverity",
+    "CostMetrics",
+    "DeploymentStage",
+    "MetricType",
+    "ModelMetadata",
+    "ModelMetrics",
+    "ModelRegistry",
+    "ModelSource",
+    "QualityMetrics",
+    "VertexAIMonitoring",
+]

@@ -141,8 +141,13 @@ def refuse_suffix(word: Word) -> ConditionError:
 
 
 def suggest(word: str, among: Iterable[str]) -> str:
-    """Return a question for what may have been meant, "" if nothing is like it."""
-    names = {_sort_parts(name): name for name in among}
+    """Return a question for what may have been meant, "" if nothing is like it.
+
+    Of names that are alike but for the order of their parts, the first is suggested.
+    """
+    names: dict[str, str] = {}
+    for name in among:
+        names.setdefault(_sort_parts(name), name)
     likely = [names[found] for found in difflib.get_close_matches(_sort_parts(word), names)]
     likely = likely or [name for name in names.values() if word.lower() in name.split("_")][:3]
     return f"Did you mean {' or '.join(likely)}?" if likely else ""

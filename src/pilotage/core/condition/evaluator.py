@@ -72,7 +72,7 @@ def _hold(truth: Truth, values: Values) -> _Vector:
                 if each.match is Match.EQUAL and each.value
             )
             return {tuple(sorted(fixed)): 1.0}
-        case Junction():
+        case _:
             return _join(truth, _hold(truth.left, values), _hold(truth.right, values))
 
 
@@ -105,7 +105,7 @@ def _measure(quantity: Quantity, values: Values) -> _Vector:
             return select(ref, values(ref))
         case Negation(of=of):
             return {labels: -value for labels, value in _measure(of, values).items()}
-        case Arithmetic():
+        case _:
             reckon = _OPERATORS[quantity.op]
             return {labels: reckon(left, right) for labels, left, right in _pair(quantity, values)}
 

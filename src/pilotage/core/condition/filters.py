@@ -26,7 +26,7 @@ def passes(each: Filter, value: str) -> bool:
             return value != each.value
         case Match.LIKE:
             return _compile(each.value).fullmatch(value) is not None
-        case Match.UNLIKE:
+        case _:
             return _compile(each.value).fullmatch(value) is None
 
 

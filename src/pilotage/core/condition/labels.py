@@ -48,7 +48,7 @@ def list_labels(node: Node) -> tuple[str, ...] | None:
             return left if left == right else None
         case Junction():
             return list_labels(node.left)
-        case Arithmetic() | Comparison():
+        case _:
             return _list_joined(node)
 
 
@@ -66,7 +66,7 @@ def find_fixed(node: Node) -> dict[str, str]:
             return dict(left.items() & right.items())
         case Junction():
             return find_fixed(node.left)
-        case Arithmetic() | Comparison():
+        case _:
             fixed = find_fixed(node.left) | find_fixed(node.right)
             return {name: fixed[name] for name in list_labels(node) or () if name in fixed}
 

@@ -11,10 +11,7 @@ from pilotage.core.condition.catalogue import METRICS
 from pilotage.core.condition.labels import list_labels
 from pilotage.core.condition.types import (
     Absence,
-    Arithmetic,
-    Comparison,
     Condition,
-    Junction,
     Many,
     Match,
     MetricRef,
@@ -80,7 +77,7 @@ def _write(node: Node, project: str) -> str:
         case Absence():
             kept = ", ".join(list_labels(node) or ())
             return f"max by ({kept}) (absent({_write_selector(node.ref, project)}))"
-        case Arithmetic() | Comparison() | Junction():
+        case _:
             left, right = write_sides(node, lambda side: _write(side, project))
             return f"{left} {node.op}{_write_pairing(node.pairing)} {right}"
 
@@ -98,7 +95,7 @@ def _write_selector(ref: MetricRef, project: str) -> str:
         if label not in fixed
     ]
     matchers += [f'{each.label}{each.match}"{each.value}"' for each in ref.filters]
-    return f"{metric.gauge}{{{', '.join(matchers)}}}"
+    return f"{metric.gauge}{{{', '.join(dict.fromkeys(matchers))}}}"
 
 
 def _write_pairing(pairing: Pairing | None) -> str:

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from pilotage.core.condition.catalogue import METRICS
-from pilotage.core.condition.types import Arithmetic, Negation, Number, Quantity, Series
+from pilotage.core.condition.types import Negation, Number, Quantity, Series
 
 
 class Range(NamedTuple):
@@ -25,7 +25,7 @@ def find_range(quantity: Quantity) -> Range:
         case Negation():
             inner = find_range(quantity.of)
             return Range(-inner.high, -inner.low)
-        case Arithmetic():
+        case _:
             return _reckon(quantity.op, find_range(quantity.left), find_range(quantity.right))
 
 

@@ -66,7 +66,7 @@ def write_node(node: Node) -> str:
             return f"-({inner})" if isinstance(node.of, Arithmetic) else f"-{inner}"
         case Absence():
             return f"absent({write_ref(node.ref)})"
-        case Arithmetic() | Comparison() | Junction():
+        case _:
             left, right = write_sides(node, write_node)
             return f"{left} {node.op} {right}"
 

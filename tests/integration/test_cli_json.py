@@ -71,6 +71,16 @@ STORIES = {
         principals enable ann | roles end ROLE | access revoke ann --reason left
         secrets list | secrets rotate --reason yearly
     """,
+    "notices": """
+        channels set on-call --kind log | channels list | channels show on-call
+        channels test on-call | routes set page --kind page --match severity=error --to on-call
+        routes list | routes show page | routes export | inhibitions list
+        inhibitions set down --source rule=down --target rule=slow --equal alias
+        inhibitions show down | inhibitions delete down | routes delete page
+        channels delete on-call | notices list
+        silences create --match alias=chat --for 2h --reason maintenance
+        silences list | silences show SILENCE | silences end SILENCE
+    """,
     "record": """
         models register chat@1.0.0 --base gemini | gates list
         gates set staging --check scan_format | gates show staging
@@ -83,6 +93,7 @@ STORIES = {
 }
 NAMED_BY = {  # what a list shows first or last, and the name that later steps have for it
     "keys list": ("KEY", -1),
+    "silences list": ("SILENCE", 0),
     "operations list": ("OPERATION", 0),
     "roles list": ("ROLE", -1),
     "credentials list": ("CREDENTIAL", -1),
@@ -97,6 +108,8 @@ ELSEWHERE = {
     "decisions": "test_cli_governance",
     "verify": "test_cli_governance",
     "audit check": "test_cli",
+    "notices show": "test_cli_notices",
+    "notices send": "test_cli_notices",
     "tenants erase": "test_cli_backup",
     "restore": "test_cli_backup",
 }

@@ -29,7 +29,7 @@ class Alerting:
     ``is_current`` says whether the rollups have counted all that there was a moment ago.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whatever alerts are told of, and by whom
         self,
         db: Database,
         clock: Clock,

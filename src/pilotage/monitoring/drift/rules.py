@@ -63,11 +63,6 @@ def merge_into(cells: Cells, more: Mapping[Place, Held]) -> None:
         cells.setdefault(place, Held()).merge(held)
 
 
-def is_ripe(held: Held) -> bool:
-    """Say whether there are enough values of a feature to be a reference."""
-    return held.count >= LEAST_REFERENCE
-
-
 def freeze(cells: Mapping[Place, Held], since_us: int, until_us: int) -> dict[Feature, Frozen]:
     """Return what the cells of one key hold of every feature that there is enough of."""
     merged: dict[Feature, Held] = {}
@@ -76,8 +71,28 @@ def freeze(cells: Mapping[Place, Held], since_us: int, until_us: int) -> dict[Fe
     return {
         feature: Frozen(since_us, until_us, held)
         for feature, held in sorted(merged.items())
-        if is_ripe(held)
+        if held.count >= LEAST_REFERENCE
     }
+
+
+def find_ripe(cells: Mapping[Place, Held], until_us: int) -> dict[Feature, Frozen]:
+    """Return the first values of every feature of one key that there is enough of.
+
+    Spans are taken whole, the oldest first, and no more of them than are needed.
+    """
+    first: dict[Feature, list[Place]] = {}
+    for place in sorted(cells, key=lambda place: place.at_us):
+        first.setdefault(place.feature, []).append(place)
+    found: dict[Feature, Frozen] = {}
+    for feature, places in sorted(first.items()):
+        held = Held()
+        for number, place in enumerate(places, start=1):
+            held.merge(cells[place])
+            if held.count >= LEAST_REFERENCE:
+                end_us = place.at_us + SPAN_US if number < len(places) else until_us
+                found[feature] = Frozen(places[0].at_us, end_us, held)
+                break
+    return found
 
 
 def compare(reference: Reference, cells: Mapping[Place, Held], until_us: int) -> Comparison:

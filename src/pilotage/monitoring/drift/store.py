@@ -68,22 +68,23 @@ async def add_cells(tx: Tx, cells: Cells) -> None:
     await tx.insert_many(FEATURE_CELL, made)
 
 
-async def list_cells(tx: Tx, since_us: int, until_us: int, key: AnswerKey | None = None) -> Cells:
-    """Return the cells whose spans begin from one time to before another, of one key or of all."""
+async def list_cells(
+    tx: Tx,
+    since_us: int,
+    until_us: int,
+    key: AnswerKey | None = None,
+    features: Collection[Feature] = (),
+) -> Cells:
+    """Return the cells whose spans begin from one time to before another.
+
+    Those of one key or of all, and of some features or (none named) of all.
+    """
     statement = tx.select(FEATURE_CELL).where(_C.at_us >= since_us, _C.at_us < until_us)
     if key is not None:
         statement = statement.where(*_match(FEATURE_CELL, key))
+    if features:
+        statement = statement.where(_C.feature.in_(sorted(features)))
     return {_place(row): _HELD.decode(row["held"]) for row in await tx.all(statement)}
-
-
-async def find_first_span(tx: Tx, key: AnswerKey) -> int | None:
-    """Return when the first span of a key begins, None without any."""
-    row = await tx.find(
-        tx.select(FEATURE_CELL, sa.func.min(_C.at_us).label("at_us")).where(
-            *_match(FEATURE_CELL, key)
-        )
-    )
-    return row["at_us"] if row else None
 
 
 async def list_keys(tx: Tx, since_us: int) -> Sequence[AnswerKey]:

@@ -49,14 +49,20 @@ async def replace_opinion(tx: Tx, opinion: Opinion) -> None:
 
 
 async def list_waiting(tx: Tx, limit: int) -> Sequence[Opinion]:
-    """Return opinions whose calls are not known yet, the oldest first."""
+    """Return opinions whose calls are not known yet, the newest first."""
     rows = await tx.all(
         tx.select(FEEDBACK)
         .where(_F.state == FeedbackState.WAITING)
-        .order_by(_F.at_us, _F.id)
+        .order_by(_F.at_us.desc(), _F.id.desc())
         .limit(limit)
     )
     return [_opinion(row) for row in rows]
+
+
+async def give_up(tx: Tx, before_us: int) -> int:
+    """Let opinions wait no longer that were given before a time; return how many."""
+    late = tx.update(FEEDBACK).where(_F.state == FeedbackState.WAITING, _F.at_us < before_us)
+    return await tx.change(late.values(state=FeedbackState.UNKNOWN.value))
 
 
 async def settle(tx: Tx, opinions: Sequence[Opinion]) -> None:

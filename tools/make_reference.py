@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from pilotage.core.condition import parser as condition_parser
+from pilotage.core.condition.catalogue import METRICS
+from pilotage.core.condition.fields import FIELDS
+from pilotage.core.condition.units import SUFFIXES, format_unit
+from pilotage.core.condition.writer import write_decimal
 from pilotage.core.data_classes import DATA_CLASSES
+from pilotage.core.duration import format_duration
 from pilotage.core.errors import CATALOGUE
 from pilotage.gateway.telemetry.table import TABLE
 from pilotage.identity.matrix import MATRIX, list_roles
@@ -48,6 +54,7 @@ def make_pages() -> dict[str, str]:
         "permissions.md": make_permissions(),
         "data-classes.md": make_data_classes(),
         "metrics.md": make_metrics(),
+        "conditions.md": make_conditions(),
     }
 
 
@@ -84,6 +91,52 @@ def make_metrics() -> str:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
     return "\n".join(lines) + "\n"
+
+
+def make_conditions() -> str:
+    """Return the page of the condition language: as it was, with its made parts made anew."""
+    text = (PAGES / "conditions.md").read_text()
+    doc = inspect.getdoc(condition_parser) or ""
+    grammar = inspect.cleandoc("\n" + doc.partition("::")[2])
+    text = _replace_part(text, "grammar", ["```ebnf", grammar, "```"])
+    text = _replace_part(text, "metrics", _list_metrics())
+    text = _replace_part(text, "units", _list_units())
+    return _replace_part(text, "fields", _list_fields())
+
+
+def _replace_part(text: str, name: str, lines: list[str]) -> str:
+    """Return a page with what stands between two marks replaced."""
+    start, end = f"<!-- made: {name} -->\n", "<!-- end -->\n"
+    first = text.index(start) + len(start)
+    last = text.index(end, first)
+    return text[:first] + "\n".join(lines) + "\n" + text[last:]
+
+
+def _list_metrics() -> list[str]:
+    lines = ["| metric | unit | over | by | can be by | is |", "|---|---|---|---|---|---|"]
+    for metric in METRICS.values():
+        others = ", ".join(label for label in metric.labels if label not in metric.split_by)
+        window = format_duration(metric.window_us) if metric.window_us else ""
+        lines.append(
+            f"| `{metric.name}` | {metric.unit_name} | {window} | {', '.join(metric.split_by)} "
+            f"| {others} | {metric.help} |"
+        )
+    return lines
+
+
+def _list_units() -> list[str]:
+    lines = ["| written | unit | times |", "|---|---|---|"]
+    for suffix, (unit, factor) in SUFFIXES.items():
+        lines.append(f"| `{suffix}` | {format_unit(unit)} | {write_decimal(factor)} |")
+    return lines
+
+
+def _list_fields() -> list[str]:
+    lines = ["| `metric_name` | is | `threshold` in |", "|---|---|---|"]
+    for name, field in FIELDS.items():
+        unit = field.suffix or METRICS[field.metric].unit_name
+        lines.append(f"| `{name}` | `{field.metric}` | {unit} |")
+    return lines
 
 
 def make_settings() -> str:

@@ -76,7 +76,7 @@ def _list_latencies() -> list[Metric]:
         for name, (what, points) in quantiles.items()
         for quantile in points
     ]
-    mean = Metric(name="mean_latency", unit=SECONDS, help="Time from a call's arrival to its end")
+    mean = Metric(name="mean_latency", unit=SECONDS, help="Mean time from arrival to end")
     return [*metrics, mean]
 
 
@@ -129,7 +129,9 @@ def _list_costs() -> list[Metric]:
         so_far("hourly_cost", "hour", UNITS_US["h"]),
         so_far("daily_cost", "day", UNITS_US["d"]),
         so_far("monthly_cost", "month", 31 * UNITS_US["d"]),
-        of_budget("budget", USD, "The budget, for the period it is set for"),
+        of_budget(
+            "budget", USD, "The budget of a day; of one for a month, the share of one of its days"
+        ),
         of_budget("budget_used", RATIO, "Share of the budget that is used up"),
     ]
 

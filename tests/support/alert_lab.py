@@ -54,7 +54,12 @@ class AlertLab:
         windows = Windows(RollupService(), clock)
         names = Names(IdentityService(clock), RegistryService(clock), clock)
         self.names = names
-        self.values = ValueSource([TrafficSource(windows, names), ObjectiveSource(windows), *more])
+        self._sources: list[Source] = [
+            TrafficSource(windows, names),
+            ObjectiveSource(windows),
+            *more,
+        ]
+        self.values = ValueSource(self._sources)
         self.is_current = True
         self.keeper = self.make_keeper()
 
@@ -68,6 +73,12 @@ class AlertLab:
             self.clock,
             is_current=lambda: self.is_current,
         )
+
+    def add_sources(self, *more: Source) -> None:
+        """Have more metrics measured."""
+        self._sources += more
+        self.values = ValueSource(self._sources)
+        self.keeper = self.make_keeper()
 
     async def set_rule(self, name: str, condition: str, **more: object) -> None:
         """Create a rule in my project."""

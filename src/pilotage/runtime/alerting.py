@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from pilotage.finops.budgets.service import BudgetService
+from pilotage.finops.costs.service import CostService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import Route
 from pilotage.kit.clock import Clock
@@ -12,13 +14,18 @@ from pilotage.monitoring.alerts.names import Names
 from pilotage.monitoring.alerts.objectives import ObjectiveSource
 from pilotage.monitoring.alerts.service import AlertService
 from pilotage.monitoring.alerts.slos_http import slo_routes
+from pilotage.monitoring.alerts.spending import BudgetSource, CostSource
 from pilotage.monitoring.alerts.traffic import TrafficSource
 from pilotage.monitoring.alerts.values import Source, ValueSource
 from pilotage.monitoring.alerts.windows import Windows
 from pilotage.monitoring.alerts.worker import AlertKeeper
+from pilotage.monitoring.drift.service import DriftService
+from pilotage.monitoring.drift.source import DriftSource
 from pilotage.monitoring.infrastructure.service import InfrastructureService
 from pilotage.monitoring.infrastructure.source import InfrastructureSource
 from pilotage.monitoring.notify.service import NotifyService
+from pilotage.monitoring.quality.service import QualityService
+from pilotage.monitoring.quality.source import QualitySource
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.registry.service import RegistryService
 
@@ -38,6 +45,10 @@ class Alerting:
         registry: RegistryService,
         rollups: RollupService,
         infrastructure: InfrastructureService,
+        costs: CostService,
+        budgets: BudgetService,
+        drift: DriftService,
+        quality: QualityService,
         notices: NotifyService,
         is_current: Callable[[], bool],
         sources: Sequence[Source] = (),
@@ -50,6 +61,10 @@ class Alerting:
                 TrafficSource(windows, self.names),
                 ObjectiveSource(windows),
                 InfrastructureSource(infrastructure, self.names),
+                CostSource(costs, self.names, clock),
+                BudgetSource(budgets, self.names, clock),
+                DriftSource(drift, self.names),
+                QualitySource(quality, self.names),
                 *sources,
             ]
         )

@@ -59,6 +59,7 @@ from pilotage.runtime.credentials import write_credentials
 from pilotage.runtime.erasure import Erasure
 from pilotage.runtime.exporting import Exporting
 from pilotage.runtime.governing import Governing
+from pilotage.runtime.judging import Judging
 from pilotage.runtime.measuring import Measuring
 from pilotage.runtime.notifying import Notifying
 from pilotage.runtime.recording import Recording
@@ -189,13 +190,14 @@ class _Parts:
         self.recording = Recording(
             settings, folder, clock, db, users=self.users, holds=self.auditing.holds
         )
+        self.judging = Judging(db, clock, finops=self.finops, identity=self.identity)
         self.measuring = Measuring(
             settings,
             folder,
             clock,
             db,
             endpoints=self.endpoints,
-            sinks=[self.recording.segments],
+            sinks=[self.recording.segments, *self.judging.make_sinks()],
         )
         self.alerting = self._make_alerting(clock)
         self.exporting = Exporting(
@@ -239,6 +241,7 @@ class _Parts:
             *self.auditing.list_routes(),
             *self.recording.list_routes(self.identity),
             *self.measuring.list_routes(self.identity),
+            *self.judging.list_routes(),
             *operation_routes(self.operations),
             *self._list_custody_routes(clock),
             *self.alerting.list_routes(),
@@ -263,6 +266,10 @@ class _Parts:
             registry=self.registry,
             rollups=self.measuring.rollups,
             infrastructure=self.measuring.infrastructure,
+            costs=self.costing.service,
+            budgets=self.costing.budgets,
+            drift=self.judging.drift,
+            quality=self.judging.quality,
             notices=self.notifying.service,
             is_current=self.measuring.is_current,
         )
@@ -359,6 +366,7 @@ class _Parts:
             make_ledger_worker(self.ledger, Wakeup()),
             self.costing.make_worker(),
             *self.measuring.make_workers(),
+            *self.judging.make_workers(),
             self.recording.make_worker(),
             self.governing.make_worker(),
             self.registering.make_worker(),

@@ -37,6 +37,11 @@ class Names:
             known = {item.id: item.ref for item in await self._registry.list_by_ids(tx, new)}
             self._versions |= {one: known.get(one, one) for one in new}
 
+    def list_projects(self, tx: Tx) -> list[str]:
+        """Return the ids of the projects that a transaction sees, once they were looked up."""
+        own = tx.actor.project_id
+        return list(self.projects) if own is None else [own]
+
     def say_all(self, labels: Sequence[str], ids: Sequence[str]) -> Labels:
         """Return labels with their values as people write them."""
         return tuple(

@@ -565,13 +565,15 @@ def test_the_examples_are_applied(
     tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pilotage = CommandLine(tmp_path)
-    for name in ("release.yaml", "governance.yaml"):
+    examples = ("release.yaml", "governance.yaml", "notices.yaml")
+    for name in examples:
         shutil.copy(ROOT / "examples" / name, tmp_path)
     shutil.copy(tiny_gguf, tmp_path / "support.gguf")
     provide_package(pilotage, tiny_gguf, monkeypatch)
 
-    first = results(pilotage, "-f", "release.yaml", "-f", "governance.yaml")
-    second = results(pilotage, "-f", "release.yaml", "-f", "governance.yaml")
+    files = [word for name in examples for word in ("-f", name)]
+    first = results(pilotage, *files)
+    second = results(pilotage, *files)
 
     changed = {name for name, result in first.items() if result == "changed"}
     assert changed == {"GatePolicy production"}  # there is always one

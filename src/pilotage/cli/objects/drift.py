@@ -36,6 +36,9 @@ _LISTINGS: dict[str, _Listing] = {
     "Endpoint": _Listing("/endpoints"),
     "Limit": _Listing("/limits"),
     "Freeze": _Listing("/calendar/freezes"),
+    "Channel": _Listing("/channels"),
+    "NoticeRoute": _Listing("/notice-routes"),
+    "Inhibition": _Listing("/inhibitions"),
 }
 
 

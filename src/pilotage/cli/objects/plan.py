@@ -13,13 +13,16 @@ from pilotage.cli.objects.identity import (
     plan_tenant,
 )
 from pilotage.cli.objects.kinds import (
+    ChannelObject,
     EndpointObject,
     FreezeObject,
     GatePolicyObject,
+    InhibitionObject,
     IssuerObject,
     KeyObject,
     LimitObject,
     ModelObject,
+    NoticeRouteObject,
     PriceObject,
     PrincipalObject,
     ProjectObject,
@@ -31,6 +34,7 @@ from pilotage.cli.objects.kinds import (
     VersionObject,
 )
 from pilotage.cli.objects.limit import plan_limit
+from pilotage.cli.objects.notices import plan_channel, plan_inhibition, plan_notice_route
 from pilotage.cli.objects.registry import check_labels, plan_model, plan_prompt, plan_version
 from pilotage.cli.objects.release import plan_freeze, plan_gate_policy, plan_release_policy
 from pilotage.cli.objects.serving import plan_price, plan_upstream
@@ -95,4 +99,7 @@ _PLANS: dict[type, Callable[[There, Document, Any], Awaitable[Step]]] = {
     GatePolicyObject: plan_gate_policy,
     ReleasePolicyObject: plan_release_policy,
     FreezeObject: plan_freeze,
+    ChannelObject: plan_channel,
+    NoticeRouteObject: plan_notice_route,
+    InhibitionObject: plan_inhibition,
 }

@@ -171,7 +171,7 @@ def check_span_of_silence(starts_at_us: int, ends_at_us: int, now_us: int) -> No
 
 
 def _check_mail(spec: ChannelSpec) -> ChannelSpec:
-    host, port = read_mail_server(spec)
+    host, _ = read_mail_server(spec)
     if not _MAILBOX.fullmatch(spec.sender):
         raise _refuse("sender", "That is no mail address.", "Write one, such as pilotage@HOST.")
     for address in _check_list(spec.to, "to", "A mail has at least one recipient."):
@@ -185,8 +185,7 @@ def _check_mail(spec: ChannelSpec) -> ChannelSpec:
         raise _refuse(
             "encryption", "The password would go unencrypted.", "Use starttls or tls, or no name."
         )
-    name = f"[{host}]" if ":" in host else host.lower()
-    return replace(spec, url=f"smtp://{name}:{port}")
+    return spec
 
 
 def _check_slack(url: str) -> str:

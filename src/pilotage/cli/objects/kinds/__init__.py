@@ -13,6 +13,11 @@ from pilotage.cli.objects.kinds.identity import (
     RoleBindingObject,
     TenantObject,
 )
+from pilotage.cli.objects.kinds.notices import (
+    ChannelObject,
+    InhibitionObject,
+    NoticeRouteObject,
+)
 from pilotage.cli.objects.kinds.registry import ModelObject, PromptObject, VersionObject
 from pilotage.cli.objects.kinds.release import (
     CheckPart,
@@ -35,15 +40,18 @@ from pilotage.cli.objects.kinds.serving import (
 __all__ = [
     "CLASSES",
     "KINDS",
+    "ChannelObject",
     "CheckPart",
     "EndpointObject",
     "FreezeObject",
     "GatePolicyObject",
     "GroupRolePart",
+    "InhibitionObject",
     "IssuerObject",
     "KeyObject",
     "LimitObject",
     "ModelObject",
+    "NoticeRouteObject",
     "Object",
     "PriceObject",
     "PrincipalObject",
@@ -77,4 +85,7 @@ KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Limit": LimitObject,
     "ReleasePolicy": ReleasePolicyObject,
     "Freeze": FreezeObject,
+    "Channel": ChannelObject,
+    "NoticeRoute": NoticeRouteObject,
+    "Inhibition": InhibitionObject,
 }

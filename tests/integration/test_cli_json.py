@@ -62,6 +62,16 @@ STORIES = {
         slos set chat --objective 99.9 --team ops | slos set chat --latency 2s | slos list
         slos show chat | slos delete chat | alerts delete slow
     """,
+    "costs": """
+        cost price compute 0.71 --spot 0.21 | cost prices
+        cost add 12.40 --kind network --source gcp --start 2026-03-01 --end 2026-04-01
+        cost entries | cost reverse COST | cost show | cost outlook | cost anomalies
+        cost savings | cost models | cost check
+        budgets set search --usd 500/month --at 50,90 | budgets list | budgets show search
+        budgets delete search
+        chargeback export 2026-03 march.csv | chargeback export 2026-03 march.parquet
+        chargeback reconcile 2026-03 march.csv --provider openai
+    """,
     "people": """
         tenants create acme | keys create --tenant acme --name ci | keys list | keys rotate KEY
         keys revoke KEY | principals create ann | principals show ann | principals list
@@ -95,6 +105,7 @@ NAMED_BY = {  # what a list shows first or last, and the name that later steps h
     "keys list": ("KEY", -1),
     "silences list": ("SILENCE", 0),
     "operations list": ("OPERATION", 0),
+    "cost entries": ("COST", 0),
     "roles list": ("ROLE", -1),
     "credentials list": ("CREDENTIAL", -1),
 }
@@ -110,6 +121,7 @@ ELSEWHERE = {
     "audit check": "test_cli",
     "notices show": "test_cli_notices",
     "notices send": "test_cli_notices",
+    "cost release": "test_cost_api",
     "tenants erase": "test_cli_backup",
     "restore": "test_cli_backup",
 }

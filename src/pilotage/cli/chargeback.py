@@ -1,0 +1,101 @@
+"""``pilotage chargeback``: a month's costs as a file of FOCUS rows; an invoice beside them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pilotage.cli.commands import command, make_group
+from pilotage.cli.session import Json, Project, fail_usage, run, say, show_json, show_table
+from pilotage.core.errors import PilotageError
+from pilotage.sdk.control import ControlClient
+
+GROUP = make_group("chargeback", "Chargeback: costs as FOCUS rows, and a provider's invoice.")
+FORMATS = ("csv", "parquet")
+Month = Annotated[str, typer.Argument(metavar="MONTH", help="Such as 2026-03.")]
+
+
+@command(GROUP)
+def export(
+    month: Month,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .csv or .parquet.")],
+    *,
+    tenant: Annotated[str | None, typer.Option(help="Only of a tenant.")] = None,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Write a month's costs as rows of FOCUS 1.2, which add up to the ledger exactly.
+
+    [bold]Examples[/bold]: pilotage chargeback export 2026-03 march.csv
+    |    pilotage chargeback export 2026-03 acme.parquet --tenant acme
+    """
+    form = file.suffix.removeprefix(".")
+    if form not in FORMATS:
+        fail_usage(f"{file} says no format.", "Name it .csv or .parquet.")
+
+    async def work(control: ControlClient) -> bytes:
+        return await control.download(
+            f"/chargeback/{month}", format=form, tenant=tenant, project=project
+        )
+
+    content = run(work, project)
+    try:
+        file.write_bytes(content)
+    except OSError as failed:
+        raise PilotageError(
+            "invalid_request", f"{file} cannot be written: {failed}.", hint="Name another file."
+        ) from None
+    if as_json:
+        show_json({"file": str(file), "bytes": len(content), "month": month})
+    else:
+        say(f"{file}: the costs of {month}, {len(content):,} bytes.")
+
+
+@command(GROUP)
+def reconcile(
+    month: Month,
+    invoice: Annotated[Path, typer.Argument(metavar="INVOICE", help="The provider's CSV file.")],
+    *,
+    provider: Annotated[str, typer.Option(help="openai, anthropic or vertex.")],
+    every: Annotated[bool, typer.Option("--all", help="Lines that agree as well.")] = False,
+    project: Project = "default",
+    as_json: Json = False,
+) -> None:
+    """Compare a provider's invoice with what was recorded, line by line.
+
+    [bold]Example[/bold]: pilotage chargeback reconcile 2026-03 openai.csv --provider openai
+    """
+    try:
+        content = invoice.read_bytes()
+    except OSError as failed:
+        raise PilotageError(
+            "invalid_request", f"{invoice} cannot be read: {failed}.", hint="Name another file."
+        ) from None
+
+    async def send() -> AsyncIterator[bytes]:
+        yield content
+
+    async def work(control: ControlClient) -> dict[str, Any]:
+        return await control.upload(f"/chargeback/{month}:reconcile", send(), provider=provider)
+
+    found = run(work, project)
+    if as_json:
+        show_json(found)
+        return
+    lines = [item for item in found["items"] if every or item["match"] != "same"]
+    rows = [
+        (
+            item["period"],
+            item["model"] or "(none)",
+            item["token_class"],
+            item["invoiced"],
+            item["recorded"],
+            item["difference"],
+            item["match"].replace("_", " "),
+        )
+        for item in lines
+    ]
+    rows.append(("total", "", "", found["invoiced"], found["recorded"], found["difference"], ""))
+    columns = ("period", "model", "tokens", "#invoiced", "#recorded", "#difference", "")
+    show_table(columns, rows, "", has_total=True)

@@ -39,6 +39,8 @@ _LISTINGS: dict[str, _Listing] = {
     "Channel": _Listing("/channels"),
     "NoticeRoute": _Listing("/notice-routes"),
     "Inhibition": _Listing("/inhibitions"),
+    "AlertRule": _Listing("/alert-rules"),
+    "Slo": _Listing("/slos"),
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from pilotage.cli.objects.alerts import plan_alert_rule, plan_slo
 from pilotage.cli.objects.documents import Document
 from pilotage.cli.objects.endpoint import plan_endpoint
 from pilotage.cli.objects.identity import (
@@ -13,6 +14,7 @@ from pilotage.cli.objects.identity import (
     plan_tenant,
 )
 from pilotage.cli.objects.kinds import (
+    AlertRuleObject,
     ChannelObject,
     EndpointObject,
     FreezeObject,
@@ -29,6 +31,7 @@ from pilotage.cli.objects.kinds import (
     PromptObject,
     ReleasePolicyObject,
     RoleBindingObject,
+    SloObject,
     TenantObject,
     UpstreamObject,
     VersionObject,
@@ -102,4 +105,6 @@ _PLANS: dict[type, Callable[[There, Document, Any], Awaitable[Step]]] = {
     ChannelObject: plan_channel,
     NoticeRouteObject: plan_notice_route,
     InhibitionObject: plan_inhibition,
+    AlertRuleObject: plan_alert_rule,
+    SloObject: plan_slo,
 }

@@ -3,6 +3,7 @@
 The reference is docs/reference/objects.md.
 """
 
+from pilotage.cli.objects.kinds.alerts import AlertRuleObject, SloObject
 from pilotage.cli.objects.kinds.base import Object
 from pilotage.cli.objects.kinds.identity import (
     GroupRolePart,
@@ -40,6 +41,7 @@ from pilotage.cli.objects.kinds.serving import (
 __all__ = [
     "CLASSES",
     "KINDS",
+    "AlertRuleObject",
     "ChannelObject",
     "CheckPart",
     "EndpointObject",
@@ -63,6 +65,7 @@ __all__ = [
     "Rule",
     "ShadowPart",
     "Share",
+    "SloObject",
     "TenantObject",
     "UpstreamObject",
     "VersionObject",
@@ -88,4 +91,6 @@ KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Channel": ChannelObject,
     "NoticeRoute": NoticeRouteObject,
     "Inhibition": InhibitionObject,
+    "AlertRule": AlertRuleObject,
+    "Slo": SloObject,
 }

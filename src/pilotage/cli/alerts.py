@@ -249,14 +249,14 @@ def check(condition: ConditionText, *, project: Project = "default", as_json: Js
 def export(
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to; stdout without.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to; stdout without.")
     ] = None,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:
     """Write the rules, with those of objectives, as a rule file of Prometheus.
 
-    [bold]Example[/bold]: pilotage alerts export --out rules.yml
+    [bold]Example[/bold]: pilotage alerts export -o rules.yml
     """
 
     async def work(control: ControlClient) -> dict[str, Any]:

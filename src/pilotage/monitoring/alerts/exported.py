@@ -29,7 +29,7 @@ def _write(rule: AlertRule, project: str) -> Rule | None:
     except PilotageError as wrong:
         _LOG.error("the rule %s is not exported: %s", rule.name, wrong.detail)
         return None
-    labels = rule.labels | {"severity": rule.severity.value, "rule": rule.name}
+    labels = rule.labels | {"severity": rule.severity.value}
     if rule.team:
         labels["team"] = rule.team
     annotations = {"summary": rule.summary or f"{rule.name}: {rule.condition}"}

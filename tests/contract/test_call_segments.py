@@ -56,7 +56,7 @@ async def read_spools(
         while await reader.step():
             pass
     finally:
-        reader.close()
+        await reader.close()
 
 
 def write_calls(root: Path, calls: list[Ended], gateway: str = "gateway-0") -> None:
@@ -147,7 +147,7 @@ async def test_whatever_dies_in_between_each_call_is_kept_once(
         with suppress(RuntimeError):
             while await reader.step():
                 pass
-        reader.close()
+        await reader.close()
 
     kept = await ask(database, segments, "call_id, seq")
     assert kept == [(f"call_{n}", n + 1) for n in range(23)]

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from calls import NOON_US, make_call, open_writer, put_calls
+from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Outcome
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
@@ -23,6 +24,7 @@ from pilotage.monitoring.rollups.types import (
     Dimension,
     Keep,
     Level,
+    Marks,
     Selection,
 )
 from pilotage.monitoring.rollups.worker import RollupReader
@@ -40,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 async def reader(database: Database, root: Path, clock: ManualClock) -> AsyncIterator[RollupReader]:
     made = RollupReader(database, root, RollupService(), clock, batch=BATCH)
     yield made
-    made.close()
+    await made.close()
 
 
 async def drain(reader: RollupReader) -> None:
@@ -123,7 +125,7 @@ async def test_a_batch_that_fails_is_counted_once(
         with pytest.raises(RuntimeError):
             await drain(reader)
     await drain(reader)
-    reader.close()
+    await reader.close()
     assert await read_all(database) == {(): add(calls)}
 
 
@@ -203,7 +205,64 @@ async def count_all(
     try:
         await drain(reader)
     finally:
-        reader.close()
+        await reader.close()
+
+
+async def test_two_readers_of_a_spool_do_not_count_it_twice(
+    database: Database, root: Path, clock: ManualClock
+) -> None:
+    readers = [RollupReader(database, root, RollupService(), clock, batch=BATCH) for _ in range(2)]
+    with open_writer(root) as spool:
+        put_calls(spool, [make_call() for _ in range(3)])
+        await readers[0].step()
+        await readers[1].step()  # both know where the spool is read up to
+        put_calls(spool, [make_call() for _ in range(3)])
+        await readers[0].step()
+        with pytest.raises(PilotageError, match="another process"):
+            await readers[1].step()
+        await readers[1].step()
+    for reader in readers:
+        await reader.close()
+    assert (await read_all(database))[()].calls == 6
+
+
+async def test_two_processes_do_not_fold_at_once(database: Database, clock: ManualClock) -> None:
+    async with database.write(SYSTEM) as tx:
+        assert await store.move_marks(tx, Marks(), Marks(hours_until_us=HOUR_US))
+    async with database.write(SYSTEM) as tx:
+        assert not await store.move_marks(tx, Marks(), Marks(hours_until_us=HOUR_US))
+        await tx.conn.rollback()
+    async with database.write(SYSTEM) as tx:
+        late = Marks(hours_until_us=2 * HOUR_US)
+        assert not await store.move_marks(tx, late, Marks(hours_until_us=3 * HOUR_US))
+    async with database.read(SYSTEM) as tx:
+        assert await store.find_marks(tx) == Marks(hours_until_us=HOUR_US)
+
+
+async def test_a_frame_that_cannot_be_counted_is_passed_over(
+    database: Database, reader: RollupReader, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(root) as spool:
+        spool.append(b"nonsense")
+        put_calls(spool, [make_call(cost_nano=-1), make_call(at_us=2**62), make_call()])
+    await drain(reader)
+    assert reader.unreadable == 3
+    assert reader.is_current
+    assert (await read_all(database))[()].calls == 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"]  # only the first is told
+
+
+async def test_missing_records_are_stepped_over(
+    database: Database, reader: RollupReader, root: Path
+) -> None:
+    with open_writer(root, segment_bytes=1) as spool:  # a segment for each record
+        put_calls(spool, [make_call() for _ in range(10)])
+    damaged = sorted((root / "gateway-0").glob("*.seg"))[4]
+    damaged.unlink()
+    await drain(reader)
+    assert (await read_all(database))[()].calls == 9
+    assert reader.read_until(root / "gateway-0") == 10
+    assert reader.read_until(root / "gateway-1") == 0
 
 
 async def test_cells_are_kept_by_age(

@@ -32,7 +32,7 @@ async def count(folder: Path, batch: int = BATCH) -> float:
     """Count what is not counted; return the CPU seconds of the counting."""
     clock = SystemClock()
     db = await open_counted(folder)
-    segments = CallSegments(db, folder / "calls", clock, label_users=_label_nobody)
+    segments = CallSegments(db, folder / "calls", clock, label_users=label_nobody)
     reader = RollupReader(
         db, folder / "spool", RollupService(), clock, sinks=[segments], batch=batch
     )
@@ -43,12 +43,13 @@ async def count(folder: Path, batch: int = BATCH) -> float:
             pass
         return time.process_time() - started_s
     finally:
-        reader.close()
+        await reader.close()
         await segments.close()
         await db.close()
 
 
-async def _label_nobody(_: Tx, __: Collection[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+async def label_nobody(_: Tx, __: Collection[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    """Give no user a token."""
     return {}
 
 

@@ -58,9 +58,27 @@ class SpoolConsumer:
         self._batch = batch
         self._followers: dict[Path, _Follower] = {}
         self._failing: set[Path] = set()
+        self._busy = asyncio.Lock()
+        self._is_closed = False
 
     async def step(self) -> bool:
-        """Hand on a batch of each spool; return whether one has more."""
+        """Hand on a batch of each spool; return whether one has more. Nothing once it is closed."""
+        async with self._busy:
+            return not self._is_closed and await self._step()
+
+    def taken_until(self, folder: Path) -> int:
+        """Return the last record of a spool that is needed no more, 0 if all may be needed."""
+        follower = self._followers.get(folder)
+        return follower.seq if follower else 0
+
+    async def close(self) -> None:
+        """Close every file for good, once nothing reads them."""
+        async with self._busy:
+            self._is_closed = True
+            for folder in list(self._followers):
+                self._forget(folder)
+
+    async def _step(self) -> bool:
         has_more = False
         folders = list_spools(self._root)
         for gone in self._followers.keys() - set(folders):
@@ -68,23 +86,13 @@ class SpoolConsumer:
         for folder in folders:
             try:
                 has_more |= await self._read_on(folder)
-            except OSError as failed:  # one folder that cannot be read holds no other up
+            except OSError as failed:  # one spool that is held up holds up no other
                 if folder not in self._failing:
-                    self._log.error("the spool %s cannot be read: %s", folder.name, failed)
+                    self._log.error("the spool %s is held up: %s", folder.name, failed)
                 self._failing.add(folder)
             else:
                 self._failing.discard(folder)
         return has_more
-
-    def taken_until(self, folder: Path) -> int:
-        """Return the last record of a spool that is needed no more, 0 if all may be needed."""
-        follower = self._followers.get(folder)
-        return follower.seq if follower else 0
-
-    def close(self) -> None:
-        """Close every file."""
-        for folder in list(self._followers):
-            self._forget(folder)
 
     async def _read_on(self, folder: Path) -> bool:
         try:

@@ -85,7 +85,7 @@ class Measuring:
 
     async def close(self) -> None:
         """Write what was read, and close every file."""
-        self._reader.close()
+        await self._reader.close()
         await self._sampler.write()
         if self._gpus is not None:
             self._gpus.close()

@@ -7,6 +7,7 @@ alone is complete: hours up to ``Marks.hours_until_us`` and days up to ``Marks.d
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -64,13 +65,13 @@ def find_key(ended: Ended) -> CellKey:
     """
     is_copy = Flag.SHADOW in ended.flags
     is_unknown = ended.outcome is Outcome.REFUSED and ended.code == _NO_MODEL and not ended.arm
-    return CellKey(
-        _clean(ended.project_id),
-        SHADOW_TENANT if is_copy else _clean(ended.tenant_id),
-        OTHER if is_unknown else _clean(ended.alias),
-        _clean(ended.arm),
-        _clean(ended.version_id),
-        _clean(ended.model),
+    return _make_key(
+        ended.project_id,
+        SHADOW_TENANT if is_copy else ended.tenant_id,
+        OTHER if is_unknown else ended.alias,
+        ended.arm,
+        ended.version_id,
+        ended.model,
     )
 
 
@@ -244,5 +245,7 @@ def _merge_at(cells: Cells, place: Place, cell: Cell) -> None:
     mine.merge(cell)
 
 
-def _clean(text: str) -> str:
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+@lru_cache(4096)
+def _make_key(*texts: str) -> CellKey:
+    """Make a key once for the many calls that have it."""
+    return CellKey(*(text.replace("\x00", "\N{REPLACEMENT CHARACTER}") for text in texts))

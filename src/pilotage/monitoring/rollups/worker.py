@@ -99,9 +99,9 @@ class RollupReader:
         """Return the last record of a spool that is needed no more."""
         return self._spools.taken_until(folder)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every file."""
-        self._spools.close()
+        await self._spools.close()
 
     async def _fold(self) -> bool:
         """Fold the next hour or day, and drop what is old once there is none; say if there was."""

@@ -81,10 +81,13 @@ class World:
             for change in changes:
                 await self.service.take(tx, change)
 
-    async def fire(self, alert_id: str = "alt_1", **labels: str) -> AlertChange:
+    async def fire(
+        self, alert_id: str = "alt_1", rule: str = "slow", alias: str = "chat"
+    ) -> AlertChange:
         """Let an alert fire, and tell of it; return it."""
         project_id = self.mine.project_id or ""
-        alert = make_alert(alert_id, at_us=self.clock.now_us(), project_id=project_id, **labels)
+        now_us = self.clock.now_us()
+        alert = make_alert(alert_id, rule, at_us=now_us, project_id=project_id, alias=alias)
         await self.take(alert)
         await self.tell()
         return alert

@@ -56,7 +56,7 @@ def resolve(alert: AlertChange, at_us: int) -> AlertChange:
 
 def make_route(name: str = "all", **spec: Any) -> NoticeRoute:  # noqa: ANN401 - any field
     """Return a route; it settles for 10 s, tells news after 60 s and repeats after 600 s."""
-    fields = {
+    fields: dict[str, Any] = {
         "channels": ("on-call",),
         "settle_us": 10 * SECOND_US,
         "interval_us": 60 * SECOND_US,

@@ -155,7 +155,7 @@ class _Talk:
         while (line := await self._reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line.removeprefix(b"."))
         content = message_from_bytes(b"".join(lines), policy=policy.default)
-        mail = Mail(self._sender, tuple(self._to), cast("EmailMessage", content))
+        mail = Mail(self._sender, tuple(self._to), content)
         self._server.mails.append(mail)
         self._server.encrypted.append(self._is_tls)
         if self._server.hangs_at == ".":

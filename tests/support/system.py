@@ -8,7 +8,7 @@ from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psutil
@@ -21,6 +21,7 @@ from pilotage.runtime.credentials import Credentials, read_credentials
 from pilotage.sdk.control import ControlClient, open_control
 
 START_S = 30.0
+Answer = TypeVar("Answer")
 
 
 class System:
@@ -190,10 +191,10 @@ def ask(model: str, text: str = "hello", **more: Any) -> dict[str, Any]:  # noqa
 
 
 async def poll(
-    ask_again: Callable[[], Awaitable[dict[str, Any]]],
-    is_enough: Callable[[dict[str, Any]], bool],
+    ask_again: Callable[[], Awaitable[Answer]],
+    is_enough: Callable[[Answer], bool],
     patience_s: float = START_S,
-) -> dict[str, Any]:
+) -> Answer:
     """Ask again and again until the answer is the one waited for."""
     end = asyncio.get_running_loop().time() + patience_s
     while not is_enough(answer := await ask_again()):

@@ -70,7 +70,7 @@ def chargeback_routes(service: ChargebackService) -> list[Route]:
 def chargeback_raw_routes(service: ChargebackService) -> list[RawRoute]:
     """List the routes that send files."""
 
-    async def export(call: RawCall) -> RawReply:
+    async def export_month(call: RawCall) -> RawReply:
         """Send a month's FOCUS rows, of one tenant with ``?tenant=``, as csv or parquet."""
         kind = call.query.get("format", "csv")
         if kind not in FORMATS:
@@ -90,7 +90,9 @@ def chargeback_raw_routes(service: ChargebackService) -> list[RawRoute]:
         return RawReply(body=body, media_type=FORMATS[kind])
 
     return [
-        RawRoute(method="GET", path="/chargeback/{month}", permission=PERMISSION, handler=export)
+        RawRoute(
+            method="GET", path="/chargeback/{month}", permission=PERMISSION, handler=export_month
+        )
     ]
 
 

@@ -376,7 +376,7 @@ def _entry_routes(
             )
             return _show_booked(await costs.add_entry(tx, spec))
 
-    async def list_entries(
+    async def list_cost_entries(
         call: ApiCall, kind: CostKind | None = None, limit: int = 50, after: str = ""
     ) -> Page[EntryView]:
         """List what is booked beside calls, the oldest first."""
@@ -402,7 +402,7 @@ def _entry_routes(
             handler=add_entry,
             status=201,
         ),
-        Route(method="GET", path="/cost-entries", permission=READ, handler=list_entries),
+        Route(method="GET", path="/cost-entries", permission=READ, handler=list_cost_entries),
         Route(
             method="POST",
             path="/cost-entries/{entry}:reverse",
@@ -419,7 +419,7 @@ def _entry_routes(
 
 
 def _price_routes(costs: CostService) -> list[Route]:
-    async def set_price(call: ApiCall, body: ResourcePriceBody) -> ResourcePriceView:
+    async def set_resource_price(call: ApiCall, body: ResourcePriceBody) -> ResourcePriceView:
         """Set what a unit of a resource costs from a time on; what is booked stays as it is."""
         valid_from_us = None if body.valid_from is None else _time(body.valid_from, "valid_from")
         async with call.write() as tx:
@@ -433,7 +433,7 @@ def _price_routes(costs: CostService) -> list[Route]:
             )
         return ResourcePriceView.of(made)
 
-    async def list_prices(
+    async def list_resource_prices(
         call: ApiCall, limit: int = 50, after: str = ""
     ) -> Page[ResourcePriceView]:
         """List prices of resources in the order in which they were set."""
@@ -446,14 +446,14 @@ def _price_routes(costs: CostService) -> list[Route]:
             method="POST",
             path="/resource-prices",
             permission="finops.resource_price.set",
-            handler=set_price,
+            handler=set_resource_price,
             status=201,
         ),
         Route(
             method="GET",
             path="/resource-prices",
             permission="finops.resource_price.read",
-            handler=list_prices,
+            handler=list_resource_prices,
         ),
     ]
 

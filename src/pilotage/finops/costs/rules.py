@@ -45,7 +45,8 @@ def make_lines(
     """
     sums: dict[tuple[str | int, ...], list[int]] = {}
     for entry in entries:
-        key = _get_key(entry, corrects.get(entry.call_id, ""))
+        month = corrects.get(entry.call_id, "") if entry.kind is EntryKind.REVERSAL else ""
+        key = _get_key(entry, month)
         amounts = _get_amounts(entry)
         known = sums.setdefault(key, [0] * len(amounts))
         for place, amount in enumerate(amounts):

@@ -64,6 +64,12 @@ class ReplicaCosts:
             )
             await store.insert_replica(tx, made)
 
+    async def list_times(
+        self, tx: Tx, start_us: int, end_us: int, release: str = ""
+    ) -> Sequence[ReplicaTime]:
+        """Return the times of replicas that reach into a span."""
+        return await store.list_times(tx, start_us, end_us, release)
+
     async def book_replicas(self, tx: Tx) -> int:
         """Book the hours of replicas that are over, each once; return how many entries.
 

@@ -1,0 +1,510 @@
+"""Costs on both databases: lines beside the ledger, entries, replicas' hours, budgets."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+import stores
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Ended, Flag, Outcome
+from pilotage.core.usage import Usage
+from pilotage.finops.budgets.service import BudgetService
+from pilotage.finops.budgets.types import BudgetPer, BudgetSpec
+from pilotage.finops.costs.insights import CostInsights
+from pilotage.finops.costs.service import CostService
+from pilotage.finops.costs.types import (
+    CostBy,
+    CostKind,
+    EntrySpec,
+    Resource,
+    SeenReplica,
+    Span,
+)
+from pilotage.finops.replicas.service import ReplicaCosts
+from pilotage.finops.rules import make_charge
+from pilotage.finops.service import FinopsService
+from pilotage.finops.types import LedgerEntry
+from pilotage.kit.clock import ManualClock, parse_rfc3339
+from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.outbox import read_revisions
+
+NOON = parse_rfc3339("2026-03-10T12:00:00Z")
+HOUR_US = 3_600_000_000
+ALL = Span(since="2026-01-01", until="2027-01-01")
+LUMP = EntrySpec(
+    kind=CostKind.NETWORK, source="bill", start_us=NOON, end_us=NOON + 1, cost_nano=500
+)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOON)
+
+
+@pytest.fixture
+def finops(clock: ManualClock) -> FinopsService:
+    return FinopsService(clock)
+
+
+@pytest.fixture
+def costs(clock: ManualClock) -> CostService:
+    return CostService(clock)
+
+
+@pytest.fixture
+def insights(finops: FinopsService) -> CostInsights:
+    return CostInsights(finops)
+
+
+@pytest.fixture
+def replicas(clock: ManualClock, costs: CostService) -> ReplicaCosts:
+    return ReplicaCosts(clock, costs)
+
+
+@pytest.fixture
+def budgets(clock: ManualClock, costs: CostService) -> BudgetService:
+    async def find_tenant_id(_: Tx, name: str) -> str:
+        return f"ten_{name}"
+
+    return BudgetService(clock, costs, find_tenant_id)
+
+
+@pytest.fixture
+async def projects(database: Database, clock: ManualClock) -> stores.Projects:
+    return await stores.make_projects(database, clock)
+
+
+def charge(call_id: str, project_id: str | None, **more: object) -> LedgerEntry:
+    ended = Ended(
+        call_id=call_id,
+        at_us=NOON,
+        project_id=project_id or "",
+        tenant_id="ten_a",
+        key_id="key_a",
+        alias="chat",
+        outcome=Outcome.OK,
+        status=200,
+        usage=Usage(input=1000, output=200),
+        cost_nano=1_000,
+        is_estimated=False,
+        duration_us=5_000_000,
+        ttft_us=900,
+        chunks=4,
+        attempts=1,
+        arm="dep_a",
+        model="tiny@1.0.0",
+        price_id="prc_a",
+    )
+    return make_charge(msgspec.structs.replace(ended, **more), "gateway-0")
+
+
+async def put(database: Database, finops: FinopsService, *charges: LedgerEntry) -> None:
+    async with database.write(SYSTEM) as tx:
+        place = await finops.get_place(tx, "gateway-0", "e")
+        await finops.record(tx, place, place.seq + len(charges), charges)
+
+
+# lines
+
+
+async def test_a_line_grows_with_its_calls_and_each_call_counts_once(
+    database: Database, finops: FinopsService, costs: CostService, projects: stores.Projects
+) -> None:
+    mine = projects.mine.project_id
+    await put(database, finops, charge("a", mine), charge("b", mine, tenant_id="ten_b"))
+    await put(database, finops, charge("a", mine), charge("c", mine, cost_nano=7))
+
+    async with database.read(projects.mine) as tx:
+        rows = await costs.sum_costs(tx, [CostBy.TENANT], ALL)
+        lines = await costs.list_lines(tx, ALL)
+    async with database.read(projects.other) as tx:
+        others = await costs.sum_costs(tx, [], ALL)
+    assert [(r.groups["tenant"], r.calls, r.tokens, r.cost_nano) for r in rows] == [
+        ("ten_a", 2, 2400, 1007),
+        ("ten_b", 1, 1200, 1000),
+    ]
+    assert len(lines) == 2
+    assert others == []
+
+
+async def test_a_reversed_charge_leaves_the_lines_and_the_ledger_equal(
+    database: Database,
+    finops: FinopsService,
+    costs: CostService,
+    insights: CostInsights,
+    projects: stores.Projects,
+    clock: ManualClock,
+) -> None:
+    mine = projects.mine.project_id
+    await put(database, finops, charge("a", mine), charge("b", mine, cost_nano=9))
+    clock.advance(40 * 86_400)
+    async with database.write(projects.mine) as tx:
+        await finops.reverse_charge(tx, "a")
+        await finops.reverse_charge(tx, "a")
+
+    async with database.read(projects.mine) as tx:
+        by_month = await costs.sum_costs(tx, [CostBy.MONTH], ALL)
+        lines = await costs.list_lines(tx, ALL)
+        found = await insights.check(tx, ALL.since, ALL.until)
+    assert [(r.groups["month"], r.cost_nano) for r in by_month] == [
+        ("2026-03", 1009),
+        ("2026-04", -1000),
+    ]
+    assert [line.corrects for line in lines] == ["", "2026-03"]
+    assert found.ledger_nano == found.lines_nano == 9
+
+
+async def test_costs_of_now_are_by_labels(
+    database: Database, finops: FinopsService, costs: CostService, projects: stores.Projects
+) -> None:
+    mine = projects.mine.project_id
+    assert mine is not None
+    await put(
+        database,
+        finops,
+        charge("old", mine, at_us=NOON - 2 * HOUR_US, cost_nano=5),
+        charge("now", mine, at_us=NOON + 1, cost_nano=7),
+        charge("month", mine, at_us=NOON - 48 * HOUR_US, cost_nano=11, alias="other"),
+    )
+    async with database.write(projects.mine) as tx:
+        await costs.add_entry(tx, LUMP)
+
+    async with database.read(SYSTEM) as tx:
+        assert await costs.hourly_cost(tx, mine) == {(): 7}
+        assert await costs.daily_cost(tx, mine) == {(): 512}
+        assert await costs.monthly_cost(tx, mine, [CostBy.ALIAS]) == {
+            (("alias", ""),): 500,
+            (("alias", "chat"),): 12,
+            (("alias", "other"),): 11,
+        }
+        assert await costs.daily_cost(tx, projects.other.project_id or "") == {}
+
+
+# entries
+
+
+async def test_a_source_is_booked_once_and_taken_back_once(
+    database: Database, costs: CostService, projects: stores.Projects, clock: ManualClock
+) -> None:
+    async with database.write(projects.mine) as tx:
+        made = await costs.add_entry(tx, LUMP)
+        with pytest.raises(PilotageError) as twice:
+            await costs.add_entry(tx, LUMP)
+    async with database.write(projects.other) as tx:
+        await costs.add_entry(tx, LUMP)
+    async with database.write(projects.mine) as tx:
+        gone = await costs.reverse_entry(tx, made.id)
+        again = await costs.reverse_entry(tx, made.id)
+        with pytest.raises(PilotageError) as circle:
+            await costs.reverse_entry(tx, gone.id)
+    clock.advance(30 * 86_400)
+    async with database.write(projects.mine) as tx:
+        other = await costs.add_entry(tx, replace(LUMP, source="next"))
+        late = await costs.reverse_entry(tx, other.id)
+
+    async with database.read(projects.mine) as tx:
+        (total,) = await costs.sum_costs(tx, [], ALL)
+        events = {r.event for r in await read_revisions(tx, 0, 100)}
+    assert twice.value.code == "already_exists"
+    assert circle.value.code == "conflict"
+    assert (gone.day, gone.corrects, gone.cost_nano) == ("2026-03-10", "", -500)
+    assert again == gone
+    assert (late.day, late.corrects) == ("2026-04-09", "2026-03")
+    assert (total.cost_nano, total.by_kind) == (0, {"network": 0})
+    assert {"finops.cost.booked", "finops.cost.reversed"} <= events
+
+
+@pytest.mark.parametrize(
+    ("spec", "param"),
+    [
+        (replace(LUMP, kind=CostKind.CALLS), "kind"),
+        (replace(LUMP, end_us=LUMP.start_us), "end"),
+        (replace(LUMP, cost_nano=2 * 10**18), "cost_usd"),
+    ],
+)
+async def test_what_cannot_be_booked_is_refused(
+    database: Database,
+    costs: CostService,
+    projects: stores.Projects,
+    spec: EntrySpec,
+    param: str,
+) -> None:
+    async with database.write(projects.mine) as tx:
+        with pytest.raises(PilotageError) as refused:
+            await costs.add_entry(tx, spec)
+
+    assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+
+
+# replicas
+
+
+async def test_hours_of_a_replica_are_booked_once_busy_apart_from_idle(
+    database: Database,
+    finops: FinopsService,
+    costs: CostService,
+    replicas: ReplicaCosts,
+    projects: stores.Projects,
+    clock: ManualClock,
+) -> None:
+    mine = projects.mine.project_id
+    assert mine is not None
+    seen = SeenReplica(
+        replica_id="dep_a.0",
+        project_id=mine,
+        release="dep_a",
+        alias="chat",
+        version_id="ver_a",
+        model="tiny@1.0.0",
+    )
+    async with database.write(projects.mine) as tx:
+        await costs.set_price(tx, Resource.COMPUTE, "*", "3.60", valid_from_us=0)
+        await costs.set_price(tx, Resource.COMPUTE, "chat", "0.71", valid_from_us=0)
+        await costs.set_price(tx, Resource.STORAGE, "*", "0.02", valid_from_us=0)
+        await replicas.see(tx, [seen])
+    started = replace(seen, pid=7)
+    for _ in range(120):
+        clock.advance(60)
+        async with database.write(SYSTEM) as tx:
+            await replicas.see(tx, [started], clock.now_us() - 60_000_000)
+    ten_minutes = charge("a", mine, at_us=NOON + HOUR_US // 2, duration_us=HOUR_US // 6)
+    await put(database, finops, ten_minutes)
+    clock.advance(1_000)
+    async with database.write(SYSTEM) as tx:
+        await replicas.see(tx, [], clock.now_us() - 400_000_000)
+        first = await replicas.book_replicas(tx)
+    clock.advance(HOUR_US / 1e6)
+    async with database.write(SYSTEM) as tx:
+        second = await replicas.book_replicas(tx)
+        third = await replicas.book_replicas(tx)
+        stored = await replicas.book_storage(tx, {mine: 730 << 30})
+        again = await replicas.book_storage(tx, {mine: 730 << 30})
+
+    async with database.read(projects.mine) as tx:
+        entries = await costs.list_entries(tx)
+    ran = [(e.kind, e.quantity, e.cost_nano) for e in entries if e.kind is not CostKind.STORAGE]
+    assert ran[:2] == [
+        (CostKind.COMPUTE, 166_667, 118_333_570),
+        (CostKind.IDLE, 833_333, 591_666_430),
+    ]
+    assert sum(quantity for _, quantity, _ in ran) == 2_000_000 + 166_667  # 2 h and 600 s
+    assert (first, second, third) == (3, 1, 0)
+    assert (stored, again) == (1, 0)
+    assert entries[-1].cost_nano == 24 * 20_000_000
+    assert {entry.release for entry in entries} == {"dep_a", ""}
+
+
+async def test_another_process_is_another_run(
+    database: Database, replicas: ReplicaCosts, projects: stores.Projects, clock: ManualClock
+) -> None:
+    seen = SeenReplica(
+        replica_id="dep_a.0",
+        project_id=projects.mine.project_id or "",
+        release="dep_a",
+        alias="chat",
+        version_id="",
+        model="tiny@1.0.0",
+        pid=7,
+    )
+    async with database.write(SYSTEM) as tx:
+        await replicas.see(tx, [seen])
+    clock.advance(100)
+    async with database.write(SYSTEM) as tx:
+        await replicas.see(tx, [replace(seen, pid=8)], NOON + 90_000_000)
+        times = await replicas.list_times(tx, 0, clock.now_us() + 1)
+
+    assert [(t.pid, t.seen_us - NOON, t.end_us is None) for t in times] == [
+        (7, 90_000_000, False),
+        (8, 100_000_000, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "price", "param"),
+    [
+        (Resource.COMPUTE, "*", "much", "price"),
+        (Resource.COMPUTE, "*", "-1", "price"),
+        (Resource.STORAGE, "chat", "1", "subject"),
+        (Resource.COMPUTE, "", "1", "subject"),
+    ],
+)
+async def test_what_is_no_price_of_a_resource_is_refused(
+    database: Database,
+    costs: CostService,
+    projects: stores.Projects,
+    kind: Resource,
+    subject: str,
+    price: str,
+    param: str,
+) -> None:
+    async with database.write(projects.mine) as tx:
+        with pytest.raises(PilotageError) as refused:
+            await costs.set_price(tx, kind, subject, price)
+
+    assert (refused.value.code, refused.value.param) == ("invalid_request", param)
+
+
+# budgets
+
+
+async def test_a_budget_marks_each_threshold_once_a_period(
+    database: Database,
+    finops: FinopsService,
+    budgets: BudgetService,
+    projects: stores.Projects,
+    clock: ManualClock,
+) -> None:
+    mine = projects.mine.project_id
+    async with database.write(projects.mine) as tx:
+        made = await budgets.create_budget(
+            tx, "search", BudgetSpec(amount="0.000001", per=BudgetPer.DAY, tenant="a")
+        )
+        await budgets.create_budget(tx, "all", BudgetSpec(amount="5"))
+    await put(
+        database,
+        finops,
+        charge("a", mine, cost_nano=500),
+        charge("b", mine, tenant_id="ten_b", cost_nano=10_000),
+    )
+    marks = []
+    for cost in (0, 0, 450):
+        if cost:
+            await put(database, finops, charge("c", mine, cost_nano=cost))
+        async with database.write(SYSTEM) as tx:
+            marks.append([mark.percent for mark in await budgets.mark_crossed(tx)])
+
+    async with database.read(projects.mine) as tx:
+        status = await budgets.get_status(tx, made)
+        names = [item.name for item in await budgets.list_statuses(tx)]
+    clock.advance(86_400)
+    async with database.read(projects.mine) as tx:
+        tomorrow = await budgets.get_status(tx, made)
+    assert marks == [[50], [], [90]]
+    assert (status.spent_nano, status.used, status.period) == (950, 0.95, "2026-03-10")
+    assert [mark.percent for mark in status.marks] == [50, 90]
+    assert status.expected_nano is None
+    assert names == ["all", "search"]
+    assert (tomorrow.spent_nano, tomorrow.marks) == (0, [])
+
+
+async def test_a_budget_is_changed_and_deleted_and_counts_what_it_counts(
+    database: Database, budgets: BudgetService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        made = await budgets.create_budget(tx, "search", BudgetSpec(amount="5"))
+        changed = await budgets.change_budget(tx, "search", BudgetSpec(amount="6"), 1)
+        same = await budgets.change_budget(tx, made.id, BudgetSpec(amount="6"))
+        with pytest.raises(PilotageError) as stale:
+            await budgets.change_budget(tx, "search", BudgetSpec(amount="7"), 1)
+        with pytest.raises(PilotageError) as other:
+            await budgets.change_budget(tx, "search", BudgetSpec(amount="6", alias="chat"))
+        with pytest.raises(PilotageError) as taken:
+            await budgets.create_budget(tx, "search", BudgetSpec(amount="5"))
+        await budgets.delete_budget(tx, "search")
+        with pytest.raises(PilotageError) as gone:
+            await budgets.get_budget(tx, "search")
+        await budgets.create_budget(tx, "search", BudgetSpec(amount="5"))
+
+    assert (changed.rev, changed.amount_nano, same) == (2, 6 * 10**9, changed)
+    codes = [refused.value.code for refused in (stale, other, taken, gone)]
+    assert codes == ["precondition_failed", "conflict", "already_exists", "not_found"]
+
+
+# what costs say
+
+
+async def test_a_release_is_compared_with_the_others_of_its_endpoint(
+    database: Database, finops: FinopsService, insights: CostInsights, projects: stores.Projects
+) -> None:
+    mine = projects.mine.project_id
+    shadow = {"flags": [Flag.SHADOW.value], "cost_nano": 40}
+    await put(
+        database,
+        finops,
+        charge("a", mine, cost_nano=300),
+        charge("b", mine, cost_nano=100, outcome=Outcome.UPSTREAM_CUT),
+        charge("c", mine, **shadow),
+        charge("d", mine, arm="dep_b", cost_nano=150),
+        charge("e", mine, arm="dep_c", alias="else", cost_nano=9_999),
+    )
+
+    async with database.read(projects.mine) as tx:
+        found = await insights.get_release_cost(tx, "dep_a", ALL.since, ALL.until)
+        alone = await insights.get_release_cost(tx, "dep_c", ALL.since, ALL.until)
+        with pytest.raises(PilotageError) as unknown:
+            await insights.get_release_cost(tx, "dep_x", ALL.since, ALL.until)
+    assert (found.calls, found.calls_nano, found.shadow_nano) == (2, 400, 40)
+    assert (found.total_nano, found.failed_nano, found.rollback_nano) == (440, 100, 140)
+    assert (found.baseline_calls, found.baseline_nano, found.excess_nano) == (1, 300, 100)
+    assert (alone.baseline_nano, alone.excess_nano) == (None, None)
+    assert unknown.value.code == "not_found"
+
+
+async def test_savings_are_measured_on_the_usage_there_was(
+    database: Database, finops: FinopsService, insights: CostInsights, projects: stores.Projects
+) -> None:
+    mine = projects.mine.project_id
+    async with database.write(projects.mine) as tx:
+        small = await finops.set_price(tx, "small", "1", "1", cache_read="0.1", valid_from_us=0)
+        large = await finops.set_price(tx, "large", "10", "10", valid_from_us=0)
+    usage = Usage(input=500, cache_read=500)
+    await put(
+        database,
+        finops,
+        charge("a", mine, model="small", price_id=small.id, usage=usage, cost_nano=550_000),
+        charge("b", mine, model="large", price_id=large.id, usage=usage, cost_nano=10_000_000),
+        charge("c", mine, model="gone", price_id="prc_gone"),
+    )
+
+    async with database.read(projects.mine) as tx:
+        routing, caching, other = await insights.list_savings(tx, ALL.since, ALL.until)
+        (named, *_) = await insights.list_savings(tx, ALL.since, ALL.until, "small")
+        with pytest.raises(PilotageError) as unknown:
+            await insights.list_savings(tx, ALL.since, ALL.until, "nothing")
+        models = await insights.list_model_costs(tx, ALL.since, ALL.until, "chat")
+    assert (routing.way, routing.subject, routing.reference) == ("routing", "chat", "large")
+    assert (routing.with_nano, routing.without_nano) == (10_550_000, 20_000_000)
+    assert (routing.saved_nano, routing.unpriced) == (9_450_000, 1)
+    assert (caching.subject, caching.saved_nano) == ("large", 0)
+    assert (other.subject, other.saved_nano) == ("small", 450_000)
+    assert named.saved_nano == 1_100_000 - 10_550_000
+    assert unknown.value.code == "not_found"
+    assert [(row.model, row.nano_per_call) for row in models] == [
+        ("gone", 1000),
+        ("small", 550_000),
+        ("large", 10_000_000),
+    ]
+
+
+async def test_an_outlook_takes_a_week_and_a_spike_two(
+    database: Database,
+    finops: FinopsService,
+    insights: CostInsights,
+    projects: stores.Projects,
+) -> None:
+    mine, day = projects.mine.project_id, 24 * HOUR_US
+    dollar = 1_000_000_000
+    async with database.read(projects.mine) as tx:
+        before = await insights.get_outlook(tx)
+    await put(
+        database,
+        finops,
+        *[
+            charge(
+                f"c{ago}",
+                mine,
+                at_us=NOON - ago * day,
+                cost_nano=(100 if ago == 2 else 10 + ago % 2) * dollar,
+            )
+            for ago in range(25)
+        ],
+    )
+
+    async with database.read(projects.mine) as tx:
+        after = await insights.get_outlook(tx)
+        (spike,) = await insights.list_anomalies(tx)
+    assert (before.expected_nano, before.days) == (None, 0)
+    assert after.days == 24
+    assert after.spent_nano < (after.low_nano or 0) <= (after.expected_nano or 0)
+    assert (spike.measure, spike.day, spike.amount) == ("cost", "2026-03-08", 100 * dollar)

@@ -5,18 +5,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from api_cases import refusal
 from calls import NOON_US, make_call, open_writer, put_calls
-from control_api import Api, Json, open_api
+from control_api import Api, Json, open_api, open_there
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import ManualClock, SystemClock
+from pilotage.kit.config import Settings
+from pilotage.kit.operations import Progress
 from pilotage.monitoring.calls.columns import COLUMNS, make_row
 from pilotage.monitoring.calls.parquet import SegmentWriter
 from pilotage.monitoring.calls.queries import AT_ONCE, Asked, CallQueries
 from pilotage.monitoring.calls.query_child import answer
 from pilotage.monitoring.calls.types import Answer, QueryLimits, Question, Segment
+from pilotage.runtime.backup.restore import restore_backup
 from system import poll
 
 LIMITS = QueryLimits(timeout_s=20.0, memory_mb=128)
@@ -260,3 +264,21 @@ async def test_a_call_is_found_in_its_project_and_by_its_tenant(api: Api) -> Non
 
 async def post(api: Api, body: Json) -> httpx.Response:
     return await api.http.post("/queries", json=body)
+
+
+async def test_a_backup_brings_calls_back(api: Api, tmp_path: Path) -> None:
+    project = (await api.show("/projects/default"))["id"]
+    with open_writer(api.folder.spool) as spool:
+        put_calls(spool, [make_call(project_id=project, at_us=api.clock.now_us())])
+    count = {"sql": "SELECT count(*) FROM calls"}
+    await poll(lambda: api.make("/queries", count), lambda seen: seen["rows"] == [[1]])
+    started = await api.make("/backups", {"passphrase": "a long enough passphrase"})
+    ended = await poll(
+        lambda: api.show(f"/operations/{started['id']}"), lambda seen: seen["state"] != "running"
+    )
+    settings = msgspec.convert({"data_dir": str(tmp_path / "new")}, type=Settings)
+    archive = api.folder.backups / ended["result"]["file"]
+    await restore_backup(archive, settings, SystemClock(), "a long enough passphrase", Progress())
+    async with open_there(settings) as restored:
+        found = await restored.make("/queries", count)
+        assert (found["rows"], found["missing"]) == ([[1]], 0)

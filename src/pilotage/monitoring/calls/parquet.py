@@ -100,7 +100,7 @@ class SegmentWriter:
         try:
             self._connection.execute(statement).fetchall()
         except duckdb.Error as failed:
-            raise OSError(f"DuckDB: {failed}") from failed
+            raise OSError(f"a file of calls cannot be written: {failed}") from failed
 
 
 def read_files(files: Sequence[str]) -> str:

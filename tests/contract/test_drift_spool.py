@@ -1,0 +1,294 @@
+"""Features, references and feedback from real spool folders, on both databases."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from calls import make_call, open_writer
+from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Ended, Features, Feedback, Frame, encode_frame
+from pilotage.finops.rules import make_charge
+from pilotage.finops.service import FinopsService
+from pilotage.kit.clock import ManualClock
+from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.monitoring.drift import store as drift_store
+from pilotage.monitoring.drift.rules import KEPT_US, SPAN_US, floor
+from pilotage.monitoring.drift.service import DriftService
+from pilotage.monitoring.drift.types import Cells, Comparison, Feature, Reference
+from pilotage.monitoring.drift.worker import FeatureSink, ReferenceKeeper
+from pilotage.monitoring.quality.rules import KEPT_US as OPINIONS_KEPT_US
+from pilotage.monitoring.quality.service import QualityService
+from pilotage.monitoring.quality.types import FeedbackState, Grouping, Opinion, Quality
+from pilotage.monitoring.quality.worker import FeedbackMatcher, FeedbackSink
+from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.worker import CallBatch, CallSink, RollupReader
+from stores import Projects, make_projects
+
+
+class Breaking:
+    """A sink that fails so many times, inside the transaction."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    async def prepare(self, batch: CallBatch) -> None:
+        """Prepare nothing."""
+
+    async def write(self, tx: Tx) -> None:
+        """Fail as long as it shall."""
+        if self.left:
+            self.left -= 1
+            raise OSError("the disk is away")
+
+
+@dataclass(slots=True)
+class Lab:
+    """A spool, what reads it, and the services behind."""
+
+    database: Database
+    clock: ManualClock
+    root: Path
+    projects: Projects
+    drift: DriftService
+    quality: QualityService
+    breaking: Breaking
+    reader: RollupReader
+    made: int = 0
+
+    def call(self, **more: object) -> Ended:
+        self.made += 1
+        values = {
+            "call_id": f"call_{self.made}",
+            "project_id": self.projects.mine.project_id,
+            "at_us": self.clock.now_us(),
+            "model": "tiny@1.0.0",
+        }
+        return make_call(**(values | more))
+
+    def say(self, call_id: str, **more: object) -> Feedback:
+        self.made += 1
+        said = Feedback(
+            call_id=call_id,
+            at_us=self.clock.now_us(),
+            feedback_id=f"fbk_{self.made:04d}",
+            project_id=self.projects.mine.project_id or "",
+            tenant_id="ten_a",
+            key_id="key",
+        )
+        return msgspec.structs.replace(said, **more)
+
+    async def spool(self, frames: Sequence[Frame]) -> None:
+        with open_writer(self.root) as writer:
+            for frame in frames:
+                writer.append(encode_frame(frame))
+        while await self.reader.step():
+            pass
+
+    async def charge(self, calls: Sequence[Ended]) -> None:
+        """Write calls into the ledger."""
+        finops = FinopsService(self.clock)
+        async with self.database.write(SYSTEM) as tx:
+            place = await finops.get_place(tx, "ledger", "1")
+            charges = [make_charge(call, "ledger") for call in calls]
+            await finops.record(tx, place, place.seq + 1, charges)
+
+    async def match(self) -> None:
+        await FeedbackMatcher(self.database, self.quality, self.clock).step()
+
+    async def opinions(self, actor: Actor = SYSTEM) -> Sequence[Opinion]:
+        async with self.database.read(actor) as tx:
+            return await self.quality.list_opinions(tx)
+
+    async def judge(self, *by: Grouping, actor: Actor = SYSTEM) -> list[Quality]:
+        async with self.database.read(actor) as tx:
+            return await self.quality.read_quality(tx, by, 0, tx.now_us + 1)
+
+    async def cells(self) -> Cells:
+        async with self.database.read(SYSTEM) as tx:
+            return await drift_store.list_cells(tx, 0, 2**60)
+
+    async def freeze_ripe(self) -> list[Reference]:
+        await ReferenceKeeper(self.database, self.drift).step()
+        async with self.database.read(SYSTEM) as tx:
+            return list(await self.drift.list_references(tx))
+
+    async def compare(self, actor: Actor = SYSTEM) -> list[Comparison]:
+        async with self.database.read(actor) as tx:
+            return await self.drift.compare(tx, tx.now_us)
+
+
+@pytest.fixture
+async def lab(database: Database, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Lab]:
+    drift, breaking, root = DriftService(clock), Breaking(), tmp_path / "spool"
+    quality = QualityService(FinopsService(clock), drift)
+    sinks: list[CallSink] = [FeatureSink(drift), FeedbackSink(quality), breaking]
+    reader = RollupReader(database, root, RollupService(), clock, sinks=sinks, batch=400)
+    projects = await make_projects(database, clock)
+    clock.advance(SPAN_US / 1e6 - floor(clock.now_us()) % SPAN_US / 1e6 + 60)
+    yield Lab(database, clock, root, projects, drift, quality, breaking, reader)
+    await reader.close()
+
+
+def count(cells: Cells, feature: Feature) -> int:
+    return sum(held.count for place, held in cells.items() if place.feature is feature)
+
+
+async def test_features_count_exactly_once_whatever_fails_in_between(lab: Lab) -> None:
+    calls = [lab.call(finish_reason="stop", duration_us=number) for number in range(1, 1001)]
+    measured = Features(
+        call_id="call_1",
+        at_us=lab.clock.now_us(),
+        project_id=calls[0].project_id,
+        tenant_id="ten_a",
+        alias="chat",
+        version_id="ver_1",
+        model="tiny@1.0.0",
+        answer_letters=12,
+        answer_language="en",
+    )
+    lab.breaking.left = 2
+    for _ in range(3):
+        try:
+            await lab.spool([*calls, measured] if not lab.root.exists() else [])
+        except OSError:
+            continue
+    cells = await lab.cells()
+    assert lab.breaking.left == 0
+    assert count(cells, Feature.DURATION) == count(cells, Feature.FINISH_REASON) == 1000
+    assert count(cells, Feature.REFUSAL) == count(cells, Feature.ANSWER_LETTERS) == 1
+
+
+async def test_a_reference_freezes_by_itself_and_a_shift_is_seen(lab: Lab) -> None:
+    await lab.spool([lab.call(duration_us=1000 + n % 900) for n in range(1200)])
+    assert await lab.freeze_ripe() == []  # the running half hour may grow still
+    lab.clock.advance(SPAN_US / 1e6)
+    [reference] = await lab.freeze_ripe()
+    assert reference.is_automatic
+    assert reference.features[Feature.DURATION].held.count == 1200
+    assert set(reference.features) == {
+        Feature.PROMPT_TOKENS,
+        Feature.ANSWER_TOKENS,
+        Feature.FINISH_REASON,
+        Feature.DURATION,
+        Feature.TTFT,
+    }
+    await lab.spool([lab.call(duration_us=1000 + 3 * n) for n in range(300)])
+    [found] = await lab.compare()
+    assert {moved.feature for moved in found.shifts} == set(reference.features)
+    assert not any(moved.shift.is_shifted for moved in found.shifts)
+    await lab.spool([lab.call(duration_us=9000, finish_reason="length") for _ in range(600)])
+    [found] = await lab.compare()
+    shifted = {moved.feature for moved in found.shifts if moved.shift.is_shifted}
+    assert shifted == {Feature.DURATION, Feature.FINISH_REASON}
+    assert await lab.compare(lab.projects.other) == []
+    assert len(await lab.freeze_ripe()) == 1
+
+
+async def test_a_person_freezes_another_and_nothing_changes_it_by_itself(lab: Lab) -> None:
+    await lab.spool([lab.call() for _ in range(1200)])
+    lab.clock.advance(SPAN_US / 1e6)
+    [first] = await lab.freeze_ripe()
+    await lab.spool([lab.call(finish_reason="length") for _ in range(1100)])
+    lab.clock.advance(SPAN_US / 1e6)
+    since_us = floor(lab.clock.now_us()) - SPAN_US
+    async with lab.database.write(lab.projects.mine) as tx:
+        chosen = await lab.drift.freeze(tx, "chat", "tiny@1.0.0", since_us)
+    assert (chosen.id, chosen.rev, chosen.is_automatic) == (first.id, 2, False)
+    assert chosen.features[Feature.FINISH_REASON].held.words == {"length": 1100}
+    assert await lab.freeze_ripe() == [chosen]
+    async with lab.database.write(lab.projects.other) as tx:
+        with pytest.raises(PilotageError, match="There is no reference"):
+            await lab.drift.delete_reference(tx, chosen.id)
+    async with lab.database.write(lab.projects.mine) as tx:
+        await lab.drift.delete_reference(tx, chosen.id)
+    assert [item.is_automatic for item in await lab.freeze_ripe()] == [True]
+
+
+async def test_too_few_calls_and_unknown_versions_are_refused(lab: Lab) -> None:
+    await lab.spool([lab.call() for _ in range(999)])
+    lab.clock.advance(SPAN_US / 1e6)
+    async with lab.database.write(lab.projects.mine) as tx:
+        with pytest.raises(PilotageError, match="too few answers by tiny"):
+            await lab.drift.freeze(tx, "chat", "ver_1")
+        with pytest.raises(PilotageError, match="has answered no calls") as unknown:
+            await lab.drift.freeze(tx, "chat", "tiny@2.0.0")
+    assert "tiny@1.0.0" in unknown.value.hint
+
+
+async def test_what_is_old_is_dropped_and_references_stay(lab: Lab) -> None:
+    await lab.spool([lab.call() for _ in range(1000)])
+    lab.clock.advance(SPAN_US / 1e6)
+    assert len(await lab.freeze_ripe()) == 1
+    lab.clock.advance(KEPT_US / 1e6 + 1)
+    assert len(await lab.freeze_ripe()) == 1
+    assert await lab.cells() == {}
+    assert [found.shifts for found in await lab.compare()] == [()]
+
+
+async def test_feedback_finds_its_call_and_nobody_elses(lab: Lab) -> None:
+    calls = [lab.call() for _ in range(3)] + [lab.call(tenant_id="ten_b")]
+    ids = [call.call_id for call in calls]
+    await lab.spool(
+        [
+            *calls,
+            lab.say(ids[0], score=1_000_000, label="correct"),
+            lab.say(ids[1], score=0, label="wrong"),
+            lab.say(ids[3], score=0, label="wrong"),  # a call of another tenant
+            lab.say("call_none", score=0, label="toxic"),
+        ]
+    )
+    await lab.match()
+    assert {one.state for one in await lab.opinions()} == {FeedbackState.WAITING}
+    assert await lab.judge() == []
+    await lab.charge(calls)
+    await lab.match()
+    states = [one.state.value for one in await lab.opinions()]
+    assert states == ["matched", "matched", "unknown", "waiting"]
+    [found] = await lab.judge(Grouping.ALIAS, Grouping.VERSION, Grouping.TENANT)
+    assert found.group == ("chat", "ver_1", "ten_a")
+    assert found.accuracy is not None
+    assert (found.accuracy.value, found.accuracy.n) == (0.5, 2)
+    assert found.feedback_score is not None
+    assert (found.feedback_score.value, found.feedback_score.n) == (0.5, 2)
+    assert found.toxicity_score is None
+    assert count(await lab.cells(), Feature.SCORE) == 2
+    lab.clock.advance(601)
+    await lab.match()
+    assert [one.state.value for one in await lab.opinions()][-1] == "unknown"
+    assert await lab.judge(actor=lab.projects.other) == []
+    assert await lab.opinions(lab.projects.other) == []
+
+
+async def test_a_later_opinion_replaces_an_earlier_one(lab: Lab) -> None:
+    call = lab.call()
+    await lab.charge([call])
+    await lab.spool([call, lab.say(call.call_id, score=0, label="wrong")])
+    await lab.match()
+    await lab.spool([lab.say(call.call_id, score=900_000, label="correct")])
+    await lab.spool([lab.say(call.call_id, score=800_000, label="toxic")])
+    await lab.match()
+    [found] = await lab.judge()
+    assert found.accuracy is not None
+    assert found.toxicity_score is not None
+    assert found.feedback_score is not None
+    assert (found.accuracy.value, found.accuracy.n, found.toxicity_score.n) == (1.0, 1, 1)
+    assert (found.feedback_score.value, found.feedback_score.n) == (0.8, 1)
+
+
+async def test_old_feedback_is_dropped(lab: Lab) -> None:
+    call = lab.call()
+    await lab.charge([call])
+    await lab.spool([call, lab.say(call.call_id, score=0), lab.say("call_none", score=0)])
+    await lab.match()
+    lab.clock.advance(86_400 - 1)
+    await lab.match()
+    assert [one.call_id for one in await lab.opinions()] == [call.call_id, "call_none"]
+    lab.clock.advance(3_600)
+    await lab.match()
+    assert [one.call_id for one in await lab.opinions()] == [call.call_id]
+    lab.clock.advance(OPINIONS_KEPT_US / 1e6)
+    await lab.match()
+    assert await lab.opinions() == []

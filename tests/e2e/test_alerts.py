@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, STDOUT
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from debian_programs import program
 from gateway_harness import until
 from hook_server import Hook, HookServer
 from pilotage.monitoring.notify.backends.webhook import sign
@@ -117,20 +117,6 @@ async def test_a_slow_engine_pages_within_the_rules_time_and_five_seconds(
         key = hook.headers["webhook-id"], int(hook.headers["webhook-timestamp"])
         assert hook.headers["webhook-signature"] == sign(SECRET.encode(), *key, hook.body)
     assert len({hook.headers["webhook-id"] for hook in hooks.hooks}) == len(hooks.hooks) == 2
-
-
-@asynccontextmanager
-async def program(folder: Path, *arguments: str) -> AsyncIterator[None]:
-    """Run a program of Debian's for the length of a block."""
-    with (folder / f"{arguments[0]}.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *arguments, cwd=folder, stdin=DEVNULL, stdout=log, stderr=STDOUT
-        )
-    try:
-        yield
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def check_files(folder: Path, **commands: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import stores
 from gateway_harness import until
@@ -448,6 +449,37 @@ async def test_lanes_close_when_nothing_waits(world: World) -> None:
         assert len(states) == number + 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_on_a_full_disk_an_alert_and_its_notice_are_both_there_or_neither(
+    world: World,
+) -> None:
+    if world.db.dialect != "sqlite":
+        pytest.skip("a file's size can be limited, a server's disk is everybody's")
+    await world.make_channel()
+    await world.make_route()
+    large = replace(make_alert(project_id=world.mine.project_id or ""), summary="x" * 100_000)
+    await limit_pages(world.db, 1)
+    with pytest.raises(sa.exc.OperationalError, match="database or disk is full"):
+        await world.take(large)
+    await world.tell()
+    assert await world.list_notices() == []
+
+    await limit_pages(world.db, 2**30)
+    await world.take(large)
+    await limit_pages(world.db, 1)
+    with pytest.raises(sa.exc.OperationalError, match="database or disk is full"):
+        await world.tell()
+    assert await world.deliver() == 0
+    await limit_pages(world.db, 2**30)
+    await world.tell()
+    assert await world.deliver() == 1
+
+
+async def limit_pages(db: Database, count: int) -> None:
+    """Let the file of the database grow no further; it never has fewer pages than it has."""
+    async with db.engine.connect() as conn:  # the one writing connection
+        await conn.exec_driver_sql(f"PRAGMA max_page_count = {count}")
 
 
 async def test_an_unknown_state_is_not_taken(world: World) -> None:

@@ -34,7 +34,8 @@ class Notifying:
         self.service = NotifyService(clock)
         egress = EgressPolicy(settings.egress.allow, clock)
         self._sender = Sender(make_notifiers(egress, clock, folder.path))
-        self._teller = NoticeTeller(db, self.service, clock)
+        self._bell = Wakeup()
+        self._teller = NoticeTeller(db, self.service, clock, self._bell)
         self._delivery = NoticeDelivery(db, self.service, self._sender, background)
 
     def list_routes(self) -> list[Route]:
@@ -48,5 +49,5 @@ class Notifying:
         """Return the workers that decide what is told, and that deliver it."""
         return [
             self._teller.make_worker(Wakeup()),
-            self._delivery.make_worker(Wakeup()),
+            self._delivery.make_worker(self._bell),
         ]

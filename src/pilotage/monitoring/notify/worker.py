@@ -77,12 +77,15 @@ class Sender:
 
 
 class NoticeTeller:
-    """Decides what is to be told, in every project that has alerts."""
+    """Decides what is to be told, in every project that has alerts; rings when there is any."""
 
-    def __init__(self, db: Database, service: NotifyService, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, service: NotifyService, clock: Clock, bell: Wakeup | None = None
+    ) -> None:
         self._db = db
         self._service = service
         self._clock = clock
+        self._bell = bell or Wakeup()
         self._forgot_s: float | None = None
 
     def make_worker(self, wakeup: Wakeup) -> Worker:
@@ -100,7 +103,9 @@ class NoticeTeller:
                 plan = plan_notices(await self._service.find_world(tx), tx.now_us)
             if plan.steps or plan.over:
                 async with self._db.write(actor) as tx:
-                    await self._service.tell(tx)
+                    written = await self._service.tell(tx)
+                if written:
+                    self._bell.ring()
         return False
 
     async def _forget(self) -> None:

@@ -7,6 +7,7 @@ __all__ = [
     "AlertRule",
     "AlertSeverity",
     "CostMetrics",
+    "CostTracker",
     "DeploymentStage",
     "HybridLLMClient",
     "HybridLLMConfig",
@@ -23,6 +24,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from pilotage.sdk.alert_rule import AlertRule, AlertSeverity, MetricType
+    from pilotage.sdk.cost_tracker import CostTracker
     from pilotage.sdk.hybrid_llm_client import HybridLLMClient, HybridLLMConfig
     from pilotage.sdk.metrics import CostMetrics, ModelMetrics, QualityMetrics
     from pilotage.sdk.model_metadata import (
@@ -38,6 +40,7 @@ _HOMES = {
     "AlertRule": "pilotage.sdk.alert_rule",
     "AlertSeverity": "pilotage.sdk.alert_rule",
     "CostMetrics": "pilotage.sdk.metrics",
+    "CostTracker": "pilotage.sdk.cost_tracker",
     "DeploymentStage": "pilotage.sdk.model_metadata",
     "HybridLLMClient": "pilotage.sdk.hybrid_llm_client",
     "HybridLLMConfig": "pilotage.sdk.hybrid_llm_client",

@@ -1,0 +1,46 @@
+"""Costs from Python, in process."""
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+import pilotage
+from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import SystemClock, rfc3339
+
+
+async def test_usage_that_is_told_is_in_the_costs_once(tmp_path: Path) -> None:
+    today = date.fromisoformat(rfc3339(SystemClock().now_us())[:10])
+    async with pilotage.CostTracker("research", data_dir=str(tmp_path)) as tracker:
+        await tracker.track_usage("gpt-4o", tokens_used=1500, cost=0.0125)
+        made = await tracker.track_usage("claude", 10, "0.000000001", source="batch-7")
+        with pytest.raises(PilotageError) as twice:
+            await tracker.track_usage("claude", 10, 1, source="batch-7")
+
+        assert made.startswith("cst_")
+        assert twice.value.code == "already_exists"
+        assert await tracker.get_daily_cost() == Decimal("0.012500001")
+        assert await tracker.get_daily_cost(today) == Decimal("0.012500001")
+        assert await tracker.get_daily_cost("2020-01-01") == 0
+        assert await tracker.get_monthly_cost(f"{today:%Y-%m}") == Decimal("0.012500001")
+        assert await tracker.get_monthly_cost(date(2020, 1, 31)) == 0
+        assert await tracker.get_cost_breakdown() == {
+            "claude": Decimal("0.000000001"),
+            "gpt-4o": Decimal("0.0125"),
+        }
+        assert await tracker.get_cost_breakdown(today, by="kind") == {
+            "usage": Decimal("0.012500001")
+        }
+
+
+async def test_without_traffic_no_model_is_the_cheapest(tmp_path: Path) -> None:
+    async with pilotage.CostTracker(data_dir=str(tmp_path)) as tracker:
+        with pytest.raises(PilotageError) as unknown:
+            await tracker.optimize_model_selection("search")
+        with pytest.raises(PilotageError) as no_day:
+            await tracker.get_daily_cost("yesterday")
+
+    assert (unknown.value.code, no_day.value.code) == ("not_found", "invalid_request")
+    assert "search" in unknown.value.detail

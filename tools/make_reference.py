@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,11 +20,12 @@ from pilotage.core.condition.writer import write_decimal
 from pilotage.core.data_classes import DATA_CLASSES
 from pilotage.core.duration import format_duration
 from pilotage.core.errors import CATALOGUE
-from pilotage.gateway.telemetry.table import TABLE
+from pilotage.gateway.telemetry.table import TABLE, Metric
 from pilotage.identity.matrix import MATRIX, list_roles
 from pilotage.identity.types import Role
 from pilotage.kit.api import RawRoute, Route
 from pilotage.kit.config import list_settings
+from pilotage.monitoring.exports.table import CONTROL, Shown
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -77,20 +78,39 @@ def make_errors() -> str:
 
 
 def make_metrics() -> str:
-    """Return the page of a gateway's metrics."""
+    """Return the page of the metrics of gateways and of the control plane."""
     lines = [
         "# Metrics",
         "",
+        "## Of a gateway",
         "`GET /metrics` of a gateway, in Prometheus' text format. Every series has the label",
         "`slot` beside those named here.",
         "",
-        "| metric | kind | labels | meaning |",
-        "|---|---|---|---|",
+        *write_metrics(TABLE),
+        "",
+        "## Of the control plane",
+        "`GET /metrics` of the control plane, for who may read in the whole installation: the",
+        "metrics of [conditions](conditions.md) as gauges, and a few about itself. The gauges have",
+        "the labels `project`, those named here and, unless they are of now or of a calendar",
+        "period, `window`. Where an enabled rule asks for further labels or another window, there",
+        "are series with those, too. What nobody measures has no series.",
+        "",
+        "| gauge | labels | meaning |",
+        "|---|---|---|",
     ]
-    for metric in TABLE:
+    for gauge in METRICS.values():
+        labels = ", ".join(f"`{label}`" for label in sorted(gauge.split_by))
+        lines.append(f"| `{gauge.gauge}` | {labels} | {gauge.help} ({gauge.unit_name}). |")
+    return "\n".join([*lines, "", *write_metrics(CONTROL)]) + "\n"
+
+
+def write_metrics(metrics: Iterable[Metric | Shown]) -> list[str]:
+    """Return a table of metrics."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for metric in metrics:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def make_conditions() -> str:

@@ -61,6 +61,7 @@ STORIES = {
         alerts check error_rate>1% | alerts list | alerts export
         slos set chat --objective 99.9 --team ops | slos set chat --latency 2s | slos list
         slos show chat | slos delete chat | alerts delete slow
+        drift show | drift references | quality --by version --window 7d | feedback list
     """,
     "costs": """
         cost price compute 0.71 --spot 0.21 | cost prices
@@ -110,6 +111,9 @@ NAMED_BY = {  # what a list shows first or last, and the name that later steps h
     "credentials list": ("CREDENTIAL", -1),
 }
 ELSEWHERE = {
+    "drift freeze": "test_drift_api",
+    "drift reference": "test_drift_api",
+    "drift thaw": "test_drift_api",
     "alerts show": "test_cli_alerts",
     "up": "test_cli_live",
     "chat": "test_cli_live",

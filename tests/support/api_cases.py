@@ -19,8 +19,10 @@ from control_api import (
     put_alert,
     put_dataset_version,
     put_decision,
+    put_features,
     put_notice,
     put_operation,
+    put_opinion,
     seal_name,
 )
 from pilotage.core.errors import CATALOGUE
@@ -102,6 +104,7 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         **_ask_traffic(world),
         **_ask_notices(world),
         **_ask_alerts(world),
+        **_ask_drift(world),
     }
 
 
@@ -319,6 +322,12 @@ def _ask_notices(world: World) -> dict[tuple[str, str], Ask]:
     }
 
 
+def _ask_drift(_: World) -> dict[tuple[str, str], Ask]:
+    """Ask for references."""
+    of = {"endpoint": "chat", "model": "tiny@1.0.0"}
+    return {("POST", "/drift-references"): Ask(of, of | {"until": "2099-01-01"})}
+
+
 def _ask_alerts(_: World) -> dict[tuple[str, str], Ask]:
     """Ask for alert rules and objectives."""
     rule = {"condition": "error_rate > 1% for 2m", "severity": "critical"}
@@ -398,6 +407,18 @@ async def make_dataset_release(world: World, number: int) -> object:
     """Make one more release of the furnished dataset."""
     path = f"/datasets/questions/releases/page-{number}"
     return await world.api.http.put(path, json={"version": "1.0.0"}, headers={"if-match": "*"})
+
+
+async def make_reference(world: World, number: int) -> object:
+    """Freeze the calls of one more version."""
+    await put_features(world.api, f"page-{number}")
+    of = {"endpoint": "chat", "model": f"page-{number}"}
+    return await world.api.make("/drift-references", of)
+
+
+async def make_opinion(world: World, number: int) -> None:
+    """Give feedback on one more call."""
+    await put_opinion(world.api, 100 + number)
 
 
 async def make_alert(world: World, number: int) -> object:
@@ -516,6 +537,9 @@ LISTS: dict[str, MakeItem] = {
     "/operations": make_operation,
     "/alert-rules": posts("/alert-rules", name="page-*", condition="error_rate > 1%"),
     "/alerts": make_alert,
+    "/drift": make_reference,
+    "/drift-references": make_reference,
+    "/feedback": make_opinion,
     "/slos": posts("/slos", name="page-*", objective="99.9"),
     "/channels": posts("/channels", name="page-*", kind="log"),
     "/notice-routes": make_notice_route,

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 from fastapi import FastAPI
 
-from pilotage.core.frames import Ended, Outcome
+from pilotage.core.frames import Ended, Feedback, Outcome
 from pilotage.core.usage import Usage
 from pilotage.endpoints.backends.local import AbsentFleet
 from pilotage.finops.rules import make_charge
@@ -33,9 +33,14 @@ from pilotage.migrations.run import migrate
 from pilotage.monitoring.alerts.rules import Move
 from pilotage.monitoring.alerts.service import AlertService
 from pilotage.monitoring.alerts.types import Alert, AlertState, Severity, Standing
+from pilotage.monitoring.drift.rules import SPAN_US, floor
+from pilotage.monitoring.drift.service import DriftService
+from pilotage.monitoring.drift.types import AnswerKey, Feature, Held, Place
 from pilotage.monitoring.notify.service import NotifyService
 from pilotage.monitoring.notify.store import insert_notice
 from pilotage.monitoring.notify.types import NoticeState
+from pilotage.monitoring.quality.rules import make_opinions
+from pilotage.monitoring.quality.service import QualityService
 from pilotage.runtime.credentials import Credentials, read_credentials
 from pilotage.runtime.installation import Installation, open_database, open_installation
 from pilotage.server.app import PREFIX, make_app
@@ -193,8 +198,10 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     people = await furnish_people(api)
     alerts = await furnish_alerts(api)
     noticed = await furnish_notices(api)
+    judged = await furnish_drift(api)
     return (
         alerts
+        | judged
         | governed
         | people
         | noticed
@@ -320,6 +327,44 @@ async def put_alert(api: Api, alias: str) -> str:
     async with api.db.write(SYSTEM) as tx:
         await AlertService(api.clock).write_alerts(tx, [Move(None, alert)])
     return alert.id
+
+
+async def furnish_drift(api: Api) -> dict[str, str]:
+    """Count calls of the endpoint, freeze them as a reference, and give feedback on one."""
+    await put_features(api, "tiny@1.0.0")
+    of = {"endpoint": "chat", "model": "tiny@1.0.0"}
+    reference = await api.make("/drift-references", of)
+    await put_opinion(api, 1)
+    return {"reference": reference["id"]}
+
+
+async def put_features(api: Api, model: str) -> None:
+    """Count a thousand calls that ended half an hour ago."""
+    project = await api.show("/projects/default")
+    key = AnswerKey(project["id"], "chat", f"ver_of_{model}", model)
+    held = Held()
+    for number in range(1000):
+        held.numbers.add(number)
+    place = Place(key, Feature.DURATION, floor(api.clock.now_us()) - SPAN_US)
+    async with api.db.write(SYSTEM) as tx:
+        await DriftService(api.clock).record(tx, {place: held})
+
+
+async def put_opinion(api: Api, number: int) -> None:
+    """Write feedback on a call."""
+    tenant = await api.show("/tenants/default")
+    feedback = Feedback(
+        call_id=f"call_{number}",
+        at_us=api.clock.now_us(),
+        feedback_id=api.clock.new_id("fbk"),
+        project_id=tenant["project_id"],
+        tenant_id=tenant["id"],
+        key_id="key_a",
+        score=1_000_000,
+    )
+    quality = QualityService(FinopsService(api.clock), DriftService(api.clock))
+    async with api.db.write(SYSTEM) as tx:
+        await quality.record(tx, make_opinions([feedback]))
 
 
 async def furnish_notices(api: Api) -> dict[str, str]:

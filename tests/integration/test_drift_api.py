@@ -1,0 +1,103 @@
+"""Drift, references, feedback and quality at the control API and the command line."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from command_line import CommandLine
+from control_api import Api, open_api, put_features, put_opinion
+from pilotage.kit.db import SYSTEM
+from pilotage.monitoring.drift.rules import floor
+from pilotage.monitoring.drift.service import DriftService
+from pilotage.monitoring.drift.types import AnswerKey, Feature, Held, Place
+
+
+async def count_later(api: Api, values: range) -> None:
+    """Count calls of the running half hour."""
+    project = await api.show("/projects/default")
+    held = Held()
+    for value in values:
+        held.numbers.add(value)
+    key = AnswerKey(project["id"], "chat", "ver_of_tiny@1.0.0", "tiny@1.0.0")
+    place = Place(key, Feature.DURATION, floor(api.clock.now_us()))
+    async with api.db.write(SYSTEM) as tx:
+        await DriftService(api.clock).record(tx, {place: held})
+
+
+async def test_a_reference_is_frozen_and_a_shift_is_shown(tmp_path: Path) -> None:
+    async with open_api(tmp_path, "sqlite") as api:
+        await put_features(api, "tiny@1.0.0")
+        of = {"endpoint": "chat", "model": "tiny@1.0.0"}
+        reference = await api.make("/drift-references", of)
+        assert (reference["rev"], reference["is_automatic"]) == (1, False)
+        [frozen] = reference["features"]
+        assert (frozen["feature"], frozen["n"]) == ("duration", 1000)
+        [before] = (await api.show("/drift", endpoint="chat"))["items"]
+        assert (before["features"], before["shift"], before["is_shifted"]) == ([], None, False)
+        await count_later(api, range(900, 1300))
+        [after] = (await api.show("/drift", endpoint="chat"))["items"]
+        [moved] = after["features"]
+        assert (moved["n"], moved["m"], moved["is_shifted"]) == (400, 1000, True)
+        assert moved["psi"] > moved["psi_limit"]
+        assert moved["subject"] == "speed"
+        assert after["shift"] is None  # of answers nothing was counted
+        assert (await api.show("/drift", endpoint="other"))["items"] == []
+        again = await api.make("/drift-references", of)
+        assert (again["id"], again["rev"]) == (reference["id"], 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"endpoint": "chat", "model": "other@1.0.0"}, "not_found", "model"),
+        ({"endpoint": "other", "model": "tiny@1.0.0"}, "not_found", "model"),
+        ({"endpoint": "chat", "model": "tiny@1.0.0", "since": "soon"}, "invalid_request", "since"),
+        (
+            {"endpoint": "chat", "model": "tiny@1.0.0", "until": "2026-01-01"},
+            "conflict",
+            "since",
+        ),
+    ],
+)
+async def test_what_cannot_be_frozen_is_refused_by_name(
+    tmp_path: Path, body: dict[str, str], code: str, param: str
+) -> None:
+    async with open_api(tmp_path, "sqlite") as api:
+        await put_features(api, "tiny@1.0.0")
+        refused = (await api.http.post("/drift-references", json=body)).json()
+    assert (refused["code"], refused["param"]) == (code, param)
+
+
+async def test_quality_is_absent_until_somebody_says_something(tmp_path: Path) -> None:
+    async with open_api(tmp_path, "sqlite") as api:
+        assert (await api.show("/quality"))["items"] == []
+        await put_opinion(api, 1)
+        [said] = (await api.show("/feedback"))["items"]
+        assert (said["request_id"], said["score"], said["state"]) == ("call_1", 1.0, "waiting")
+        assert (await api.show("/quality"))["items"] == []  # its call is not known
+        refused = (await api.http.get("/quality", params={"by": "user"})).json()
+        assert (refused["code"], refused["param"]) == ("invalid_request", "by")
+
+
+def test_the_command_line_freezes_shows_and_thaws(tmp_path: Path) -> None:
+    async def prepare() -> None:
+        async with open_api(pilotage.data, "sqlite") as api:
+            await put_features(api, "tiny@1.0.0")
+            await put_opinion(api, 1)
+
+    pilotage = CommandLine(tmp_path)
+    asyncio.run(prepare())
+    assert "pilotage drift freeze" in pilotage.ok("drift", "show").out
+    assert "POST /v1/feedback" in pilotage.ok("quality").out
+    refused = pilotage("drift", "freeze", "chat", "tiny@2.0.0")
+    assert refused.code == 1
+    assert "has answered no calls" in refused.err
+    frozen = pilotage.json("drift", "freeze", "chat", "tiny@1.0.0", "--reason", "as it was")
+    assert "1,000 values" in pilotage.ok("drift", "reference", frozen["id"]).out
+    assert pilotage.json("drift", "reference", frozen["id"]) == frozen
+    assert "tiny@1.0.0" in pilotage.ok("drift", "references", "chat").out
+    assert "200 calls after it" in pilotage.ok("drift", "show").out
+    assert "call_1" in pilotage.ok("feedback", "list").out
+    assert pilotage.json("drift", "thaw", frozen["id"]) == {"deleted": frozen["id"]}
+    assert pilotage.json("drift", "references") == []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from calls import NOON_US, make_call
 from pilotage.core.frames import Ended, Outcome
+from pilotage.monitoring.rollups.packing import pack, unpack
 from pilotage.monitoring.rollups.rules import (
     GRACE_US,
     Cells,
@@ -131,6 +132,12 @@ def test_cells_merged_in_any_order_and_grouping_are_the_same(
     for part in parts:
         merged.merge(part)
     assert merged == add(some)
+
+
+@given(st.lists(calls, max_size=30))
+def test_a_cell_comes_back_from_its_bytes(some: list[Ended]) -> None:
+    cell = add(some)
+    assert unpack(pack(cell)) == cell
 
 
 @given(

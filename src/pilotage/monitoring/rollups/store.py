@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pilotage.kit.db import METADATA, Row, Tx
+from pilotage.monitoring.rollups.packing import pack, unpack
 from pilotage.monitoring.rollups.rules import Cells, Stretch, fit
 from pilotage.monitoring.rollups.types import (
     FIELDS,
@@ -51,8 +52,6 @@ ROLLUP_MARK = sa.Table(
 _C = ROLLUP_CELL.c
 _KEY = (_C.project_id, _C.tenant_id, _C.alias, _C.arm, _C.version_id, _C.model)
 _PAGE = 500  # of spans in one statement
-_DECODER = msgspec.msgpack.Decoder(Cell)
-_ENCODER = msgspec.msgpack.Encoder()
 
 
 async def find_place(tx: Tx, spool: str, epoch: str) -> int:
@@ -134,7 +133,7 @@ async def list_cells(
 ) -> Sequence[tuple[int, CellKey, Cell]]:
     """Return the cells of a stretch; without a selection those of copies too."""
     rows = await tx.all(_choose(tx.select(ROLLUP_CELL), stretch, select))
-    return [(row["at_us"], _key(row), _DECODER.decode(row["cell"])) for row in rows]
+    return [(row["at_us"], _key(row), unpack(row["cell"])) for row in rows]
 
 
 async def sum_cells(
@@ -186,7 +185,7 @@ async def _add_page(tx: Tx, level: Level, cells: Cells) -> None:
     made: list[dict[str, object]] = []
     for place, cell in fit(cells, known).items():
         if place in known:
-            grown = _DECODER.decode(known[place])
+            grown = unpack(known[place])
             grown.merge(cell)
             changed.append(_values(level, place, grown, "b_"))
         else:
@@ -216,6 +215,6 @@ def _values(
         "errors": cell.errors,
         "tokens": cell.tokens.total,
         "cost_nano": cell.cost_nano,
-        "cell": _ENCODER.encode(cell),
+        "cell": pack(cell),
     }
     return {f"{prefix}{name}": value for name, value in values.items()}

@@ -12,7 +12,7 @@ from calls import make_call, open_writer, put_calls
 from compat_wheel import build_wheel, read_block, run_block
 from pilotage import AlertRule, AlertSeverity, MetricType, VertexAIMonitoring
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Outcome
+from pilotage.core.frames import Feedback, Outcome, encode_frame
 from pilotage.core.usage import Usage
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
@@ -21,7 +21,7 @@ from system import poll
 
 PROJECT, ENDPOINT = "my-project", "456"
 NAME = f"projects/123/locations/us-central1/endpoints/{ENDPOINT}"
-CALLS, FAILED = 200, 4
+CALLS, FAILED, JUDGED = 200, 4, 80
 pytestmark = pytest.mark.slow
 DASHBOARD = Path("/tmp/vertex_ai_dashboard.json")  # where the block writes it
 
@@ -60,6 +60,10 @@ async def data(tmp_path: Path) -> Path:
             lambda: control.get("/costs", alias=ENDPOINT),
             lambda found: bool(found["items"]) and found["items"][0]["calls"] == CALLS,
         )
+        await poll(
+            lambda: control.get("/quality", endpoint=ENDPOINT),
+            lambda found: bool(found["items"]) and found["items"][0]["accuracy"]["n"] == JUDGED,
+        )
     return settings.data_path
 
 
@@ -91,14 +95,26 @@ def put_traffic(spools: Path, project_id: str, tenant_id: str) -> None:
             for number in range(CALLS)
         ),
     )
+    for number in range(JUDGED):
+        opinion = Feedback(
+            call_id=f"call_{FAILED + number}",
+            at_us=now_us,
+            feedback_id=f"fbk_{number}",
+            project_id=project_id,
+            tenant_id=tenant_id,
+            key_id="key",
+            label="correct" if number % 4 else "wrong",
+        )
+        spool.append_end(encode_frame(opinion))
     spool.close()
 
 
-async def test_performance_and_cost_are_those_of_the_calls(world: World) -> None:
+async def test_performance_cost_and_quality_are_those_of_the_calls(world: World) -> None:
     async with world.open() as monitoring:
         found = await monitoring.collect_performance_metrics(NAME, time_window_minutes=60)
         earlier = await monitoring.collect_performance_metrics(ENDPOINT, time_window_minutes=30)
         cost = await monitoring.calculate_cost_metrics(NAME, period_days=30)
+        quality = await monitoring.collect_quality_metrics(NAME)
 
     assert (found.request_count, found.error_count) == (CALLS, FAILED)
     assert found.error_rate == FAILED / CALLS
@@ -116,6 +132,12 @@ async def test_performance_and_cost_are_those_of_the_calls(world: World) -> None
     assert cost.total_tokens == 500 * CALLS
     assert cost.cost_per_1m_tokens == pytest.approx(4.0)  # and not 1e6 times that of a request
     assert (cost.period_end - cost.period_start).days == 29
+    assert quality.accuracy == pytest.approx(0.75)
+    assert quality.counts == {"accuracy": JUDGED}
+    low, high = quality.intervals["accuracy"]
+    assert 0.6 < low < 0.75 < high < 0.9
+    absent = (quality.hallucination_rate, quality.toxicity_score, quality.drift_score)
+    assert absent == (None, None, None)
 
 
 async def test_alerts_are_rules_of_the_installation(world: World) -> None:

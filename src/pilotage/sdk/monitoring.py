@@ -19,7 +19,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.resources import Held
 from pilotage.sdk.alert_rule import AlertRule
-from pilotage.sdk.metrics import CostMetrics, ModelMetrics
+from pilotage.sdk.metrics import CostMetrics, ModelMetrics, QualityMetrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,7 +33,8 @@ _TRAFFIC = (
     "gpu_usage,replica_count"
 )
 _SCALES = {"ms": 1000.0, "%": 100.0}
-_QUALITY = "accuracy,hallucination_rate,toxicity_score,drift_score,validation_pass_rate"
+_QUALITY = ("accuracy", "hallucination_rate", "toxicity_score", "validation_pass_rate")
+_WINDOWS = ("1h", "1d", "7d", "30d")
 
 
 class VertexAIMonitoring:
@@ -140,6 +141,25 @@ class VertexAIMonitoring:
             cost_per_1m_tokens=total / tokens * 1e6 if tokens else None,
         )
 
+    async def collect_quality_metrics(
+        self, endpoint_id: str, sample_size: int = 100
+    ) -> QualityMetrics:
+        """Return what was judged of an endpoint's answers; raise ``not_found``.
+
+        Judgements are those of the last hour, day, week or 30 days: the shortest of these in which
+        some aspect was judged ``sample_size`` times.
+        """
+        control = await self._open()
+        alias = await _find_alias(control, endpoint_id)
+        judged = await _read_quality(control, alias, sample_size)
+        drift = await control.get("/metric-values", metrics="drift_score", alias=alias)
+        return QualityMetrics(
+            drift_score=max((item["value"] for item in drift["items"]), default=None),
+            **{name: one["value"] for name, one in judged.items()},
+            counts={name: one["n"] for name, one in judged.items()},
+            intervals={name: (one["low"], one["high"]) for name, one in judged.items()},
+        )
+
     def add_alert_rule(self, rule: AlertRule) -> None:
         """Add a rule, or replace the one of its name.
 
@@ -233,6 +253,20 @@ async def _find_alias(control: ControlClient, endpoint_id: str) -> str:
     """Return the name of an endpoint; raise ``not_found``."""
     found = await control.get(f"/endpoints/{quote(_take_name(endpoint_id), safe='/:')}")
     return str(found["name"])
+
+
+async def _read_quality(
+    control: ControlClient, alias: str, sample_size: int
+) -> dict[str, dict[str, Any]]:
+    """Return what was judged, by aspect, in the shortest window with enough of it."""
+    judged: dict[str, dict[str, Any]] = {}
+    for window in _WINDOWS:
+        page = await control.get("/quality", endpoint=alias, window=window)
+        found = page["items"][0] if page["items"] else {}
+        judged = {name: found[name] for name in _QUALITY if found.get(name) is not None}
+        if any(one["n"] >= sample_size for one in judged.values()):
+            break
+    return judged
 
 
 async def _find_model(control: ControlClient, alias: str, window: str) -> str:

@@ -1,21 +1,38 @@
 """When a series is pending, fires and is over: against a plain model, and with wrong clocks."""
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotage.core.condition.parser import parse
+from pilotage.core.condition.types import Labels
 from pilotage.core.errors import PilotageError
 from pilotage.monitoring.alerts.rules import (
     MOST_KEPT_US,
+    MOST_SERIES,
     VOUCHED_US,
+    Move,
     begin_standing,
     check_rule,
+    count_left_out,
     count_passed,
+    end_alert,
+    find_type,
+    look_at_rule,
     move_standing,
+    tell,
 )
-from pilotage.monitoring.alerts.types import AlertState, RuleSpec, Standing
+from pilotage.monitoring.alerts.types import (
+    Alert,
+    AlertRule,
+    AlertState,
+    MetricType,
+    RuleSpec,
+    Standing,
+)
 
 SECOND = 1_000_000
 NOW = 1_700_000_000 * SECOND
@@ -143,6 +160,109 @@ def test_what_has_fired_goes_on_firing_when_its_rule_wants_to_see_more() -> None
 @pytest.mark.parametrize(("now", "passed"), [(NOW - 1, 0), (NOW + 7, 7), (NOW + 99, 50)])
 def test_what_passed_between_two_looks(now: int, passed: int) -> None:
     assert count_passed(NOW, now, 50) == passed
+
+
+TYPES = {
+    "p95_latency > 2s": MetricType.PERFORMANCE,
+    "prediction_distribution_shift > 0.1": MetricType.QUALITY,
+    "accuracy < 90% and error_rate > 1%": MetricType.QUALITY,
+    "daily_cost > budget * 1.2": MetricType.COST,
+    "budget_used > 90%": MetricType.COST,
+    "cost_per_request > 1 and accuracy > 50%": MetricType.COST,
+}
+
+
+@pytest.mark.parametrize("condition", TYPES)
+def test_what_a_condition_watches_over_is_told_by_its_metrics(condition: str) -> None:
+    assert find_type(parse(condition)) is TYPES[condition]
+
+
+RULE = AlertRule(
+    id="alr_1",
+    rev=1,
+    project_id="prj_1",
+    name="slow",
+    condition="p95_latency > 2s",
+    labels={"service": "chat", "alias": "told by the series"},
+    created_at_us=1,
+)
+CHAT = (("alias", "chat"),)
+
+
+def look(found: dict[Labels, float], *living: Alert, for_us: int = 0) -> list[Move]:
+    return look_at_rule(RULE, for_us, living, found, NOW, lambda: "alt_1")
+
+
+@pytest.mark.parametrize(("value", "kept"), [(2.5, 2.5), (math.inf, None), (math.nan, None)])
+def test_an_alert_has_the_labels_of_series_and_rule_and_a_value_that_can_be_written(
+    value: float, kept: float | None
+) -> None:
+    ((before, alert),) = look({CHAT: value})
+
+    assert before is None
+    assert alert is not None
+    assert alert.labels == {"alias": "chat", "service": "chat"}
+    assert (alert.value, alert.fired_at_us, alert.is_living) == (kept, NOW, True)
+    assert alert.summary == "slow: p95_latency > 2s"
+
+
+def test_what_is_pending_fires_once_it_was_seen_to_hold_for_long_enough() -> None:
+    (begun,) = look({CHAT: 3.0}, for_us=SECOND)
+    assert begun.after is not None
+
+    (move,) = look_at_rule(RULE, SECOND, [begun.after], {CHAT: 3.0}, NOW + SECOND, str)
+
+    assert move.after is not None
+    assert (move.after.state, move.after.fired_at_us) == (AlertState.FIRING, NOW + SECOND)
+    assert (move.after.rev, move.is_news) == (2, True)
+
+
+def test_only_what_fires_or_is_over_is_told() -> None:
+    (begun,) = look({CHAT: 3.0}, for_us=1)
+    assert begun.after is not None
+    (gone,) = look({}, begun.after, for_us=1)
+    (fired,) = look({CHAT: 3.0})
+    assert fired.after is not None
+    (still,) = look({CHAT: 4.0}, fired.after)
+    (over,) = look({}, fired.after)
+
+    assert [tell(move) for move in (begun, gone, still)] == [None] * 3
+    assert gone.after is None
+    assert still.after is not None
+    assert (still.is_news, still.after.value) == (False, 4.0)
+    told = [tell(move) for move in (fired, over)]
+    assert [change and change.state for change in told] == [
+        AlertState.FIRING,
+        AlertState.RESOLVED,
+    ]
+
+
+def test_an_alert_without_its_rule_is_over_or_was_never_told_of() -> None:
+    (pending,), (firing,) = look({CHAT: 3.0}, for_us=1), look({CHAT: 3.0})
+    assert pending.after is not None
+    assert firing.after is not None
+
+    assert end_alert(pending.after, NOW + 1).after is None
+    over = end_alert(firing.after, NOW + 1).after
+    assert over is not None
+    assert (over.state, over.resolved_at_us, over.rev) == (AlertState.RESOLVED, NOW + 1, 2)
+
+
+@pytest.mark.parametrize(("series", "living"), [(3, 2), (0, 0), (600, 0), (600, 300), (500, 500)])
+def test_of_very_many_series_those_that_are_there_stay_and_the_rest_is_counted(
+    series: int, living: int
+) -> None:
+    found = {(("alias", f"{number:04}"),): 3.0 for number in range(series)}
+    there = look(dict(list(found.items())[-living:] if living else []))
+    alerts = [move.after for move in there if move.after is not None]
+
+    moves = look(found, *alerts)
+
+    assert len(moves) == min(series, MOST_SERIES)
+    assert {alert.labels["alias"] for alert in alerts} <= {
+        move.after.labels["alias"] for move in moves if move.after is not None
+    }
+    assert count_left_out(moves, found) == max(0, series - MOST_SERIES)
 
 
 WRONG = {

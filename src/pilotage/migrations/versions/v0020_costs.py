@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -140,8 +141,8 @@ def _sum_ledger() -> Iterator[list[dict[str, object]]]:
         yield [_line(dict(row)) for row in page]
 
 
-def _line(row: dict[str, object]) -> dict[str, object]:
-    sums = {name: int(str(row[name])) for name in _ALL_SUMS}
+def _line(row: dict[str, Any]) -> dict[str, object]:
+    sums = {name: int(row[name]) for name in _ALL_SUMS}
     key = msgspec.json.encode([row[name] for name in _KEY])
     digest = hashlib.blake2b(key, digest_size=16)
     return row | sums | {"id": digest.hexdigest()}

@@ -16,29 +16,24 @@ import yaml
 
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.errors import PilotageError
+from pilotage.kit.number_settings import CallSettings, MetricSettings
 from pilotage.kit.setting_rules import (
     find_counters_flaw,
     find_database_flaw,
     find_reference_flaw,
 )
+from pilotage.kit.setting_types import Duration, Port, doc
 
 CONFIG_FILE = "pilotage.yaml"
 ENV_PREFIX = "PILOTAGE_"
 _NOT_SETTINGS = {"PILOTAGE_CONFIG"}
 
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Duration = Annotated[str, msgspec.Meta(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d))+$")]
-
-
-def _doc(text: str) -> msgspec.Meta:
-    return msgspec.Meta(description=text)
-
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The data plane: one listening socket shared by N processes."""
 
-    host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
-    port: Annotated[Port, _doc("port of /v1; 0 picks a free one")] = 8080
+    host: Annotated[str, doc("address to listen on")] = "127.0.0.1"
+    port: Annotated[Port, doc("port of /v1; 0 picks a free one")] = 8080
     processes: Annotated[
         int,
         msgspec.Meta(
@@ -53,22 +48,22 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         int,
         msgspec.Meta(ge=1, le=1024, description="largest request body, MiB; larger ones get 413"),
     ] = 16
-    call_timeout: Annotated[Duration, _doc("longest life of a call, the answer included")] = "10m"
-    connect_timeout: Annotated[Duration, _doc("time to connect to a model")] = "5s"
-    stall_timeout: Annotated[Duration, _doc("longest silence of a model within an answer")] = "60s"
+    call_timeout: Annotated[Duration, doc("longest life of a call, the answer included")] = "10m"
+    connect_timeout: Annotated[Duration, doc("time to connect to a model")] = "5s"
+    stall_timeout: Annotated[Duration, doc("longest silence of a model within an answer")] = "60s"
     reader_timeout: Annotated[
-        Duration, _doc("longest time a client may leave its answer unread")
+        Duration, doc("longest time a client may leave its answer unread")
     ] = "30s"
-    drain_timeout: Annotated[
-        Duration, _doc("time that running calls get when the server stops")
-    ] = "30s"
+    drain_timeout: Annotated[Duration, doc("time that running calls get when the server stops")] = (
+        "30s"
+    )
     tls_certificate: Annotated[
-        str, _doc("file with the certificate (and its chain) of the door, PEM; none is plain HTTP")
+        str, doc("file with the certificate (and its chain) of the door, PEM; none is plain HTTP")
     ] = ""
-    tls_key: Annotated[str, _doc("file with the certificate's private key, PEM")] = ""
+    tls_key: Annotated[str, doc("file with the certificate's private key, PEM")] = ""
     plain_http: Annotated[
         Literal["loopback", "anywhere"],
-        _doc("where the door may listen without a certificate"),
+        doc("where the door may listen without a certificate"),
     ] = "loopback"
 
 
@@ -77,14 +72,14 @@ class CounterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     url: Annotated[
         str,
-        _doc(
+        doc(
             "'memory' (one gateway process) or valkey://HOST:PORT/DB, valkeys:// with TLS, "
             "without a password"
         ),
     ] = "memory"
-    password: Annotated[str, _doc("reference to the password: env:NAME or file:PATH")] = ""
-    ca_file: Annotated[str, _doc("file with the certificates to trust, PEM")] = ""
-    timeout: Annotated[Duration, _doc("longest wait for an answer of the store")] = "50ms"
+    password: Annotated[str, doc("reference to the password: env:NAME or file:PATH")] = ""
+    ca_file: Annotated[str, doc("file with the certificates to trust, PEM")] = ""
+    timeout: Annotated[Duration, doc("longest wait for an answer of the store")] = "50ms"
 
 
 class EgressSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,7 +87,7 @@ class EgressSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     allow: Annotated[
         str,
-        _doc(
+        doc(
             "hosts that may be called, separated by commas: api.openai.com, *.googleapis.com, "
             "10.1.2.0/24, 127.0.0.1:9000; empty or * is every public address. Private and loopback "
             "addresses must be named, metadata addresses are never called"
@@ -105,51 +100,51 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     otlp_url: Annotated[
         str,
-        _doc("OTLP/HTTP address of a collector, such as http://127.0.0.1:4318; none sends none"),
+        doc("OTLP/HTTP address of a collector, such as http://127.0.0.1:4318; none sends none"),
     ] = ""
     otlp_headers: Annotated[
-        str, _doc("reference to header lines for the collector: env:NAME or file:PATH")
+        str, doc("reference to header lines for the collector: env:NAME or file:PATH")
     ] = ""
     sample_percent: Annotated[
         int,
         msgspec.Meta(ge=0, le=100, description="part of ordinary calls that is traced, percent"),
     ] = 5
-    slow: Annotated[Duration, _doc("calls at least this long are always traced")] = "10s"
+    slow: Annotated[Duration, doc("calls at least this long are always traced")] = "10s"
     metrics_every: Annotated[
-        Duration, _doc("how often the metrics of all processes are sent there; 0s sends none")
+        Duration, doc("how often the metrics of all processes are sent there; 0s sends none")
     ] = "1m"
 
 
 class RemoteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``pilotage gateway`` needs to run apart from its control plane."""
 
-    control_url: Annotated[str, _doc("address of the control plane, https://HOST:PORT")] = ""
+    control_url: Annotated[str, doc("address of the control plane, https://HOST:PORT")] = ""
     credential: Annotated[
-        str, _doc("reference to the gateway's credential: env:NAME or file:PATH")
+        str, doc("reference to the gateway's credential: env:NAME or file:PATH")
     ] = ""
     snapshots: Annotated[
         str,
-        _doc(
+        doc(
             "where Snapshots come from if not from the control plane: a folder, or the https:// "
             "address of one in a blob store"
         ),
     ] = ""
-    public_key: Annotated[str, _doc("the key that Snapshots are signed with, hex")] = ""
-    ca_file: Annotated[str, _doc("file with the certificates to trust, PEM")] = ""
+    public_key: Annotated[str, doc("the key that Snapshots are signed with, hex")] = ""
+    ca_file: Annotated[str, doc("file with the certificates to trust, PEM")] = ""
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The control plane: one process."""
 
-    host: Annotated[str, _doc("address to listen on")] = "127.0.0.1"
-    port: Annotated[Port, _doc("port of /api/v1; 0 picks a free one")] = 8081
+    host: Annotated[str, doc("address to listen on")] = "127.0.0.1"
+    port: Annotated[Port, doc("port of /api/v1; 0 picks a free one")] = 8081
     plain_http: Annotated[
         Literal["loopback", "anywhere"],
-        _doc("where it may listen: it speaks plain HTTP, for a proxy that encrypts"),
+        doc("where it may listen: it speaks plain HTTP, for a proxy that encrypts"),
     ] = "loopback"
     credential: Annotated[
         str,
-        _doc(
+        doc(
             "reference to the credential that commands act with: env:NAME or file:PATH; "
             "empty: the administrator's, in the data folder"
         ),
@@ -161,12 +156,12 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     url: Annotated[
         str,
-        _doc(
+        doc(
             "'sqlite' (a file in the data folder) or postgresql://USER@HOST:PORT/NAME, "
             "without a password"
         ),
     ] = "sqlite"
-    password: Annotated[str, _doc("reference to the password: env:NAME or file:PATH")] = ""
+    password: Annotated[str, doc("reference to the password: env:NAME or file:PATH")] = ""
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,7 +169,7 @@ class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     sync: Annotated[
         Literal["none", "100ms", "every"],
-        _doc(
+        doc(
             "when frames are forced to disk: never, ten times a second, "
             "or before the model is asked"
         ),
@@ -193,13 +188,13 @@ class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             ),
         ),
     ] = 1024
-    retention: Annotated[Duration, _doc("how long consumed segments are kept")] = "7d"
+    retention: Annotated[Duration, doc("how long consumed segments are kept")] = "7d"
 
 
 class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the control plane publishes to gateways."""
 
-    max_age: Annotated[Duration, _doc("age at which a gateway stops trusting its Snapshot")] = "24h"
+    max_age: Annotated[Duration, doc("age at which a gateway stops trusting its Snapshot")] = "24h"
 
 
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,40 +202,22 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     checkpoints: Annotated[
         str,
-        _doc(
+        doc(
             "folders that signed checkpoints are put into, separated by commas; best on another "
             "disk. None named: the folder checkpoints beside the log"
         ),
     ] = ""
-    checkpoint_every: Annotated[Duration, _doc("how often a checkpoint is put there")] = "10m"
+    checkpoint_every: Annotated[Duration, doc("how often a checkpoint is put there")] = "10m"
     keep: Annotated[
-        Duration, _doc("how long entries keep their texts; their hashes stay for ever")
+        Duration, doc("how long entries keep their texts; their hashes stay for ever")
     ] = "2557d"
     on_failure: Annotated[
         Literal["closed", "open"],
-        _doc(
+        doc(
             "what becomes of changes while the log cannot be written: refused, or made and "
             "appended later"
         ),
     ] = "closed"
-
-
-class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The rows of single calls (never a prompt), and queries about them."""
-
-    keep: Annotated[Duration, _doc("how long each call is kept as a row")] = "400d"
-    query_timeout: Annotated[Duration, _doc("longest time that a query may take")] = "30s"
-    query_memory_mb: Annotated[
-        int, msgspec.Meta(ge=64, le=1_048_576, description="memory that a query may take, MiB")
-    ] = 512
-
-
-class MetricSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What calls add up to, and what replicas are used to."""
-
-    keep_minutes: Annotated[Duration, _doc("how long metrics are kept by the minute")] = "48h"
-    keep_hours: Annotated[Duration, _doc("how long metrics are kept by the hour")] = "90d"
-    keep_days: Annotated[Duration, _doc("how long metrics are kept by the day")] = "1095d"
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -258,14 +235,14 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             ge=64, le=1_048_576, description="context of each slot; the model's own limit caps it"
         ),
     ] = 2048
-    start_timeout: Annotated[Duration, _doc("time that a model gets to load")] = "2m"
+    start_timeout: Annotated[Duration, doc("time that a model gets to load")] = "2m"
 
 
 class SecretSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the keys are that wrap all others."""
 
     root_keys: Annotated[
-        str, _doc("the root keys, file:PATH (0600); empty: keys/root.key in the data folder")
+        str, doc("the root keys, file:PATH (0600); empty: keys/root.key in the data folder")
     ] = ""
 
 
@@ -273,7 +250,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What the processes say of themselves (never a prompt)."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], _doc("least severity written")
+        Literal["debug", "info", "warning", "error"], doc("least severity written")
     ] = "info"
 
 
@@ -281,7 +258,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All process settings."""
 
     data_dir: Annotated[
-        str, _doc("the data folder: database, models, Snapshots, spool, credentials")
+        str, doc("the data folder: database, models, Snapshots, spool, credentials")
     ] = "~/.pilotage"
     gateway: GatewaySettings = msgspec.field(default_factory=GatewaySettings)
     control: ControlSettings = msgspec.field(default_factory=ControlSettings)

@@ -120,22 +120,24 @@ class CallQueries:
             )
         self._running += 1
         cpu_s = math.ceil(limits.timeout_s * limits.threads) + 1
-        work = asyncio.ensure_future(_ask_child(question, cpu_s))
-        gone = asyncio.ensure_future(wait_gone())
+        deadline = asyncio.timeout(limits.timeout_s)
         try:
-            await asyncio.wait(
-                (work, gone), timeout=limits.timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if work.done():
-                return _judge(work.result())
-            if gone.done():
-                raise PilotageError("cancelled", "Whoever asked has gone.")
-            raise _refuse(f"it takes longer than {limits.timeout_s:g} s")
+            async with deadline, asyncio.TaskGroup() as group:
+                gone = group.create_task(_stop_when(wait_gone, deadline))
+                said = await _ask_child(question, cpu_s)
+                gone.cancel()
+        except TimeoutError:
+            if not gone.cancelled():
+                raise PilotageError("cancelled", "Whoever asked has gone.") from None
+            raise _refuse(f"it takes longer than {limits.timeout_s:g} s") from None
         finally:
             self._running -= 1
-            work.cancel()
-            gone.cancel()
-            await asyncio.wait((work, gone))
+        return _judge(said)
+
+
+async def _stop_when(wait_gone: WaitGone, deadline: asyncio.Timeout) -> None:
+    await wait_gone()
+    deadline.reschedule(0)
 
 
 async def _wait_for_ever() -> None:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 
 UNDETERMINED = "und"
-READ_LETTERS = 2_000  # of the beginning of a text
+READ_LETTERS = 1_000  # of the beginning of a text
 _LEAST_WORDS = 2  # function words, or it is a name, a number or code
 _AHEAD = 1.25  # how many times more function words than the next language has
 _LAST_SHARED = "\u036f"  # Latin letters, which many languages share, end before

@@ -38,16 +38,16 @@ def add_up(ended: Iterable[Ended], features: Iterable[Features]) -> Cells:
     Copies that no client waited for are left out. Of a large batch a part is counted.
     """
     cells: Cells = {}
-    counted: dict[tuple[AnswerKey, int], int] = {}
+    counted: dict[tuple[str, str, str, str, int], int] = {}
     for call in ended:
         if call.outcome is not Outcome.OK or Flag.SHADOW in call.flags:
             continue
-        key = AnswerKey(*map(_clean, (call.project_id, call.alias, call.version_id, call.model)))
         at_us = floor(call.at_us)
-        seen = counted.get((key, at_us), 0)
+        place = (call.project_id, call.alias, call.version_id, call.model, at_us)
+        seen = counted.get(place, 0)
         if seen < MOST_AT_ONCE:
-            counted[key, at_us] = seen + 1
-            _count_call(cells, key, at_us, call)
+            counted[place] = seen + 1
+            _count_call(cells, AnswerKey(*map(_clean, place[:4])), at_us, call)
     for frame in features:
         if 0 <= frame.at_us <= _LAST_US:
             key = AnswerKey(

@@ -18,6 +18,7 @@ INTRUDERS = {
 GUESTS = {
     "pilotage/rollouts/planted.py": "pilotage.registry.service",
     "pilotage/assurance/planted.py": "pilotage.endpoints.types",
+    "pilotage/sdk/planted.py": "pilotage.monitoring.alerts.types",
     "pilotage/registry/planted.py": "pilotage.registry.store",
     "pilotage/runtime/planted.py": "pilotage.registry.store",
     "pilotage/server/planted.py": "pilotage.registry.http",

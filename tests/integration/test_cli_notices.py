@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from command_line import CommandLine
-from control_api import open_there, put_notice
+from control_api import open_there
+from notice_cases import put_notice
 from pilotage.kit.config import Settings
 
 

@@ -20,14 +20,13 @@ from control_api import (
     put_dataset_version,
     put_decision,
     put_features,
-    put_notice,
     put_operation,
     put_opinion,
     seal_name,
 )
+from notice_cases import NOTICE_LISTS, list_notice_asks
 from pilotage.core.errors import CATALOGUE
 from pilotage.kit.api import Body, Page, Route
-from pilotage.kit.clock import rfc3339
 from pilotage.kit.db import SYSTEM
 from pilotage.kit.operations import OperationState
 from pilotage.kit.outbox import get_last_seq
@@ -37,7 +36,6 @@ from pilotage.monitoring.rollups.service import RollupService
 
 FREEZE = {"reason": "asked", "starts_at": "2099-02-01", "ends_at": "2099-02-02"}
 ISSUER = {"url": "https://asked.example.org", "audience": "pilotage"}
-DAY_US = 86_400_000_000
 JSON_TYPE = {"content-type": "application/json"}
 
 
@@ -102,7 +100,7 @@ def make_asks(world: World) -> dict[tuple[str, str], Ask]:
         **_ask_identity(world),
         **_ask_governance(world),
         **_ask_traffic(world),
-        **_ask_notices(world),
+        **{route: Ask(*bodies) for route, bodies in list_notice_asks(world.api).items()},
         **_ask_alerts(world),
         **_ask_drift(world),
     }
@@ -299,29 +297,6 @@ def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
     }
 
 
-def _ask_notices(world: World) -> dict[tuple[str, str], Ask]:
-    """Ask for channels, routes to them, inhibitions and silences."""
-    hook = {"kind": "webhook", "url": "https://hooks.example.org/a", "secret": "env:HOOK"}
-    route = {"channels": ["on-call"], "match": {"team": "asked"}, "settle": "1m"}
-    inhibition = {"source": {"severity": "critical"}, "target": {"severity": "warning"}}
-    ends_at = rfc3339(world.api.clock.now_us() // DAY_US * DAY_US + 2 * DAY_US)
-    silence = {"match": {"alias": "chat"}, "ends_at": ends_at, "reason": "asked"}
-    return {
-        ("POST", "/channels"): Ask(hook | {"name": "asked"}, {"name": "asked", "kind": "log"}),
-        ("PUT", "/channels/{channel}"): Ask(hook, {"kind": "log"}),
-        ("POST", "/channels/{channel}:test"): Ask(None),
-        ("POST", "/notice-routes"): Ask(
-            route | {"name": "asked"}, route | {"name": "asked", "kind": "page"}
-        ),
-        ("PUT", "/notice-routes/{notice_route}"): Ask(route, route | {"group_by": ["*"]}),
-        ("POST", "/inhibitions"): Ask(inhibition | {"name": "asked"}, inhibition | {"name": "b"}),
-        ("PUT", "/inhibitions/{inhibition}"): Ask(inhibition, inhibition | {"equal": ["alias"]}),
-        ("POST", "/silences"): Ask(silence, silence | {"reason": "else"}),
-        ("POST", "/silences/{silence}:end"): Ask(None),
-        ("POST", "/notices/{notice}:send"): Ask(None),
-    }
-
-
 def _ask_drift(_: World) -> dict[tuple[str, str], Ask]:
     """Ask for references."""
     of = {"endpoint": "chat", "model": "tiny@1.0.0"}
@@ -353,6 +328,11 @@ def posts(path: str, **body: str) -> MakeItem:
         return await world.api.make(path, filled)
 
     return make
+
+
+def _made_at(make: Callable[[Api, int], Awaitable[object]]) -> MakeItem:
+    """Return how one more item of a list is made of what needs the API alone."""
+    return lambda world, number: make(world.api, number)
 
 
 async def make_version(world: World, number: int) -> object:
@@ -442,30 +422,6 @@ async def make_user(world: World, number: int) -> None:
     await seal_name(world.api, f"ten_page_{number}", f"user {number}")
 
 
-async def make_notice_route(world: World, number: int) -> object:
-    """Make one more route to the furnished channel."""
-    body = {"name": f"page-{number}", "channels": ["on-call"]}
-    return await world.api.make("/notice-routes", body)
-
-
-async def make_inhibition(world: World, number: int) -> object:
-    """Make one more inhibition."""
-    body = {"name": f"page-{number}", "source": {"rule": "down"}, "target": {"rule": "slow"}}
-    return await world.api.make("/inhibitions", body)
-
-
-async def make_silence(world: World, number: int) -> object:
-    """Make one more silence."""
-    ends_at = rfc3339(world.api.clock.now_us() + 3_600_000_000)
-    body = {"match": {"rule": f"page-{number}"}, "ends_at": ends_at, "reason": "asked"}
-    return await world.api.make("/silences", body)
-
-
-async def make_notice(world: World, _: int) -> object:
-    """Write one more notice that was given up."""
-    return await put_notice(world.api)
-
-
 async def make_metrics(world: World, number: int) -> None:
     """Count a call of one more endpoint."""
     tenant = await world.api.show(f"/tenants/{world.names['tenant']}")
@@ -541,11 +497,7 @@ LISTS: dict[str, MakeItem] = {
     "/drift-references": make_reference,
     "/feedback": make_opinion,
     "/slos": posts("/slos", name="page-*", objective="99.9"),
-    "/channels": posts("/channels", name="page-*", kind="log"),
-    "/notice-routes": make_notice_route,
-    "/inhibitions": make_inhibition,
-    "/silences": make_silence,
-    "/notices": make_notice,
+    **{path: _made_at(make) for path, make in NOTICE_LISTS.items()},
 }
 GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without
     "/models/{model}:compare": {"a": "1.0.0", "b": "1.0.0"},

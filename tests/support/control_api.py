@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import httpx
 import msgspec
 from fastapi import FastAPI
 
+from notice_cases import furnish_notices
 from pilotage.core.frames import Ended, Feedback, Outcome
 from pilotage.core.usage import Usage
 from pilotage.endpoints.backends.local import AbsentFleet
@@ -36,9 +37,6 @@ from pilotage.monitoring.alerts.types import Alert, AlertState, Severity, Standi
 from pilotage.monitoring.drift.rules import SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import AnswerKey, Feature, Held, Place
-from pilotage.monitoring.notify.service import NotifyService
-from pilotage.monitoring.notify.store import insert_notice
-from pilotage.monitoring.notify.types import NoticeState
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.runtime.credentials import Credentials, read_credentials
@@ -168,13 +166,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     await api.make(
         "/models/tiny/versions", {"version": "1.0.0", "artifact_sha256": artifact["sha256"]}
     )
-    await api.make("/prompts", {"name": "greeting"})
-    for version in ("1.0.0", "1.1.0"):
-        hello = {"version": version, "text": "Hello {{ name }}"}
-        await api.make("/prompts/greeting/versions", hello)
-    await api.http.put(
-        "/prompts/greeting/labels/production", json={"version": "1.1.0"}, headers={"if-match": "*"}
-    )
+    await furnish_prompts(api)
     await api.http.put(
         "/models/tiny/versions/1.0.0/card", json={"limits": "few"}, headers={"if-match": "*"}
     )
@@ -236,6 +228,17 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
             "endpoint_id": endpoint["id"],
             "upstream_id": upstream["id"],
         }
+    )
+
+
+async def furnish_prompts(api: Api) -> None:
+    """Make a prompt with versions and a label."""
+    await api.make("/prompts", {"name": "greeting"})
+    for version in ("1.0.0", "1.1.0"):
+        hello = {"version": version, "text": "Hello {{ name }}"}
+        await api.make("/prompts/greeting/versions", hello)
+    await api.http.put(
+        "/prompts/greeting/labels/production", json={"version": "1.1.0"}, headers={"if-match": "*"}
     )
 
 
@@ -365,36 +368,6 @@ async def put_opinion(api: Api, number: int) -> None:
     quality = QualityService(FinopsService(api.clock), DriftService(api.clock))
     async with api.db.write(SYSTEM) as tx:
         await quality.record(tx, make_opinions([feedback]))
-
-
-async def furnish_notices(api: Api) -> dict[str, str]:
-    """Make a channel, a route to it, an inhibition, a silence, and a notice that was given up."""
-    channel = await api.make("/channels", {"name": "on-call", "kind": "log"})
-    fitting = {"match": {"team": "nobody"}, "channels": ["on-call"]}
-    route = await api.make("/notice-routes", fitting | {"name": "nobody"})
-    causes = {"source": {"rule": "down"}, "target": {"rule": "slow"}}
-    inhibition = await api.make("/inhibitions", causes | {"name": "down"})
-    ends_at = rfc3339(api.clock.now_us() + 3_600_000_000)
-    silenced = {"match": {"rule": "slow"}, "ends_at": ends_at, "reason": "furnished"}
-    return {
-        "channel": channel["name"],
-        "notice_route": route["name"],
-        "inhibition": inhibition["name"],
-        "silence": (await api.make("/silences", silenced))["id"],
-        "notice": await put_notice(api),
-    }
-
-
-async def put_notice(api: Api) -> str:
-    """Write a notice for the channel ``on-call`` that was given up; return its id."""
-    service = NotifyService(api.clock)
-    project = await api.show("/projects/default")
-    async with api.db.write(Actor(principal_id="system", project_id=project["id"])) as tx:
-        notice = service.make_test(tx, await service.channels.get(tx, "on-call"))
-        await insert_notice(
-            tx, replace(notice, state=NoticeState.FAILED, ended_at_us=tx.now_us, problem="away")
-        )
-    return notice.id
 
 
 def plan_split(api: Api) -> Json:

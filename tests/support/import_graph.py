@@ -22,7 +22,7 @@ SLICES = frozenset(
         "tuning",
     }
 )
-PUBLIC = frozenset({"types", "service"})
+PUBLIC = frozenset({"types", "service"})  # of a slice, and of a part of it
 # They open, assemble and migrate everything, so they see everything.
 OPENERS = frozenset({"runtime", "server", "migrations"})
 
@@ -61,4 +61,4 @@ def _room(module: str) -> str:
 
 def _is_private(module: str) -> bool:
     parts = module.split(".")
-    return len(parts) > 1 and parts[1] in SLICES and (len(parts) == 2 or parts[2] not in PUBLIC)
+    return len(parts) > 1 and parts[1] in SLICES and (len(parts) == 2 or parts[-1] not in PUBLIC)

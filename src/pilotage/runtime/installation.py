@@ -78,8 +78,8 @@ class Installation:
     """A control plane that is open: what its doors need of it.
 
     ``wait_visible`` waits until every gateway slot serves a revision and returns the slots that do
-    not in time. ``end_waits`` lets long polls go, so that a server can close. ``pages`` stand beside
-    the API, not below its path.
+    not in time. ``end_waits`` lets long polls go, so that a server can close. ``pages`` stand
+    beside the API, not below its path.
     """
 
     db: Database
@@ -209,27 +209,36 @@ class _Parts:
             finops=self.finops,
             list_workers=lambda: self.workers,
         )
-        self.publisher = PublisherService(
-            db=db,
-            clock=clock,
-            identity=self.identity,
-            finops=self.finops,
-            endpoints=self.endpoints,
-            prompts=self.registering.prompts,
-            folder=SnapshotFolder(folder.snapshots, signer),
-            context_tokens=settings.engine.context_tokens,
-            max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
-        )
+        self.publisher = self._make_publisher(settings, clock, signer)
         copies = SpoolCopies(folder.spool, settings.spool.segment_mb << 20)
         self.remotes = RemoteGateways(folder.run, copies, clock)
         self.seeds = SeedFile(
             db, self.identity, self.finops, clock, spools=folder.spool, path=folder.seeds
         )
-        self.routes: list[Route] = [
+        self.routes = self._list_routes(clock, signer)
+        self.raw_routes = self._list_raw_routes()
+        self.ledger = self._make_ledger(settings, clock)
+        self.workers = self._make_workers(settings, blobs, fleet)
+
+    def _make_publisher(self, settings: Settings, clock: Clock, signer: Signer) -> PublisherService:
+        return PublisherService(
+            db=self.db,
+            clock=clock,
+            identity=self.identity,
+            finops=self.finops,
+            endpoints=self.endpoints,
+            prompts=self.registering.prompts,
+            folder=SnapshotFolder(self._folder.snapshots, signer),
+            context_tokens=settings.engine.context_tokens,
+            max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
+        )
+
+    def _list_routes(self, clock: Clock, signer: Signer) -> list[Route]:
+        return [
             *identity_routes(self.identity, clock),
             *self.governing.list_routes(),
             *self.registering.list_routes(
-                self.endpoints, self.operations, folder.gs, folder.path / "cache"
+                self.endpoints, self.operations, self._folder.gs, self._folder.path / "cache"
             ),
             *endpoint_routes(self.endpoints, self.operations),
             *finops_routes(self.finops, self.identity),
@@ -248,15 +257,15 @@ class _Parts:
             *self.exporting.list_routes(),
             *self.notifying.list_routes(),
         ]
-        self.raw_routes: list[RawRoute] = [
+
+    def _list_raw_routes(self) -> list[RawRoute]:
+        return [
             *remote_routes(
-                self.identity, self.publisher, self.remotes, self.seeds, folder.snapshots
+                self.identity, self.publisher, self.remotes, self.seeds, self._folder.snapshots
             ),
             *self.governing.list_raw_routes(),
             *self.costing.list_raw_routes(),
         ]
-        self.ledger = self._make_ledger(settings, clock)
-        self.workers = self._make_workers(settings, blobs, fleet)
 
     def _make_alerting(self, clock: Clock) -> Alerting:
         return Alerting(

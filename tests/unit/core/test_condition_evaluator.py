@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage.core.condition.evaluator import evaluate, select
@@ -140,6 +140,7 @@ def test_a_divisor_that_is_no_number_gives_none() -> None:
     assert math.isnan(value)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1e9), st.floats(0, 1e9))
 def test_a_comparison_and_its_opposite_share_the_series(one: float, other: float) -> None:
     now: Now = {"cost": {"alias=a": one, "alias=b": other}}

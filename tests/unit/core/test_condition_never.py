@@ -4,7 +4,7 @@ import math
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage.core.condition.evaluator import COMPARATORS, evaluate
@@ -130,6 +130,7 @@ FORMS = [
 ]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FORMS), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1e9))
 def test_values_are_where_they_are_said_to_be(
     form: str, error_rate: float, refusal_rate: float, budget_used: float
@@ -148,6 +149,7 @@ INTERVALS = st.tuples(st.integers(-3, 3), st.integers(0, 3)).map(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(COMPARATORS)), INTERVALS, INTERVALS)
 def test_a_comparison_can_hold_if_it_does_for_some_pair(op: str, left: Range, right: Range) -> None:
     points = [at / 2 for at in range(-6, 13)]

@@ -4,7 +4,7 @@ from decimal import Decimal
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage.core.condition.catalogue import METRICS
@@ -121,6 +121,7 @@ def test_every_condition_has_one_written_form(text: str, written: str) -> None:
     assert write_condition(parse(text)) == written
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9))
 def test_what_is_written_is_read_back(seed: int) -> None:
     condition = Writer(Random(seed)).make()
@@ -246,12 +247,14 @@ WORDS = [
 ]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)))
 def test_any_text_is_a_condition_or_refused_at_a_place_in_it(text: str) -> None:
     error = find_error(text)
     assert error is None or 0 <= error.start <= error.end <= len(text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.data())
 def test_a_condition_that_lost_a_letter_is_still_read_or_refused(
     seed: int, data: st.DataObject

@@ -101,7 +101,7 @@ def _list_traffic() -> list[Metric]:
         Metric(name="input_tokens", unit=TOKENS, help="Tokens of prompts"),
         Metric(name="output_tokens", unit=TOKENS, help="Tokens of answers"),
         Metric(name="throughput", unit=TOKENS_PER_SECOND, help="Tokens of answers per second"),
-        Metric(name="guard_events", unit=EVENTS, help="Times that a guard found something"),
+        Metric(name="guard_events", unit=EVENTS, help="Calls that a guard refused"),
     ]
 
 
@@ -115,12 +115,26 @@ def _list_costs() -> list[Metric]:
             split_by=(),
             window_us=0,
             period_us=period_us,
+            low=-math.inf,  # what is taken back may be more than what is spent
         )
 
-    def of_budget(name: str, unit: Unit, help_: str) -> Metric:
-        labels = ("alias", "tenant")
-        return Metric(name=name, unit=unit, help=help_, labels=labels, split_by=(), window_us=0)
-
+    budget = Metric(
+        name="budget",
+        unit=USD,
+        help="The budget of a day; of one for a month, the share of one of its days",
+        labels=("alias", "tenant"),
+        split_by=(),
+        window_us=0,
+    )
+    used = Metric(
+        name="budget_used",
+        unit=RATIO,
+        help="Share of the fullest budget that is used up",
+        labels=budget.labels,
+        split_by=(),
+        window_us=0,
+        low=-math.inf,
+    )
     return [
         Metric(name="cost", unit=USD, help="Cost of the calls"),
         Metric(
@@ -129,10 +143,8 @@ def _list_costs() -> list[Metric]:
         so_far("hourly_cost", "hour", UNITS_US["h"]),
         so_far("daily_cost", "day", UNITS_US["d"]),
         so_far("monthly_cost", "month", 31 * UNITS_US["d"]),
-        of_budget(
-            "budget", USD, "The budget of a day; of one for a month, the share of one of its days"
-        ),
-        of_budget("budget_used", RATIO, "Share of the budget that is used up"),
+        budget,
+        used,
     ]
 
 
@@ -170,7 +182,7 @@ def _list_quality() -> list[Metric]:
     drift = Metric(
         name="prediction_distribution_shift",
         unit=RATIO,
-        help="How far answers are from the reference, as PSI: the feature that moved most",
+        help="PSI of answers from the reference, above 0.1 no chance: the feature that moved most",
         labels=("alias", "version", "feature"),
         window_us=0,
     )
@@ -179,7 +191,8 @@ def _list_quality() -> list[Metric]:
         Metric(
             name="drift_score",
             unit=RATIO,
-            help="PSI by the threshold at which it is no chance: above 1 is drift",
+            high=1.0,
+            help="Jensen-Shannon divergence from the reference: the feature that moved most",
             labels=drift.labels,
             window_us=0,
         ),

@@ -97,7 +97,7 @@ def test_every_setting_can_be_given_either_way(tmp_path: Path) -> None:
         if doc.name == "database.url":
             value = "postgresql://pilotage@127.0.0.1:5432/pilotage"
         if doc.name in ("engine.context_tokens", "calls.query_memory_mb"):
-            value = "512"
+            value = "1024"
         if doc.name == "gateway.processes":
             value = "1"
         if doc.name == "counters.url":

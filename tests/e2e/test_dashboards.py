@@ -1,10 +1,11 @@
 """Every query of every dashboard, run against a Prometheus that scrapes a real installation."""
 
 import asyncio
+import itertools
 import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -103,7 +104,8 @@ async def test_every_query_is_answered_and_those_of_metrics_that_are_there_with_
         }
     )
     async with prometheus(system, tmp_path / "prometheus") as http:
-        calling = asyncio.create_task(keep_calling(system))
+        is_enough = asyncio.Event()
+        calling = asyncio.create_task(keep_calling(system, is_enough))
         try:
             for name in LEAST:
                 await poll(
@@ -116,8 +118,8 @@ async def test_every_query_is_answered_and_those_of_metrics_that_are_there_with_
             rules = (await http.get("/rules")).json()["data"]["groups"]
             targets = (await http.get("/targets")).json()["data"]["activeTargets"]
         finally:
-            calling.cancel()
-            await asyncio.gather(calling, return_exceptions=True)
+            is_enough.set()
+            await calling
 
     expected = [text for text in asked if set(NAME.findall(text)) <= there and text not in QUIET]
     full = [text for text in asked if answers[text]]
@@ -131,13 +133,16 @@ async def test_every_query_is_answered_and_those_of_metrics_that_are_there_with_
     assert {target["health"] for target in targets} == {"up"}
 
 
-async def keep_calling(system: System) -> None:
-    """Make calls one after another, streams and others."""
+async def keep_calling(system: System, is_enough: asyncio.Event) -> None:
+    """Make calls one after another, streams and others, until it is enough."""
     async with system.http() as http:
-        for number in range(10_000):
+        for number in itertools.count():
             body = ask("chat", max_tokens=4, stream=bool(number % 2))
             await http.post("/v1/chat/completions", json=body)
-            await asyncio.sleep(0.05)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(is_enough.wait(), 0.05)
+            if is_enough.is_set():
+                return
 
 
 async def until_rates(http: httpx.AsyncClient) -> None:

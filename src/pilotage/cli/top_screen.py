@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Static
 
 from pilotage.cli.session import show_time
-from pilotage.cli.top import WINDOWS, Reading
+from pilotage.cli.top_reading import WINDOWS, Reading
 from pilotage.core.errors import PilotageError
 
 Read = Callable[[str], Awaitable[Reading]]

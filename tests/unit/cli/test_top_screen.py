@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
-from pilotage.cli.top import Reading
+from pilotage.cli.top_reading import Reading
 from pilotage.cli.top_screen import TopScreen, draw, write_seconds
 from pilotage.core.errors import PilotageError
 

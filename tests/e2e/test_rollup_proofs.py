@@ -25,8 +25,11 @@ from random_calls import make_chunks, write_spool
 PROGRAM = Path(spool_counter.__file__)
 SEED = 20
 WORST = 0.01
-BATCH = 2_000
-KILLS = {6_000: (1, 0.1), 1_000_000: (20, 3.0), 10_000_000: (50, 20.0)}  # within seconds
+KILLS = {  # how often, within how many seconds, reading how many frames at once
+    6_000: (1, 0.1, 2_000),
+    1_000_000: (10, 3.0, 20_000),
+    10_000_000: (50, 20.0, 20_000),
+}
 COUNTS = [
     pytest.param(6_000, id="6000"),
     pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)], id="10^6"),
@@ -102,12 +105,12 @@ async def test_killed_anywhere_calls_are_counted_and_kept_once(tmp_path: Path, c
     print(f"{count:,} calls, killed {killed} times: the same cells and rows as in one pass")
 
 
-def count_and_kill(folder: Path, kills: int, within_s: float) -> int:
+def count_and_kill(folder: Path, kills: int, within_s: float, batch: int) -> int:
     """Count until all is counted, killing the process at moments of chance; say how often."""
     dice = random.Random(SEED)
     killed = 0
     while True:
-        command = [sys.executable, str(PROGRAM), str(folder), str(BATCH)]
+        command = [sys.executable, str(PROGRAM), str(folder), str(batch)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             if killed < kills:

@@ -16,6 +16,7 @@ from pilotage.monitoring.notify.types import (
     Configured,
     Group,
     Inhibition,
+    InhibitionSpec,
     Message,
     NoticeRoute,
     Pace,
@@ -135,28 +136,41 @@ def plan_notices(world: World, now_us: int) -> Plan:
 
 def find_muted(world: World, now_us: int) -> frozenset[str]:
     """Return the ids of the alerts that fire and shall not be told: silenced or inhibited."""
-    firing = [item for item in world.alerts if item.state == AlertState.FIRING]
+    firing = {
+        item.alert_id: list_labels(item) for item in world.alerts if item.state == AlertState.FIRING
+    }
     silences = [item for item in world.silences if item.is_on(now_us)]
-    return frozenset(
-        alert.alert_id
-        for alert in firing
-        if any(fits(item.match, list_labels(alert)) for item in silences)
-        or any(_inhibits(item, alert, firing) for item in world.inhibitions)
-    )
+    silenced = {
+        alert_id
+        for alert_id, labels in firing.items()
+        if any(fits(item.match, labels) for item in silences)
+    }
+    return frozenset(silenced.union(*(_inhibit(item.spec, firing) for item in world.inhibitions)))
 
 
-def _inhibits(rule: Inhibition, alert: AlertChange, firing: Iterable[AlertChange]) -> bool:
-    labels = list_labels(alert)
-    if not fits(rule.spec.target, labels):
-        return False
-    # Two that fit both sides would inhibit each other, and nobody would hear of either.
-    is_both = fits(rule.spec.source, labels)
-    return any(
-        fits(rule.spec.source, other)
-        and not (is_both and fits(rule.spec.target, other))
-        and all(other.get(name, "") == labels.get(name, "") for name in rule.spec.equal)
-        for other in map(list_labels, firing)
-    )
+def _inhibit(rule: InhibitionSpec, firing: Mapping[str, dict[str, str]]) -> set[str]:
+    """Return the ids of the alerts that others of those that fire inhibit.
+
+    Two that fit both sides would inhibit each other, and nobody would hear of either: what fits
+    both is inhibited by what fits the source alone.
+    """
+    any_source: set[tuple[str, ...]] = set()
+    mere_source: set[tuple[str, ...]] = set()
+    targets: list[tuple[str, tuple[str, ...], bool]] = []
+    for alert_id, labels in firing.items():
+        same = tuple(labels.get(name, "") for name in rule.equal)
+        is_source, is_target = fits(rule.source, labels), fits(rule.target, labels)
+        if is_source:
+            any_source.add(same)
+        if is_source and not is_target:
+            mere_source.add(same)
+        if is_target:
+            targets.append((alert_id, same, is_source))
+    return {
+        alert_id
+        for alert_id, same, is_both in targets
+        if same in (mere_source if is_both else any_source)
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

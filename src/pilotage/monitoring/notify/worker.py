@@ -39,6 +39,7 @@ from pilotage.monitoring.notify.types import (
 LIMIT_S = 10.0  # of one attempt, from the look-up of the name to the end of the reply
 LOOK_EVERY_S = 0.5
 FORGET_EVERY_S = 3600.0
+LARGEST_SHARE = 0.2  # of the time that deciding for a project may take: thousands may fire at once
 _BUILT_IN_LOG = ChannelSpec(kind=ChannelKind.LOG)
 _LOG = logging.getLogger("pilotage.notices")
 
@@ -86,6 +87,7 @@ class NoticeTeller:
         self._service = service
         self._clock = clock
         self._bell = bell or Wakeup()
+        self._rests_until_s: dict[str, float] = {}
         self._forgot_s: float | None = None
 
     def make_worker(self, wakeup: Wakeup) -> Worker:
@@ -97,16 +99,25 @@ class NoticeTeller:
         await self._forget()
         async with self._db.read(SYSTEM) as tx:
             projects = await self._service.list_busy_projects(tx)
+        rests = self._rests_until_s
+        self._rests_until_s = {name: rests[name] for name in projects if name in rests}
         for project_id in projects:
-            actor = replace(SYSTEM, project_id=project_id)
-            async with self._db.read(actor) as tx:
-                plan = plan_notices(await self._service.find_world(tx), tx.now_us)
-            if plan.steps or plan.over:
-                async with self._db.write(actor) as tx:
-                    written = await self._service.tell(tx)
-                if written:
-                    self._bell.ring()
+            began_s = self._clock.monotonic_s()
+            if began_s >= self._rests_until_s.get(project_id, began_s):
+                await self._tell(project_id)
+                took_s = self._clock.monotonic_s() - began_s
+                self._rests_until_s[project_id] = began_s + took_s / LARGEST_SHARE
         return False
+
+    async def _tell(self, project_id: str) -> None:
+        actor = replace(SYSTEM, project_id=project_id)
+        async with self._db.read(actor) as tx:
+            plan = plan_notices(await self._service.find_world(tx), tx.now_us)
+        if plan.steps or plan.over:
+            async with self._db.write(actor) as tx:
+                written = await self._service.tell(tx)
+            if written:
+                self._bell.ring()
 
     async def _forget(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -297,7 +297,7 @@ async def test_counters_are_summed_up_as_the_ledger_is_written(
             reader = open_reader()
             while await reader.step():
                 pass
-            reader.close()
+            await reader.close()
         expected = {
             (MONTH, "gateway-0"): 35,
             (DAY, "gateway-0"): 15,
@@ -319,6 +319,6 @@ async def test_counters_are_summed_up_as_the_ledger_is_written(
         put(two, "b2", EVER, at_us=NOON + 3 * DAY_US)
         while await reader.step():
             pass
-        reader.close()
+        await reader.close()
     del expected[DAY, "gateway-0"]
     assert await list_totals(database, finops) == expected | {(EVER, "gateway-1"): 3}

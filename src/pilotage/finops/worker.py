@@ -6,6 +6,7 @@ whole batch or none of it. A frame that cannot be read is counted and passed ove
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +17,8 @@ from pilotage.finops.types import LedgerEntry, SpoolPlace
 from pilotage.finops.users import Users
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database
-from pilotage.kit.spool_reader import (
-    SpoolDamage,
-    SpoolReader,
-    drop_segments,
-    list_spools,
-    read_epoch,
-)
+from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer
+from pilotage.kit.spool_reader import drop_segments, list_spools
 from pilotage.kit.worker import Wakeup, Worker
 
 BATCH = 500
@@ -42,16 +38,6 @@ class LedgerCounts:
     repeated: int = 0
     unreadable: int = 0
     damaged: int = 0
-
-
-@dataclass(slots=True)
-class _Follower:
-    """One spool being followed: ``place`` is what the database says, the reader is as far."""
-
-    folder: Path
-    reader: SpoolReader
-    place: SpoolPlace
-    dropped_at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,64 +74,32 @@ class LedgerReader:
         self._clock = clock
         self._retention_us = retention_us
         self._read_elsewhere = read_elsewhere
-        self._batch = batch
-        self._followers: dict[Path, _Follower] = {}
-        self._failing: set[Path] = set()
+        self._dropped_at_s: float | None = None
+        self._spools = SpoolConsumer(spool_root, self._find_place, self._take, _LOG, batch)
 
     async def step(self) -> bool:
         """Read a batch of each spool; return whether one has more."""
-        has_more = False
-        folders = list_spools(self._root)
-        for gone in self._followers.keys() - set(folders):
-            self._forget(gone)
-        for folder in folders:
-            try:
-                has_more |= await self._read_on(folder)
-            except OSError as failed:  # one folder that cannot be read holds no other up
-                self._forget(folder)
-                if folder not in self._failing:
-                    _LOG.error("the spool %s cannot be read: %s", folder.name, failed)
-                self._failing.add(folder)
-            else:
-                self._failing.discard(folder)
+        has_more = await self._spools.step()
+        self.counts.damaged = self._spools.damaged
+        await self._drop_old()
         return has_more
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every file."""
-        for folder in list(self._followers):
-            self._forget(folder)
+        await self._spools.close()
 
-    async def _read_on(self, folder: Path) -> bool:
-        follower = await self._follow(folder)
-        try:
-            return await self._read_batch(follower)
-        except BaseException:  # the reader may be ahead of the database: start from there again
-            self._forget(folder)
-            raise
-
-    async def _follow(self, folder: Path) -> _Follower:
-        epoch = read_epoch(folder)
-        follower = self._followers.get(folder)
-        if follower is not None and follower.place.epoch == epoch:
-            return follower
-        self._forget(folder)
+    async def _find_place(self, spool: str, epoch: str) -> int:
         async with self._db.read(SYSTEM) as tx:
-            place = await self._service.get_place(tx, folder.name, epoch)
-        follower = _Follower(folder, SpoolReader(folder, place.seq), place, 0.0)
-        self._followers[folder] = follower
-        return follower
+            return (await self._service.get_place(tx, spool, epoch)).seq
 
-    async def _read_batch(self, follower: _Follower) -> bool:
-        try:
-            records = follower.reader.read(self._batch)
-        except SpoolDamage as damage:
-            await self._step_over(follower, damage)
-            return True
-        if records:
-            found = self._decode(follower.folder.name, records)
-            await self._record(follower, records[-1][0], found)
-        await self._drop_old(follower)
-        return len(records) == self._batch
+    async def _take(self, batch: SpoolBatch) -> None:
+        found = self._decode(batch.spool, batch.records)
+        place = SpoolPlace(gateway=batch.spool, epoch=batch.epoch, seq=batch.after_seq)
+        async with self._db.write(SYSTEM) as tx:
+            charges = await self._users.label(tx, found.charges)
+            recorded = await self._service.record(tx, place, batch.last_seq, charges, found.draws)
+        self.counts.written += recorded.written
+        self.counts.repeated += recorded.repeated
 
     def _decode(self, gateway: str, records: list[tuple[int, bytes]]) -> _Found:
         found = _Found()
@@ -166,43 +120,19 @@ class LedgerReader:
                     )
         return found
 
-    async def _record(self, follower: _Follower, seq: int, found: _Found) -> None:
-        place = follower.place
-        async with self._db.write(SYSTEM) as tx:
-            charges = await self._users.label(tx, found.charges)
-            recorded = await self._service.record(tx, place, seq, charges, found.draws)
-        follower.place = SpoolPlace(gateway=place.gateway, epoch=place.epoch, seq=seq)
-        self.counts.written += recorded.written
-        self.counts.repeated += recorded.repeated
-
-    async def _step_over(self, follower: _Follower, damage: SpoolDamage) -> None:
-        """Go on behind missing records, or before records that were numbered again.
-
-        Numbers come again when a power cut took records that had been read: the place goes back
-        to where the spool really ends, or what is written there next would be passed over.
-        """
-        self.counts.damaged += 1
-        _LOG.error("the ledger goes on behind missing records: %s", damage)
-        await self._record(follower, damage.next_seq - 1, _Found())
-        follower.reader.close()
-        follower.reader = SpoolReader(follower.folder, damage.next_seq - 1)
-
-    async def _drop_old(self, follower: _Follower) -> None:
+    async def _drop_old(self) -> None:
         now_s = self._clock.monotonic_s()
-        if follower.dropped_at_s and now_s - follower.dropped_at_s < _DROP_EVERY_S:
+        if self._dropped_at_s is not None and now_s - self._dropped_at_s < _DROP_EVERY_S:
             return
-        follower.dropped_at_s = now_s
-        read = follower.place.seq
-        if self._read_elsewhere is not None:
-            read = min(read, self._read_elsewhere(follower.folder))
-        drop_segments(follower.folder, read, self._clock.now_us() - self._retention_us)
+        self._dropped_at_s = now_s
+        for folder in list_spools(self._root):
+            read = self._spools.taken_until(folder)
+            if self._read_elsewhere is not None:
+                read = min(read, self._read_elsewhere(folder))
+            with suppress(OSError):  # one that cannot be read has been told of
+                drop_segments(folder, read, self._clock.now_us() - self._retention_us)
         async with self._db.write(SYSTEM) as tx:
             await self._service.drop_past_counters(tx)
-
-    def _forget(self, folder: Path) -> None:
-        follower = self._followers.pop(folder, None)
-        if follower is not None:
-            follower.reader.close()
 
 
 def make_ledger_worker(reader: LedgerReader, wakeup: Wakeup, interval_s: float = 1.0) -> Worker:

@@ -341,7 +341,7 @@ class _Parts:
         """Do what the workers would do next, once: nothing waits for the next start."""
         await self.publisher.publish()
         await self.auditing.settle()
-        self.ledger.close()
+        await self.ledger.close()
         await self.measuring.close()
         await self.recording.close()
         self.remotes.close()

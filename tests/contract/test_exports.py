@@ -19,6 +19,9 @@ from pilotage.monitoring.exports.exposition import render
 from pilotage.monitoring.exports.service import Exports
 from pilotage.monitoring.exports.types import Family
 from pilotage.monitoring.exports.worker import MetricSender, Told
+from pilotage.monitoring.notify.service import NotifyService
+from pilotage.monitoring.notify.store import insert_notice
+from pilotage.monitoring.notify.types import ChannelKind, ChannelSpec
 
 
 @dataclass
@@ -45,6 +48,7 @@ async def shown(database: Database, clock: ManualClock) -> Shown:
         values=lab.values,
         names=lab.names,
         alerts=lab.service,
+        notices=NotifyService(clock),
         finops=FinopsService(clock),
         list_failures=lambda: list(failures.items()),
         read_process=lambda: [("process_open_fds", (), 12)],
@@ -129,7 +133,8 @@ async def test_a_source_that_cannot_be_read_takes_no_other_with_it(
     lab = await open_lab(database, clock, Broken())  # type: ignore[arg-type]
     exports = Exports(
         database, clock, values=lab.values, names=lab.names, alerts=lab.service,
-        finops=FinopsService(clock), list_failures=list, read_process=list,
+        notices=NotifyService(clock), finops=FinopsService(clock), list_failures=list,
+        read_process=list,
     )  # fmt: skip
     await lab.put_calls(lab.call())
 
@@ -151,6 +156,17 @@ async def test_places_failures_and_the_process_itself_are_shown(shown: Shown) ->
     assert page.total("pilotage_worker_failures", worker="ledger") == 3
     assert page.total("pilotage_control_build_info") == 1
     assert page.total("process_open_fds") == 12
+
+
+async def test_notices_that_wait_are_shown_by_channel(shown: Shown) -> None:
+    service = NotifyService(shown.lab.clock)
+    async with shown.lab.db.write(shown.lab.mine) as tx:
+        channel = await service.channels.create(tx, "on-call", ChannelSpec(kind=ChannelKind.LOG))
+        await insert_notice(tx, service.make_test(tx, channel))
+
+    page = await shown.read()
+
+    assert page.total("pilotage_notices", channel="on-call", state="waiting") == 1
 
 
 async def test_the_page_is_made_once_a_second_however_many_ask(shown: Shown) -> None:

@@ -395,7 +395,7 @@ async def test_after_a_day_a_notice_is_given_up_kept_and_can_be_sent_again(
         with pytest.raises(PilotageError, match="is delivered"):
             await world.service.send_again(tx, given_up.id)
         counts = await world.service.count_notices(tx)
-    assert counts == {("hook", "delivered"): 1}
+    assert counts == {(world.mine.project_id, "hook", "delivered"): 1}
     world.clock.advance(31 * 86_400)
     await world.tell()
     (repeated,) = await world.list_notices()

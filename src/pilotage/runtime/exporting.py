@@ -14,6 +14,7 @@ from pilotage.monitoring.exports.exposition import parse
 from pilotage.monitoring.exports.http import export_pages, export_routes
 from pilotage.monitoring.exports.service import Exports
 from pilotage.monitoring.exports.worker import MetricSender, Told, make_sender_worker
+from pilotage.monitoring.notify.service import NotifyService
 from pilotage.runtime.alerting import Alerting
 from pilotage.runtime.telemetry import SUFFIX, read_headers, read_process
 
@@ -31,6 +32,7 @@ class Exporting:
         db: Database,
         *,
         alerting: Alerting,
+        notices: NotifyService,
         finops: FinopsService,
         list_workers: Callable[[], Iterable[Worker]],
     ) -> None:
@@ -44,6 +46,7 @@ class Exporting:
             values=alerting.values,
             names=alerting.names,
             alerts=alerting.service,
+            notices=notices,
             finops=finops,
             list_failures=lambda: [(worker.name, worker.failures) for worker in list_workers()],
             read_process=read_process,

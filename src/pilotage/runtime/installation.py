@@ -206,6 +206,7 @@ class _Parts:
             clock,
             db,
             alerting=self.alerting,
+            notices=self.notifying.service,
             finops=self.finops,
             list_workers=lambda: self.workers,
         )

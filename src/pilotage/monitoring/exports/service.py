@@ -6,7 +6,7 @@ rule agrees with ours.
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pilotage
 from pilotage.core.condition.catalogue import METRICS
@@ -26,9 +26,11 @@ from pilotage.monitoring.exports.table import (
     FILES,
     LEDGER_POSITION,
     MEMORY,
+    NOTICES,
     WORKER_FAILURES,
 )
 from pilotage.monitoring.exports.types import Family, FamilyKind, Pairs, Sample
+from pilotage.monitoring.notify.service import NotifyService
 
 WINDOWS_US = tuple(map(UNITS_US["m"].__mul__, (1, 5, 60)))
 KEEP_S = 1.0  # however many ask, the page is made once a second
@@ -43,7 +45,7 @@ class Exports:
     process takes of its machine.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the page is put together from that many parts
         self,
         db: Database,
         clock: Clock,
@@ -51,6 +53,7 @@ class Exports:
         values: ValueSource,
         names: Names,
         alerts: AlertService,
+        notices: NotifyService,
         finops: FinopsService,
         list_failures: Callable[[], Iterable[tuple[str, int]]],
         read_process: Callable[[], Readings],
@@ -60,6 +63,7 @@ class Exports:
         self._values = values
         self._names = names
         self._alerts = alerts
+        self._notices = notices
         self._finops = finops
         self._list_failures = list_failures
         self._read_process = read_process
@@ -94,10 +98,12 @@ class Exports:
         await self._names.learn(tx)
         projects = self._names.projects
         alerts = await self._alerts.list_alerts(tx)
+        notices = await self._notices.count_notices(tx)
         places = {place.gateway: float(place.seq) for place in await self._finops.list_places(tx)}
         return [
             *list_gauges(picture, projects),
             write_alerts(alerts, projects),
+            write_notices(notices, projects),
             LEDGER_POSITION.fill(((slot,), seq) for slot, seq in sorted(places.items())),
         ]
 
@@ -141,6 +147,17 @@ def write_alerts(alerts: Sequence[Alert], projects: dict[str, str]) -> Family:
         help=ALERT.help,
         samples=tuple(Sample(_label(alert, projects), 1.0) for alert in alerts),
     )
+
+
+def write_notices(
+    counts: Mapping[tuple[str, str, str], int], projects: Mapping[str, str]
+) -> Family:
+    """Return how many notices wait, arrived, or were given up."""
+    rows = (
+        ((projects.get(project_id, project_id), channel, state), float(count))
+        for (project_id, channel, state), count in sorted(counts.items())
+    )
+    return NOTICES.fill(rows)
 
 
 def _label(alert: Alert, projects: dict[str, str]) -> Pairs:

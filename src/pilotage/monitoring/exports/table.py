@@ -36,6 +36,11 @@ LEDGER_POSITION = Shown(
     help="The number of the last call frame that the ledger has read.",
     labels=("slot",),
 )
+NOTICES = Shown(
+    name="pilotage_notices",
+    help="Notices that wait for a channel, and those that arrived or were given up in a month.",
+    labels=("project", "channel", "state"),
+)
 WORKER_FAILURES = Shown(
     name="pilotage_worker_failures",
     help="Failures in a row of a worker of the control process.",
@@ -53,4 +58,4 @@ CPU = Shown(
 )
 MEMORY = Shown(name="process_resident_memory_bytes", help="Memory of the process.")
 FILES = Shown(name="process_open_fds", help="Open files and sockets of the process.")
-CONTROL = (ALERT, LEDGER_POSITION, WORKER_FAILURES, BUILD, CPU, MEMORY, FILES)
+CONTROL = (ALERT, NOTICES, LEDGER_POSITION, WORKER_FAILURES, BUILD, CPU, MEMORY, FILES)

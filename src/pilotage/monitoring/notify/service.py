@@ -227,8 +227,8 @@ class NotifyService:
         """Return notices in the order in which they were made."""
         return await store.list_notices(tx, after, limit, state=state, channel=channel)
 
-    async def count_notices(self, tx: Tx) -> dict[tuple[str, str], int]:
-        """Return how many notices there are, by the channel's name and the notice's state."""
+    async def count_notices(self, tx: Tx) -> dict[tuple[str, str, str], int]:
+        """Return how many notices there are, by project, the channel's name and their state."""
         return await store.count_notices(tx)
 
     async def send_again(self, tx: Tx, notice_id: str) -> Notice:

@@ -294,15 +294,11 @@ async def drop_notices(tx: Tx, before_us: int) -> int:
     return await tx.change(tx.delete(NOTICE).where(NOTICE.c.ended_at_us < before_us))
 
 
-async def count_notices(tx: Tx) -> dict[tuple[str, str], int]:
-    """Return how many notices there are, by channel and state."""
-    columns = NOTICE.c
-    rows = await tx.all(
-        tx.select(NOTICE, columns.channel, columns.state, sa.func.count().label("count")).group_by(
-            columns.channel, columns.state
-        )
-    )
-    return {(row["channel"], row["state"]): row["count"] for row in rows}
+async def count_notices(tx: Tx) -> dict[tuple[str, str, str], int]:
+    """Return how many notices there are, by project, channel and state."""
+    by = NOTICE.c.project_id, NOTICE.c.channel, NOTICE.c.state
+    rows = await tx.all(tx.select(NOTICE, *by, sa.func.count().label("count")).group_by(*by))
+    return {(row["project_id"], row["channel"], row["state"]): row["count"] for row in rows}
 
 
 def _values(item: Silence | Group | Notice, *encoded: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def export_routes(exports: Exports) -> list[Route]:
         wanted = read_wanted(metrics, window, by)
         async with call.read() as tx:
             picture = await exports.read_values(tx, wanted)
-            return _show(picture, tx.project_id, alias)
+            return show_values(picture, tx.project_id, alias)
 
     return [
         Route(
@@ -99,22 +99,8 @@ def read_wanted(metrics: str, window: str, by: str) -> list[Wanted]:
     return wanted
 
 
-def _read_window(window: str) -> int:
-    if not window:
-        return 0
-    try:
-        window_us = parse_duration_us(window)
-    except ValueError as wrong:
-        raise PilotageError("invalid_request", f"{wrong}.", param="window") from None
-    if not 0 < window_us <= MAX_WINDOW_US:
-        longest = format_duration(MAX_WINDOW_US)
-        raise PilotageError(
-            "invalid_request", f"A window is at most {longest} and not 0.", param="window"
-        )
-    return window_us
-
-
-def _show(picture: Picture, project_id: str, alias: str) -> ValuesView:
+def show_values(picture: Picture, project_id: str, alias: str) -> ValuesView:
+    """Return what a project sees: of one alias that and what has no alias, or everything."""
     items = []
     for wanted, by_project in picture.found.items():
         for labels, value in sorted(by_project.get(project_id, {}).items()):
@@ -131,3 +117,18 @@ def _show(picture: Picture, project_id: str, alias: str) -> ValuesView:
                 )
             )
     return ValuesView.of(picture, items=items, unread=sorted(picture.unread))
+
+
+def _read_window(window: str) -> int:
+    if not window:
+        return 0
+    try:
+        window_us = parse_duration_us(window)
+    except ValueError as wrong:
+        raise PilotageError("invalid_request", f"{wrong}.", param="window") from None
+    if not 0 < window_us <= MAX_WINDOW_US:
+        longest = format_duration(MAX_WINDOW_US)
+        raise PilotageError(
+            "invalid_request", f"A window is at most {longest} and not 0.", param="window"
+        )
+    return window_us

@@ -9,6 +9,7 @@ from pilotage.finops.chargeback.http import chargeback_raw_routes, chargeback_ro
 from pilotage.finops.chargeback.service import ChargebackService
 from pilotage.finops.costs.http import cost_routes, find_tenant_id
 from pilotage.finops.costs.insights import CostInsights
+from pilotage.finops.costs.insights_http import insight_routes
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.worker import CostKeeper
 from pilotage.finops.replicas.service import ReplicaCosts
@@ -56,7 +57,8 @@ class Costing:
     def list_routes(self) -> list[Route]:
         """List the routes."""
         return [
-            *cost_routes(self.service, self.insights, self._finops, self._identity),
+            *cost_routes(self.service, self._finops, self._identity),
+            *insight_routes(self.insights),
             *budget_routes(self.budgets),
             *chargeback_routes(self._chargeback),
         ]

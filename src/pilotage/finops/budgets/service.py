@@ -165,6 +165,7 @@ class BudgetService:
             for percent in list_crossed(budget.thresholds, spent_nano, budget.amount_nano, known):
                 mark = Mark(
                     budget_id=budget.id,
+                    project_id=budget.project_id,
                     period=period,
                     percent=percent,
                     at_us=tx.now_us,

@@ -30,6 +30,7 @@ BUDGET_MARK = sa.Table(
     "budget_mark",
     METADATA,
     sa.Column("budget_id", sa.Text, primary_key=True),
+    sa.Column("project_id", sa.Text, nullable=False),
     sa.Column("period", sa.Text, primary_key=True),
     sa.Column("percent", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("at_us", sa.BigInteger, nullable=False),

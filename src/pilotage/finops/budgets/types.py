@@ -54,6 +54,7 @@ class Mark:
     """That a budget's threshold was crossed: in which period, when and at which amount."""
 
     budget_id: str
+    project_id: str
     period: str
     percent: int
     at_us: int

@@ -27,6 +27,7 @@ from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 
 Labels = tuple[tuple[str, str], ...]
+START_OF_DAYS = "0001-01-01"
 END_OF_DAYS = "9999-12-31"
 PAGE = 1_000_000
 _DAY_US = 86_400_000_000

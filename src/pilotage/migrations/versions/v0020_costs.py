@@ -125,7 +125,7 @@ def _create_budgets() -> None:
     )
     op.create_table(
         "budget_mark",
-        *map(_text, ("budget_id", "period")),
+        *map(_text, ("budget_id", "project_id", "period")),
         *map(_number, ("percent", "at_us", "spent_nano")),
         sa.PrimaryKeyConstraint("budget_id", "period", "percent", name=op.f("pk_budget_mark")),
     )

@@ -104,8 +104,7 @@ async def drop_cells(tx: Tx, before_us: int) -> int:
 async def insert_reference(tx: Tx, reference: Reference) -> bool:
     """Write a new reference; False if there is one of its key."""
     try:
-        async with tx.conn.begin_nested():
-            await tx.insert(DRIFT_REFERENCE, id=reference.id, **_columns(reference))
+        await tx.insert(DRIFT_REFERENCE, id=reference.id, **_columns(reference))
     except sa.exc.IntegrityError:
         return False
     return True

@@ -16,6 +16,7 @@ from pilotage.core.condition.types import Condition, Labels
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.outbox import get_last_seq
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.monitoring.alerts.rules import Move, count_left_out, end_alert, look_at_rule, tell
 from pilotage.monitoring.alerts.service import AlertService, read_condition
@@ -74,6 +75,7 @@ class AlertKeeper:
         self._clock = clock
         self._is_current = is_current
         self._living: list[Alert] | None = None
+        self._rules: tuple[int, Sequence[AlertRule]] | None = None
         self._conditions: dict[tuple[str, str], Condition | PilotageError] = {}
         self._written_s = self._dropped_s = clock.monotonic_s()
 
@@ -106,12 +108,20 @@ class AlertKeeper:
             living = self._living
             if living is None:
                 living = list(await self._service.list_living(tx))
-            rules = [rule for rule in await self._service.list_all_rules(tx) if rule.is_enabled]
+            rules = await self._list_rules(tx)
             conditions = {rule.id: self._read(rule) for rule in rules}
             picture = await self._values.read(tx, _list_wanted(conditions.values()), now_us)
         moves = self._decide(rules, conditions, picture, living)
         self._living = None  # until all is written: after a failure it is read again
         self._living = await self._write(moves)
+
+    async def _list_rules(self, tx: Tx) -> Sequence[AlertRule]:
+        """Return the rules that are looked at, read anew when anything has changed."""
+        seq = await get_last_seq(tx)
+        if self._rules is None or self._rules[0] != seq:
+            found = await self._service.list_all_rules(tx)
+            self._rules = (seq, [rule for rule in found if rule.is_enabled])
+        return self._rules[1]
 
     def _read(self, rule: AlertRule) -> Condition | PilotageError:
         """Return the condition of a rule, or why there is none: the language may have changed."""

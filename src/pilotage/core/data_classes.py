@@ -13,8 +13,9 @@ class DataClassRule(NamedTuple):
 
     ``leaves_house``: providers' APIs may answer it, those that accept it. ``is_copied_out``: shadow
     copies of it may go to a provider too. ``is_logged``: the request log may have a line of its
-    calls (never a text). Replies kept for an idempotency key stay in the memory of one gateway
-    process whatever the class, and nothing samples or caches texts.
+    calls (never a text), and a share of its texts may be measured in memory. Replies kept for an
+    idempotency key stay in the memory of one gateway process whatever the class, and no text is
+    written down.
     """
 
     name: str

@@ -21,50 +21,57 @@ SLOT = 'instance="a",job="pilotage-gateway",slot="s0"'
 # By rule: the series that make it fire, and what they are when all is well.
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "GatewayAway": (
-        {'up{job="pilotage-gateway"}': "0x60"},
-        {'up{job="pilotage-gateway"}': "1x60"},
+        {'up{job="pilotage-gateway"}': "0x80"},
+        {'up{job="pilotage-gateway"}': "1x80"},
     ),
     "GatewayTakesNoCalls": (
-        {f"pilotage_ready{{{SLOT}}}": "0x60"},
-        {f"pilotage_ready{{{SLOT}}}": "1x60"},
+        {f"pilotage_ready{{{SLOT}}}": "0x80"},
+        {f"pilotage_ready{{{SLOT}}}": "1x80"},
     ),
     "ControlPlaneAway": (
-        {'up{job="pilotage-control"}': "0x60"},
-        {'up{job="pilotage-control"}': "1x60"},
+        {'up{job="pilotage-control"}': "0x80"},
+        {'up{job="pilotage-control"}': "1x80"},
     ),
     "SnapshotExpires": (
-        {f"pilotage_snapshot_expires_seconds{{{SLOT}}}": "600x60"},
-        {f"pilotage_snapshot_expires_seconds{{{SLOT}}}": "80000x60"},
+        {f"pilotage_snapshot_expires_seconds{{{SLOT}}}": "600x80"},
+        {f"pilotage_snapshot_expires_seconds{{{SLOT}}}": "80000x80"},
     ),
     "SpoolFull": (
-        {f"pilotage_spool_full{{{SLOT}}}": "1x60"},
-        {f"pilotage_spool_full{{{SLOT}}}": "0x60"},
+        {f"pilotage_spool_full{{{SLOT}}}": "1x80"},
+        {f"pilotage_spool_full{{{SLOT}}}": "0x80"},
     ),
     "FramesDropped": (
-        {f"pilotage_spool_dropped_total{{{SLOT}}}": "0+1x60"},
-        {f"pilotage_spool_dropped_total{{{SLOT}}}": "5x60"},
+        {f"pilotage_spool_dropped_total{{{SLOT}}}": "0+1x80"},
+        {f"pilotage_spool_dropped_total{{{SLOT}}}": "5x80"},
     ),
     "DiskFills": (
-        {f"pilotage_disk_used_ratio{{{SLOT}}}": "0.9x60"},
-        {f"pilotage_disk_used_ratio{{{SLOT}}}": "0.8x60"},
+        {f"pilotage_disk_used_ratio{{{SLOT}}}": "0.9x80"},
+        {f"pilotage_disk_used_ratio{{{SLOT}}}": "0.8x80"},
     ),
     "LedgerBehind": (
         {
-            f"pilotage_spool_sequence{{{SLOT}}}": "20000x60",
-            'pilotage_ledger_position{job="pilotage-control",slot="s0"}': "5000x60",
+            f"pilotage_spool_sequence{{{SLOT}}}": "20000x80",
+            'pilotage_ledger_position{job="pilotage-control",slot="s0"}': "5000x80",
         },
         {
-            f"pilotage_spool_sequence{{{SLOT}}}": "20000x60",
-            'pilotage_ledger_position{job="pilotage-control",slot="s0"}': "19990x60",
+            f"pilotage_spool_sequence{{{SLOT}}}": "20000x80",
+            'pilotage_ledger_position{job="pilotage-control",slot="s0"}': "19990x80",
         },
     ),
     "WorkerFails": (
-        {'pilotage_worker_failures{worker="ledger"}': "9x60"},
-        {'pilotage_worker_failures{worker="ledger"}': "1x60"},
+        {'pilotage_worker_failures{worker="ledger"}': "9x80"},
+        {'pilotage_worker_failures{worker="ledger"}': "1x80"},
+    ),
+    "NoticesWait": (
+        {'pilotage_notices{channel="mail",project="a",state="waiting"}': "3x80"},
+        {
+            'pilotage_notices{channel="mail",project="a",state="waiting"}': "0x80",
+            'pilotage_notices{channel="mail",project="a",state="delivered"}': "9x80",
+        },
     ),
     "CounterStoreAway": (
-        {f"pilotage_counter_store_away{{{SLOT}}}": "1x60"},
-        {f"pilotage_counter_store_away{{{SLOT}}}": "0x60"},
+        {f"pilotage_counter_store_away{{{SLOT}}}": "1x80"},
+        {f"pilotage_counter_store_away{{{SLOT}}}": "0x80"},
     ),
 }
 
@@ -95,9 +102,9 @@ def test_a_rule_fires_when_it_should_and_only_then(watch: Watch, tmp_path: Path)
 
 
 def make_test(watch: Watch, series: dict[str, str], *, fires: bool) -> dict[str, Any]:
-    """Return a unit test of promtool: how many alerts of the rule fire after a quarter hour."""
+    """Return a unit test of promtool: how many alerts of the rule fire after 18 minutes."""
     count = f'count(ALERTS{{alertname="{watch.name}",alertstate="firing"}}) or vector(0)'
-    expected = {"expr": count, "eval_time": "14m", "exp_samples": [{"labels": "{}", "value": 1.0}]}
+    expected = {"expr": count, "eval_time": "18m", "exp_samples": [{"labels": "{}", "value": 1.0}]}
     if not fires:
         expected["exp_samples"] = [{"labels": "{}", "value": 0.0}]
     return {

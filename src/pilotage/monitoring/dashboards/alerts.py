@@ -66,14 +66,26 @@ _WORKERS = Row(
             title="Workers that fail",
             kind=Kind.LINES,
             queries=(Query(expr="pilotage_worker_failures > 0", legend="{{worker}}"),),
-            width=8,
+            width=6,
             help="Failures in a row since a worker last did its work.",
         ),
         Panel(
             title="Frames that the ledger has not read",
             kind=Kind.LINES,
             queries=(LEDGER_LAG,),
-            width=8,
+            width=6,
+        ),
+        Panel(
+            title="Notices",
+            kind=Kind.LINES,
+            queries=(
+                Query(
+                    expr=f"sum by (channel, state) (pilotage_notices{{{_MINE}}})",
+                    legend="{{channel}} {{state}}",
+                ),
+            ),
+            width=6,
+            help="Those that wait for a channel; those that arrived or were given up in a month.",
         ),
         Panel(
             title="Memory of the control process",
@@ -82,7 +94,7 @@ _WORKERS = Row(
             queries=(
                 Query(expr='process_resident_memory_bytes{job="pilotage-control"}', legend="all"),
             ),
-            width=8,
+            width=6,
         ),
     ),
 )

@@ -96,6 +96,14 @@ WATCHES = (
         "The control plane's log says why, once.",
     ),
     Watch(
+        "NoticesWait",
+        'pilotage_notices{state="waiting"} > 0',
+        "15m",
+        "error",
+        "Nobody is told through {{ $labels.channel }}: {{ $value }} notices wait.",
+        "Ask it: pilotage channels test {{ $labels.channel }}",
+    ),
+    Watch(
         "CounterStoreAway",
         "pilotage_counter_store_away == 1",
         "1m",

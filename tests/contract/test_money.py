@@ -183,6 +183,7 @@ async def correct(world: World, rng: random.Random, count: int) -> None:
     "count",
     [
         pytest.param(500),
+        pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
         pytest.param(1_000_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)]),
     ],
 )

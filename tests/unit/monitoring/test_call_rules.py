@@ -119,6 +119,8 @@ def parse(sql: str) -> object:
         ("SELECT count(*) FROM calls", set()),
         ("SELECT 1 FROM calls a JOIN calls b USING (model)", {"model"}),
         ("SELECT (SELECT max(ended_at) FROM calls)", {"ended_at"}),
+        ("SELECT model, count(*) FROM calls GROUP BY ALL ORDER BY ALL", {"model"}),
+        ("SELECT model FROM calls ORDER BY COLUMNS('t.*')", set(NAMES)),
         ("FROM calls", set(NAMES)),
         ("SELECT c FROM calls c", set(NAMES)),
         ("SELECT #1 FROM calls", set(NAMES)),

@@ -84,6 +84,8 @@ def _walk(parsed: object) -> Iterator[dict[str, object] | str]:
     waiting = [parsed]
     while waiting:
         item = waiting.pop()
+        if _is_order_by_all(item):
+            continue  # its star stands for what is selected
         if isinstance(item, dict):
             yield item
             waiting += item.values()
@@ -91,3 +93,10 @@ def _walk(parsed: object) -> Iterator[dict[str, object] | str]:
             waiting += item
         elif isinstance(item, str):
             yield item
+
+
+def _is_order_by_all(item: object) -> bool:
+    match item:
+        case {"null_order": _, "expression": {"type": "STAR", "columns": True, "expr": None}}:
+            return True
+    return False

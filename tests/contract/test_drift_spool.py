@@ -12,8 +12,12 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Features, Feedback, Frame, encode_frame
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
+from pilotage.finops.users import Users
+from pilotage.finops.worker import LedgerReader
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.secrets import Vault
 from pilotage.monitoring.drift import store as drift_store
 from pilotage.monitoring.drift.rules import KEPT_US, SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
@@ -226,6 +230,26 @@ async def test_what_is_old_is_dropped_and_references_stay(lab: Lab) -> None:
     assert len(await lab.freeze_ripe()) == 1
     assert await lab.cells() == {}
     assert [found.shifts for found in await lab.compare()] == [()]
+
+
+async def test_the_ledger_passes_over_what_became_known_of_answers(
+    lab: Lab, tmp_path: Path
+) -> None:
+    measured = Features(call_id="call_1", at_us=1, project_id="p", tenant_id="t", alias="chat")
+    with open_writer(lab.root) as writer:
+        for frame in (lab.call(), measured, lab.say("call_1", score=1), lab.call()):
+            writer.append(encode_frame(frame))
+    ledger = LedgerReader(
+        lab.database,
+        lab.root,
+        service=FinopsService(lab.clock),
+        users=Users(Vault(open_root_keys(tmp_path / "root.key"))),
+        clock=lab.clock,
+        retention_us=KEPT_US,
+    )
+    await ledger.step()
+    await ledger.close()
+    assert (ledger.counts.written, ledger.counts.unreadable) == (2, 0)
 
 
 async def test_feedback_finds_its_call_and_nobody_elses(lab: Lab) -> None:

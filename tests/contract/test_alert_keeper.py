@@ -1,4 +1,4 @@
-"""The look at all rules, on both databases: pending, firing, resolved, and what interrupts it."""
+"""The look at all rules: pending, firing, resolved, and what interrupts it."""
 
 import logging
 from collections.abc import Sequence
@@ -16,6 +16,11 @@ from pilotage.monitoring.alerts.types import Alert, AlertState, Indicator, RuleS
 from pilotage.monitoring.alerts.values import Found, Wanted
 
 SLOW = "p95_latency > 2s for 5s"
+
+
+@pytest.fixture
+def postgres_or_none() -> None:
+    """Take SQLite: what is written is held by the suite of the store on both."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Rules on costs and budgets, evaluated like all others, on both databases."""
+"""Rules on costs and budgets, evaluated like all others."""
 
 import pytest
 
@@ -50,6 +50,11 @@ class Money:
         async with self.lab.db.read(self.lab.mine) as tx:
             picture = await self.lab.values.read(tx, [wanted], self.lab.clock.now_us())
         return picture.found[wanted].get(self.lab.mine.project_id or "", {})
+
+
+@pytest.fixture
+def postgres_or_none() -> None:
+    """Take SQLite: what is written is held by the suite of the store on both."""
 
 
 @pytest.fixture

@@ -164,3 +164,8 @@ class Comparison:
     reference: Reference
     until_us: int
     shifts: tuple[FeatureShift, ...]
+
+    @property
+    def reference_id(self) -> str:
+        """The id of the reference."""
+        return self.reference.id

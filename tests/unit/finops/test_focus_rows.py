@@ -213,3 +213,11 @@ def test_amounts_are_written_without_zeros() -> None:
         "-1",
         "1.5",
     ]
+
+
+def test_calls_that_cost_what_their_tokens_do_need_no_adjustment() -> None:
+    exact = replace(LINE, input_tokens=0, cache_read_tokens=0, output_tokens=5, cost_nano=3_000)
+
+    (row,) = rows_of([exact])
+
+    assert (row["ChargeCategory"], row["BilledCost"]) == ("Usage", Decimal("0.000003"))

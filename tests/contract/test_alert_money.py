@@ -1,5 +1,7 @@
 """Rules on costs and budgets, evaluated like all others."""
 
+from typing import Any
+
 import pytest
 
 from alert_lab import AlertLab, open_lab
@@ -25,7 +27,11 @@ class Money:
         self._costs = costs
         self._budgets = budgets
 
-    async def spend(self, usd: float, **more: str) -> None:
+    async def spend(
+        self,
+        usd: float,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
         """Book a cost of now."""
         now_us = self.lab.clock.now_us()
         spec = EntrySpec(
@@ -39,7 +45,13 @@ class Money:
         async with self.lab.db.write(self.lab.mine) as tx:
             await self._costs.add_entry(tx, spec)
 
-    async def allow(self, name: str, amount: str, per: BudgetPer, **more: str) -> None:
+    async def allow(
+        self,
+        name: str,
+        amount: str,
+        per: BudgetPer,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
         """Set a budget."""
         async with self.lab.db.write(self.lab.mine) as tx:
             await self._budgets.create_budget(tx, name, BudgetSpec(amount=amount, per=per, **more))

@@ -5,7 +5,7 @@ from pathlib import Path
 from control_api import Api, Json, open_api
 from system import poll
 
-FIELDS = {"metric_name": "latency_p95", "comparison": "gt", "threshold": 500}
+FIELDS: Json = {"metric_name": "latency_p95", "comparison": "gt", "threshold": 500}
 
 
 async def check(api: Api, body: Json) -> Json:
@@ -49,7 +49,7 @@ async def test_a_condition_is_tried_and_nothing_is_kept(tmp_path: Path) -> None:
         assert (await api.show("/alerts"))["items"] == []
 
 
-REFUSED = [
+REFUSED: list[tuple[Json, str]] = [
     ({}, "condition"),
     ({"condition": "error_rate > 1%"} | FIELDS, "condition"),
     ({"condition": "p95_latncy > 2s"}, "condition"),

@@ -1,6 +1,7 @@
 """A world of rollups, rules and a keeper that looks when told, in two projects."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import stores
 from pilotage.core.frames import Ended, Outcome
@@ -80,7 +81,12 @@ class AlertLab:
         self.values = ValueSource(self._sources)
         self.keeper = self.make_keeper()
 
-    async def set_rule(self, name: str, condition: str, **more: object) -> None:
+    async def set_rule(
+        self,
+        name: str,
+        condition: str,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
         """Create a rule in my project."""
         async with self.db.write(self.mine) as tx:
             await self.service.create_rule(tx, name, RuleSpec(condition=condition, **more))
@@ -90,9 +96,14 @@ class AlertLab:
         async with self.db.write(SYSTEM) as tx:
             await rollup_store.add_cells(tx, Level.MINUTE, add_up(calls))
 
-    def call(self, outcome: Outcome = Outcome.OK, seconds: float = 1.0, **more: object) -> Ended:
+    def call(
+        self,
+        outcome: Outcome = Outcome.OK,
+        seconds: float = 1.0,
+        **more: Any,  # noqa: ANN401
+    ) -> Ended:
         """Return a call of my project that ends now."""
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "call_id": "call_1",
             "at_us": self.clock.now_us(),
             "project_id": self.mine.project_id,

@@ -186,7 +186,7 @@ RULE = AlertRule(
     labels={"service": "chat", "alias": "told by the series"},
     created_at_us=1,
 )
-CHAT = (("alias", "chat"),)
+CHAT: Labels = (("alias", "chat"),)
 
 
 def look(found: dict[Labels, float], *living: Alert, for_us: int = 0) -> list[Move]:
@@ -252,7 +252,7 @@ def test_an_alert_without_its_rule_is_over_or_was_never_told_of() -> None:
 def test_of_very_many_series_those_that_are_there_stay_and_the_rest_is_counted(
     series: int, living: int
 ) -> None:
-    found = {(("alias", f"{number:04}"),): 3.0 for number in range(series)}
+    found: dict[Labels, float] = {(("alias", f"{number:04}"),): 3.0 for number in range(series)}
     there = look(dict(list(found.items())[-living:] if living else []))
     alerts = [move.after for move in there if move.after is not None]
 

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import httpx
 
-from calls import make_call
 from control_api import (
     COST,
     Api,
@@ -20,6 +19,7 @@ from control_api import (
     put_dataset_version,
     put_decision,
     put_features,
+    put_metrics,
     put_operation,
     put_opinion,
     seal_name,
@@ -30,9 +30,6 @@ from pilotage.kit.api import Body, Page, Route
 from pilotage.kit.db import SYSTEM
 from pilotage.kit.operations import OperationState
 from pilotage.kit.outbox import get_last_seq
-from pilotage.kit.spool_consumer import SpoolBatch
-from pilotage.monitoring.rollups.rules import add_up
-from pilotage.monitoring.rollups.service import RollupService
 
 FREEZE = {"reason": "asked", "starts_at": "2099-02-01", "ends_at": "2099-02-02"}
 ISSUER = {"url": "https://asked.example.org", "audience": "pilotage"}
@@ -424,15 +421,7 @@ async def make_user(world: World, number: int) -> None:
 
 async def make_metrics(world: World, number: int) -> None:
     """Count a call of one more endpoint."""
-    tenant = await world.api.show(f"/tenants/{world.names['tenant']}")
-    call = make_call(
-        project_id=tenant["project_id"],
-        alias=f"page-{number}",
-        at_us=world.api.clock.now_us(),
-    )
-    batch = SpoolBatch(spool=call.alias, epoch="1", after_seq=0, last_seq=1, records=[])
-    async with world.api.db.write(SYSTEM) as tx:
-        await RollupService().record(tx, batch, add_up([call]))
+    await put_metrics(world.api, f"page-{number}")
 
 
 async def make_nothing(_: World, __: int) -> object:

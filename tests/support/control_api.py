@@ -11,6 +11,7 @@ import httpx
 import msgspec
 from fastapi import FastAPI
 
+from calls import make_call
 from notice_cases import furnish_notices
 from pilotage.core.frames import Ended, Feedback, Outcome
 from pilotage.core.usage import Usage
@@ -30,6 +31,7 @@ from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.operations import OPERATION, OperationState
 from pilotage.kit.root_keys import open_root_keys
 from pilotage.kit.secrets import Vault
+from pilotage.kit.spool_consumer import SpoolBatch
 from pilotage.migrations.run import migrate
 from pilotage.monitoring.alerts.rules import Move
 from pilotage.monitoring.alerts.service import AlertService
@@ -39,6 +41,8 @@ from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import AnswerKey, Feature, Held, Place
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
+from pilotage.monitoring.rollups.rules import add_up
+from pilotage.monitoring.rollups.service import RollupService
 from pilotage.runtime.credentials import Credentials, read_credentials
 from pilotage.runtime.installation import Installation, open_database, open_installation
 from pilotage.server.app import PREFIX, make_app
@@ -186,6 +190,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     await api.make("/budgets", {"name": "spending", "amount": "500"})
     entry = await api.make("/cost-entries", COST | {"source": "furnished"})
     call_id = await put_call(api)
+    await put_metrics(api, "furnished")
     governed = await furnish_governance(api)
     people = await furnish_people(api)
     alerts = await furnish_alerts(api)
@@ -409,6 +414,15 @@ async def put_call(api: Api) -> str:
         place = SpoolPlace(gateway="furnished", epoch="e", seq=0)
         await FinopsService(api.clock).record(tx, place, 1, [make_charge(ended, "furnished")])
     return ended.call_id
+
+
+async def put_metrics(api: Api, alias: str) -> None:
+    """Count one call of the default project."""
+    project = await api.show("/projects/default")
+    call = make_call(project_id=project["id"], alias=alias, at_us=api.clock.now_us())
+    batch = SpoolBatch(spool=alias, epoch="1", after_seq=0, last_seq=1, records=[])
+    async with api.db.write(SYSTEM) as tx:
+        await RollupService().record(tx, batch, add_up([call]))
 
 
 async def put_calls(api: Api, count: int) -> None:

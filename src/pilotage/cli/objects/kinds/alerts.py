@@ -83,6 +83,7 @@ class SloObject(Object, frozen=True):
 
 def _write_span(text: str, place: str) -> str:
     try:
-        return format_duration(parse_duration_us(text)) if text else ""
+        span_us = parse_duration_us(text) if text else 0
     except ValueError as wrong:
         raise ValueError(f"{place}: {wrong}") from None
+    return format_duration(span_us) if span_us else ""

@@ -470,7 +470,7 @@ async def test_lists_and_filters_end_at_the_project(world: World) -> None:
         other = await world.api.show(route.path, limit=MAX_PAGE, project="other")
         assert mine["items"], route.path
         if route.path == "/usage":
-            assert (mine["items"][0]["calls"], other["items"][0]["calls"]) == (5, 0)
+            assert (mine["items"][0]["calls"], other["items"][0]["calls"]) == (6, 0)
         else:
             assert other["items"] == [], route.path
         if "tenant" in queries_of(route):

@@ -495,7 +495,10 @@ GET_QUERIES: dict[str, dict[str, str]] = {  # what has no answer without
     "/chargeback/{month}:reconcile": {"provider": "openai"},
     "/models/{model}/versions/{version}:assess": {"stage": "production"},
 }
-OF_EVERY_PROJECT = {"/gate-policies/{stage}"}  # there before anybody makes one
+OF_EVERY_PROJECT = {  # there before anybody makes one
+    "/gate-policies/{stage}",
+    "/chargeback/{month}:reconcile",
+}
 LIST_QUERIES: dict[str, dict[str, str]] = {
     "/costs": {"by": "day"},
     "/usage": {"by": "day"},

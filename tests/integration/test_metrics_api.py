@@ -19,6 +19,7 @@ REFUSED = {
     "by=weather": "by",
     "where=weather=fine": "where",
     "where=alias": "where",
+    "where=alias=%00": "where",
     "where=project=other": "where",
     "after=nonsense": "after",
     'after=["a","b"]': "after",

@@ -91,7 +91,7 @@ def read_filters(text: str) -> dict[Dimension, str]:
     filters: dict[Dimension, str] = {}
     for part in filter(None, map(str.strip, text.split(","))):
         name, equals, value = part.partition("=")
-        if name not in _FILTERED or not equals or not value:
+        if name not in _FILTERED or not equals or not value or not value.isprintable():
             raise PilotageError(
                 "invalid_request",
                 f"where: {part[:80]!r} leaves nothing out.",

@@ -33,7 +33,9 @@ def upgrade() -> None:
             ["project_id"], ["project.id"], name=op.f("fk_drift_reference_project_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_drift_reference")),
-        sa.UniqueConstraint(*answers, name=op.f("uq_drift_reference_project_id_alias_version_id_model")),
+        sa.UniqueConstraint(
+            *answers, name=op.f("uq_drift_reference_project_id_alias_version_id_model")
+        ),
     )
     op.create_table(
         "feedback",

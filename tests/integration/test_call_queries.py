@@ -1,8 +1,9 @@
 """Single calls asked for in SQL: what is found, and what nobody can reach."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -21,6 +22,7 @@ from pilotage.monitoring.calls.queries import AT_ONCE, Asked, CallQueries
 from pilotage.monitoring.calls.query_child import answer
 from pilotage.monitoring.calls.types import Answer, QueryLimits, Question, Segment
 from pilotage.runtime.backup.restore import restore_backup
+from pilotage.server.app import PREFIX
 from system import poll
 
 LIMITS = QueryLimits(timeout_s=20.0, memory_mb=128)
@@ -282,3 +284,34 @@ async def test_a_backup_brings_calls_back(api: Api, tmp_path: Path) -> None:
     async with open_there(settings) as restored:
         found = await restored.make("/queries", count)
         assert (found["rows"], found["missing"]) == ([[1]], 0)
+
+
+async def test_hanging_up_ends_a_query(api: Api) -> None:
+    messages: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": msgspec.json.encode({"sql": FOR_EVER})},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {
+        "authorization": f"Bearer {api.credentials.admin}",
+        "content-type": "application/json",
+    }
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": f"{PREFIX}/queries",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    async with asyncio.timeout(25):  # the query has 30 s
+        await api.app(scope, receive, send)
+    assert sent[0]["status"] == 503
+    assert b'"cancelled"' in sent[1]["body"]

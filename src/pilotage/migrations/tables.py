@@ -22,9 +22,9 @@ from pilotage.monitoring.alerts import store as _alerts
 from pilotage.monitoring.calls import store as _calls
 from pilotage.monitoring.drift import store as _drift
 from pilotage.monitoring.infrastructure import store as _infrastructure
-from pilotage.monitoring.rollups import store as _rollups
 from pilotage.monitoring.notify import store as _notify
 from pilotage.monitoring.quality import store as _quality
+from pilotage.monitoring.rollups import store as _rollups
 from pilotage.publisher import store as _publisher
 from pilotage.registry import card_store as _cards
 from pilotage.registry import evidence_store as _evidence

@@ -248,7 +248,7 @@ async def test_rows_that_do_not_add_up_are_not_sent(world: World) -> None:
     assert refused.value.code == "internal_error"
 
 
-@pytest.mark.parametrize("month", ["", "2026", "2026-13", "2026-03-01", "0000-01"])
+@pytest.mark.parametrize("month", ["", "2026", "2026-13", "2026-03-01", "0000-01", "9999-12"])
 async def test_what_is_no_month_is_refused(world: World, month: str) -> None:
     async with world.db.read(world.actor) as tx:
         with pytest.raises(PilotageError) as refused:

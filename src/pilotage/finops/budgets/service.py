@@ -17,7 +17,7 @@ from pilotage.finops.budgets.rules import (
 )
 from pilotage.finops.budgets.types import Budget, BudgetSpec, BudgetStatus, Mark
 from pilotage.finops.costs.outlook import MOST_DAYS, forecast
-from pilotage.finops.costs.service import CostService
+from pilotage.finops.costs.service import CostService, check_text
 from pilotage.finops.costs.types import CostBy, Span
 from pilotage.finops.rules import get_day
 from pilotage.kit.clock import Clock
@@ -182,6 +182,8 @@ class BudgetService:
         return {row.groups["day"]: row.cost_nano for row in rows}
 
     async def _resolve(self, tx: Tx, spec: BudgetSpec) -> dict[str, Any]:
+        for name in ("alias", "model", "feature"):
+            check_text(getattr(spec, name), name)
         return {
             "amount_nano": check_budget(spec),
             "per": spec.per,

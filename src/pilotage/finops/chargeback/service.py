@@ -109,7 +109,7 @@ class ChargebackService:
 
 
 def _find_days(month: str) -> tuple[str, str]:
-    if not _MONTH.fullmatch(month) or month.startswith("0000"):
+    if not _MONTH.fullmatch(month) or not "0001-01" <= month < "9999-12":
         raise PilotageError(
             "invalid_request",
             f"{month[:40]!r} is not a month.",

@@ -32,6 +32,8 @@ END_OF_DAYS = "9999-12-31"
 PAGE = 1_000_000
 _DAY_US = 86_400_000_000
 _MOST_NANO = 10**18  # of one entry: sums of thousands of them still fit
+_TEXTS = ("source", "unit", "alias", "model", "provider", "note", "tenant_id")
+_LONGEST_TEXT = 300
 _REVERSED = ("cost_nano", "quantity")
 
 
@@ -231,6 +233,17 @@ def continue_after(rows: Sequence[CostRow], after: str, limit: int) -> list[Cost
     return behind[:limit]
 
 
+def check_text(text: str, param: str) -> None:
+    """Raise ``invalid_request`` for a text that a person cannot read in a line."""
+    if len(text) > _LONGEST_TEXT or not text.isprintable():
+        raise PilotageError(
+            "invalid_request",
+            f"{param}: that is no text of one line.",
+            hint=f"Write at most {_LONGEST_TEXT} letters.",
+            param=param,
+        )
+
+
 def _label(groups: dict[str, str]) -> Labels:
     return tuple(sorted(groups.items()))
 
@@ -243,6 +256,8 @@ def _check_entry(spec: EntrySpec) -> None:
             hint="Book usage that no gateway saw as kind usage.",
             param="kind",
         )
+    for name in _TEXTS:
+        check_text(getattr(spec, name), name)
     if abs(spec.cost_nano) > _MOST_NANO or abs(spec.quantity) > _MOST_NANO:
         raise PilotageError("invalid_request", "That amount is too large.", param="cost_usd")
     if not 0 <= spec.start_us < spec.end_us <= 253_402_300_799_000_000:

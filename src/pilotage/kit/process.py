@@ -43,11 +43,10 @@ async def end(child: Process, *, group: bool = False) -> None:
             os.killpg(child.pid, signal.SIGKILL)
         else:
             child.kill()
-    gone = asyncio.ensure_future(child.wait())
     cancelled: asyncio.CancelledError | None = None
-    while not gone.done():
+    while child.returncode is None:
         try:
-            await asyncio.shield(gone)
+            await child.wait()
         except asyncio.CancelledError as told:
             cancelled = told
     if cancelled is not None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import valkey_server
@@ -11,6 +12,10 @@ from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import Database, open_postgres, open_sqlite
 from postgres_server import CannotStartError, PostgresServer, open_postgres_server
 from valkey_server import ValkeyServer, open_valkey_server
+
+# How long an example takes says more of the machine than of the product: benches measure.
+hypothesis.settings.register_profile("pilotage", deadline=None)
+hypothesis.settings.load_profile("pilotage")
 
 
 @pytest.fixture(scope="session")

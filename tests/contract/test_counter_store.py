@@ -262,9 +262,7 @@ steps = st.lists(
 )
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps)
 async def test_valkey_decides_as_the_rules_do(
     valkey: ValkeyServer, script: list[tuple[str, str, list[tuple[str, int, int, int, int, int]]]]

@@ -44,9 +44,7 @@ async def mine(database: Database, clock: ManualClock) -> Actor:
     return (await stores.make_projects(database, clock)).mine
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=14))
 async def test_a_walk_finds_what_a_graph_in_memory_does_and_no_circle_is_made(
     database: Database, clock: ManualClock, wanted: list[tuple[int, int]]

@@ -117,9 +117,7 @@ def expect(made: Sequence[Made], query: VersionQuery) -> list[str]:
     return ids[::-1] if query.is_descending else ids
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wishes=WISHES, queries=st.lists(QUERIES, max_size=5), few=st.sampled_from([0, 1, 1000]))
 async def test_a_search_finds_what_a_look_at_every_version_does(
     database: Database,

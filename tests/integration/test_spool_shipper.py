@@ -1,5 +1,6 @@
 """Spools handed in to a real control plane: what is lost on the way, at either end, or twice."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import pytest
 
 from control_api import Api, open_api
 from pilotage.kit.clock import ManualClock
+from pilotage.kit.resources import Background
 from pilotage.kit.spool import SpoolWriter, open_spool
 from pilotage.kit.spool_reader import list_firsts, list_spools, read_records, segment_path
 from pilotage.runtime.control_link import ControlLink
@@ -122,6 +124,26 @@ async def forget_copies(shipping: Shipping) -> None:
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
+
+
+async def test_what_was_on_its_way_at_a_stop_is_handed_in_before_the_end(
+    shipping: Shipping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shipping.open() as writer:
+        write(writer, 10)
+        under_way = asyncio.Event()
+
+        async def never(*_: object, **__: object) -> int:
+            under_way.set()
+            return await asyncio.Future()
+
+        with monkeypatch.context() as slow:
+            slow.setattr(shipping.link, "ship", never)
+            async with Background() as background:
+                background.start(shipping.shipper.step(), "step")
+                await under_way.wait()
+        await shipping.shipper.finish(5)
+        assert read_raw(shipping.copy) == read_raw(writer.folder)
 
 
 async def test_records_lost_here_are_a_hole_there_and_the_rest_comes(

@@ -389,7 +389,7 @@ def responses(draw: st.DrawFn, framings: tuple[str, ...]) -> tuple[bytes, bytes,
 
 
 @pytest.mark.parametrize("loop_name", list(LOOPS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_chunking_of_a_response_gives_the_same_response(
     loop_name: str, data: st.DataObject
@@ -415,7 +415,7 @@ def test_any_chunking_of_a_response_gives_the_same_response(
 
 
 @pytest.mark.parametrize("loop_name", list(LOOPS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_wherever_a_response_is_cut_the_failure_says_how_far_it_came(
     loop_name: str, data: st.DataObject

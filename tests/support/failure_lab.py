@@ -40,6 +40,7 @@ _VARIABLE = re.compile(r"/\S+|\d+(?:\.\d+){3}:\d+|dep_\S+?(?=[:,. ]|$)|[a-z]+_[0
 ONCE_A_MINUTE = "calls fail"  # of each kind: whether a case has it depends on those before
 LIMIT = 64  # tokens that the calls ask for
 SLOW = {"chunks": 1000, "delay_ms": 20}
+AFTER_TEXT = {"delay_ms": 150}  # so long that the text before the fault has arrived, however busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,31 @@ FAULTS = (
     Fault(name="trickles", plan={"fault": "trickle"}, is_plain=False),
     Fault(name="is slower than the deadline", plan=SLOW, is_plain=False),
     Fault(name="cuts within its answer", plan={"fault": "cut_mid_stream"}),
-    Fault(name="resets within its answer", plan={"fault": "rst_mid_stream"}),
-    Fault(name="cuts after the finish reason", plan={"fault": "cut_after_finish"}, is_plain=False),
-    Fault(name="ends without the terminator", plan={"fault": "no_done"}, is_plain=False),
+    Fault(name="resets within its answer", plan={"fault": "rst_mid_stream", **AFTER_TEXT}),
+    Fault(
+        name="cuts after the finish reason",
+        plan={"fault": "cut_after_finish", **AFTER_TEXT},
+        is_plain=False,
+    ),
+    Fault(
+        name="ends without the terminator", plan={"fault": "no_done", **AFTER_TEXT}, is_plain=False
+    ),
     Fault(
         name="sends an error in the stream",
-        plan={"fault": "error_in_stream", "delay_ms": 20},
+        plan={"fault": "error_in_stream", **AFTER_TEXT},
         is_plain=False,
     ),
     Fault(
         name="sends garbage in the stream",
-        plan={"fault": "garbage_chunk", "delay_ms": 20},
+        plan={"fault": "garbage_chunk", **AFTER_TEXT},
         is_plain=False,
     ),
     Fault(name="sends a body that is no JSON", plan={"fault": "garbage_body"}, is_stream=False),
-    Fault(name="breaks the chunked framing", plan={"fault": "garbage_framing"}, is_plain=False),
+    Fault(
+        name="breaks the chunked framing",
+        plan={"fault": "garbage_framing", **AFTER_TEXT},
+        is_plain=False,
+    ),
     Fault(name="speaks another protocol", plan={"fault": "garbage_head"}),
     Fault(name="sends headers without end", plan={"fault": "endless_head"}),
     Fault(

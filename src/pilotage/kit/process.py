@@ -36,18 +36,16 @@ async def end(child: Process, *, group: bool = False) -> None:
     Returns, or is cancelled, only after the child was waited for: one that is forgotten by a
     cancelled caller would stay a zombie that nobody owns.
     """
-    if child.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        if group:
-            os.killpg(child.pid, signal.SIGKILL)
-        else:
-            child.kill()
-    gone = asyncio.ensure_future(child.wait())
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            if group:
+                os.killpg(child.pid, signal.SIGKILL)
+            else:
+                child.kill()
     cancelled: asyncio.CancelledError | None = None
-    while not gone.done():
+    while child.returncode is None:
         try:
-            await asyncio.shield(gone)
+            await child.wait()
         except asyncio.CancelledError as told:
             cancelled = told
     if cancelled is not None:

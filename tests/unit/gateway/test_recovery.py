@@ -75,7 +75,7 @@ def test_open_calls_are_lost_at_their_worst_case(tmp_path: Path) -> None:
     assert (ended.cost_nano, ended.is_estimated, ended.tenant_id) == (777, True, "ten_a")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from("be"), st.integers(0, 15)), max_size=60),
     st.integers(0, 4),

@@ -8,7 +8,7 @@ import anthropic.types
 import openai.types
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.responses import Response, ResponseStreamEvent
@@ -198,7 +198,6 @@ plans = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)  # a stream in single bytes takes its time
 @given(st.sampled_from(PAIRS), plans, st.integers(1, 400))
 def test_a_stream_says_what_a_plain_reply_says(
     pair: tuple[str, str], plan: dict[str, Any], size: int

@@ -74,7 +74,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(STEPS, st.integers(min_value=20, max_value=400), st.integers(min_value=1, max_value=7))
 def test_any_history_is_read_once_in_order(
     steps: list[bytes | str], segment_bytes: int, limit: int
@@ -106,7 +106,7 @@ def test_any_history_is_read_once_in_order(
         assert read_records(folder, 0, 3) == written[:3]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=6))
 def test_a_cut_at_any_byte_loses_only_the_torn_record(payloads: list[bytes]) -> None:
     with fresh_folder() as folder:
@@ -130,7 +130,7 @@ def test_a_cut_at_any_byte_loses_only_the_torn_record(payloads: list[bytes]) -> 
             assert read_raw(folder)[0] == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.binary(max_size=40), min_size=2, max_size=12), st.data())
 def test_any_flipped_bit_is_detected(payloads: list[bytes], data: st.DataObject) -> None:
     with fresh_folder() as folder:

@@ -61,7 +61,7 @@ def test_a_record_is_the_same_in_any_spelling(tmp_path: Path) -> None:
     assert found.leaks == {"test and train": 1, "test and validation": 1}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(RECORDS, RECORDS)
 def test_repetitions_and_leaks_are_those_of_sets(
     tmp_path_factory: pytest.TempPathFactory, train: list[object], test: list[object]
@@ -235,7 +235,6 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
         check(tmp_path, "parquet", train=b"")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, len(NESTED) - 1), st.integers(0, 255))
 def test_any_footer_is_read_or_refused(noise: bytes, place: int, byte: int) -> None:
     for content in (noise, NESTED[:place] + bytes([byte]) + NESTED[place + 1 :], NESTED + noise):

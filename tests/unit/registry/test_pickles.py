@@ -200,7 +200,7 @@ def test_names_that_pickles_have(name: str, is_so: bool) -> None:
     assert is_named_so(name) is is_so
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_judged(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "judged"
@@ -210,7 +210,7 @@ def test_any_bytes_are_judged(tmp_path_factory: pytest.TempPathFactory, content:
         assert why is None or why
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 5), st.recursive(st.none() | st.integers() | st.text(), st.lists))
 def test_whatever_is_called_with_it_a_call_is_found(
     tmp_path_factory: pytest.TempPathFactory, protocol: int, value: object

@@ -150,7 +150,7 @@ def test_too_many_tensors_are_refused(monkeypatch: pytest.MonkeyPatch, file: Pat
 SMALL = save({"a": np.zeros((2, 3), np.float32), "b": np.zeros(5, np.float16)})
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_mutated_file_is_read_as_the_library_reads_it_or_refused(data: st.DataObject) -> None:
     content = bytearray(SMALL)
@@ -178,7 +178,7 @@ def test_a_mutated_file_is_read_as_the_library_reads_it_or_refused(data: st.Data
     assert {name for name, _ in read_by_library(whole)} == {one.name for one in info.tensors}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

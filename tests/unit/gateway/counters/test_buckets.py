@@ -35,7 +35,7 @@ class SimpleBucket:
         return True
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     amount=st.integers(1, 600),
     events=st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 40)), max_size=60),

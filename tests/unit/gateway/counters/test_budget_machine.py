@@ -246,7 +246,6 @@ class Budgets(RuleBasedStateMachine):
 Budgets.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestBudgets = Budgets.TestCase

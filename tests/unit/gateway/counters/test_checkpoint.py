@@ -67,7 +67,7 @@ def sum_frames(folder: Path) -> dict[str, int]:
     return {key: amount for key, amount in found.items() if requests}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("bbecsk"), st.integers(0, 900)), max_size=60))
 def test_totals_survive_any_kill(events: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as scratch:

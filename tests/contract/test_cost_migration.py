@@ -83,7 +83,7 @@ async def test_lines_are_filled_from_the_ledger(older: Database, clock: ManualCl
     async with older.read(projects.mine) as tx:
         rows_now = await tx.all(tx.select(COST_LINE))
         checked = await CostInsights(FinopsService(clock)).check(tx, "2000-01-01", "2100-01-01")
-    found = {row["id"]: make_line(row) for row in rows_now}
+    found = {row["id"]: make_line(dict(row)) for row in rows_now}
     assert found == make_lines(unnamed, corrects)
     assert {line.corrects for line in found.values()} == {"", "2023-11"}
     assert {line.user for line in found.values()} == {"", "ada"}

@@ -6,25 +6,18 @@ USD, for money is no float.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
-
-import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import SystemClock, rfc3339
-from pilotage.kit.resources import Held
+from pilotage.sdk.held import hold_control
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from types import TracebackType
 
-    from pilotage.sdk.control import ControlClient
 
 _FINEST = Decimal("1e-9")
 _LARGEST_PAGE = 500
@@ -54,7 +47,7 @@ class CostTracker:
     ) -> None:
         self.project_id = project_id or "default"
         self._clock = SystemClock()
-        self._held = Held(lambda: _open(self.project_id, data_dir, reason))
+        self._held = hold_control(self.project_id, data_dir, reason)
 
     async def __aenter__(self) -> Self:
         await self._held.open()
@@ -168,17 +161,3 @@ def _day(day: date | str | None) -> date:
 
 def _usd(row: dict[str, Any]) -> Decimal:
     return Decimal(row["cost_nano"]).scaleb(-9)
-
-
-@asynccontextmanager
-async def _open(project_id: str, data_dir: str | None, reason: str) -> AsyncIterator[ControlClient]:
-    from pilotage.kit.config import load_settings
-    from pilotage.sdk.control import share_control
-
-    settings = load_settings()
-    if data_dir is not None:
-        settings = msgspec.structs.replace(settings, data_dir=str(Path(data_dir)))
-    async with share_control(settings, project_id, reason) as control:
-        if await control.find(f"/projects/{quote(project_id, safe='')}") is None:
-            await control.post("/projects", {"name": project_id})
-        yield control

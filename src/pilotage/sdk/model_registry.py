@@ -6,15 +6,11 @@ There is no logic here: every method asks the control API and shows its answer.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import msgspec
-
 from pilotage.core.errors import PilotageError
-from pilotage.kit.resources import Held
+from pilotage.sdk.held import hold_control
 from pilotage.sdk.model_metadata import (
     DeploymentStage,
     ModelMetadata,
@@ -23,7 +19,7 @@ from pilotage.sdk.model_metadata import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from pilotage.sdk.control import ControlClient
@@ -55,7 +51,7 @@ class ModelRegistry:
     ) -> None:
         self.project_id = project_id or "default"
         self.location = location
-        self._held = Held(lambda: _open(self.project_id, data_dir, reason))
+        self._held = hold_control(self.project_id, data_dir, reason)
 
     async def __aenter__(self) -> Self:
         await self._held.open()
@@ -236,20 +232,6 @@ class ModelRegistry:
             resource_name=found["custom_metadata"].get(_VERTEX_NAME) or own,
             artifact_sha256=found["artifact_sha256"],
         )
-
-
-@asynccontextmanager
-async def _open(project_id: str, data_dir: str | None, reason: str) -> AsyncIterator[ControlClient]:
-    from pilotage.kit.config import load_settings
-    from pilotage.sdk.control import share_control
-
-    settings = load_settings()
-    if data_dir is not None:
-        settings = msgspec.structs.replace(settings, data_dir=str(Path(data_dir)))
-    async with share_control(settings, project_id, reason) as control:
-        if await control.find(f"/projects/{quote(project_id, safe='')}") is None:
-            await control.post("/projects", {"name": project_id})
-        yield control
 
 
 def _at(name: str, version: str = "") -> str:

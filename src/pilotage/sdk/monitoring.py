@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import msgspec
-
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import SystemClock
-from pilotage.kit.resources import Held
 from pilotage.sdk.alert_rule import AlertRule
+from pilotage.sdk.held import hold_control
 from pilotage.sdk.metrics import CostMetrics, ModelMetrics, QualityMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from pilotage.sdk.control import ControlClient
@@ -53,7 +50,7 @@ class VertexAIMonitoring:
         self, project_id: str | None = None, *, data_dir: str | None = None, reason: str = ""
     ) -> None:
         self.project_id = project_id or "default"
-        self._held = Held(lambda: _open(self.project_id, data_dir, reason))
+        self._held = hold_control(self.project_id, data_dir, reason, makes_project=False)
         self._rules: dict[str, AlertRule] = {}
         self._changes: dict[str, AlertRule | None] = {}  # by name; None is to be removed
 
@@ -225,18 +222,6 @@ class VertexAIMonitoring:
         """Forget a change, unless it was changed again meanwhile."""
         if self._changes.get(name, rule) is rule:
             self._changes.pop(name, None)
-
-
-@asynccontextmanager
-async def _open(project_id: str, data_dir: str | None, reason: str) -> AsyncIterator[ControlClient]:
-    from pilotage.kit.config import load_settings
-    from pilotage.sdk.control import share_control
-
-    settings = load_settings()
-    if data_dir is not None:
-        settings = msgspec.structs.replace(settings, data_dir=str(Path(data_dir)))
-    async with share_control(settings, project_id, reason) as control:
-        yield control
 
 
 def read_condition(rule: AlertRule) -> str:

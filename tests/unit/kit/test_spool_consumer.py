@@ -102,9 +102,7 @@ async def test_a_spool_that_cannot_be_read_holds_no_other_up(
     await drain(spools)
     await drain(spools)
     assert consumer.list_of("b") == [b"2"]
-    assert [record.message.split(":")[0] for record in caplog.records] == [
-        "the spool a is held up"
-    ]
+    assert [record.message.split(":")[0] for record in caplog.records] == ["the spool a is held up"]
     segment.rmdir()
     (tmp_path / "kept").rename(segment)
     await drain(spools)

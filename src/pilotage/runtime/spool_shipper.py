@@ -129,7 +129,7 @@ class SpoolShipper:
                 _LOG.error("the records of %s stay here for now: %s", folder.name, failed)
             progress.problem = str(failed)
             return False
-        except asyncio.CancelledError:  # the reader is ahead of what is known to have arrived
+        except BaseException:  # the reader is ahead of what is known to have arrived
             self._forget(folder.name)
             raise
         if progress.problem:

@@ -100,6 +100,25 @@ async def test_what_rules_ask_for_is_shown_by_their_labels_too(shown: Shown) -> 
     assert page.values("pilotage_p95_latency", "window") == {"1m", "5m", "1h", "15m"}
 
 
+async def test_calls_that_reached_no_arm_are_no_second_value_of_their_alias(shown: Shown) -> None:
+    lab = shown.lab
+    await lab.set_rule("one-arm", 'request_count{arm!="old"} > 1')
+    await lab.set_rule("one-tenant", 'request_count{tenant=~"ten_.*"} > 1')
+    await lab.put_calls(*[lab.call(arm="new", tenant_id="ten_1")] * 3, lab.call(tenant_id=""))
+    await lab.put_calls(lab.call(alias="", tenant_id=""))
+
+    page = await shown.read()
+
+    def count(**labels: str) -> float:
+        return page.series["pilotage_request_count", frozenset((mine | labels).items())]
+
+    mine = {"project": lab.names.projects[str(lab.mine.project_id)], "window": "1m"}
+    assert count(alias="chat") == 4
+    assert count(alias="chat", arm="new") == count(alias="chat", tenant="ten_1") == 3
+    assert all(value for _, own in page.series for _, value in own)
+    assert await lab.look() == [("one-arm", "firing"), ("one-tenant", "firing")]
+
+
 async def test_alerts_say_who_they_are_about_until_they_are_over(shown: Shown) -> None:
     lab = shown.lab
     await lab.set_rule(

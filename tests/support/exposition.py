@@ -24,6 +24,7 @@ class Page:
         self.kinds: dict[str, str] = {}
         self.series: dict[tuple[str, Labels], float] = {}
         self._current = ""
+        self._known: set[tuple[str, Labels]] = set()
         lines = iter(text[:-1].split("\n"))
         for line in lines:
             if line.startswith("#"):
@@ -64,9 +65,10 @@ class Page:
         suffix = name.removeprefix(self._current)
         is_histogram = self.kinds[self._current] == "histogram"
         assert suffix in _PARTS if is_histogram else name == self._current, f"out of place: {line}"
-        key = (name, frozenset(labels))
-        assert key not in self.series, f"a series twice: {line}"
-        self.series[key] = float(number)
+        meant = (name, frozenset(pair for pair in labels if pair[1]))  # an empty label is none
+        assert meant not in self._known, f"a series twice: {line}"
+        self._known.add(meant)
+        self.series[name, frozenset(labels)] = float(number)
 
     def _check_histogram(self, name: str) -> None:
         buckets: dict[Labels, dict[float, float]] = {}

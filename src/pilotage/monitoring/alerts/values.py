@@ -88,7 +88,7 @@ class ValueSource:
         unread: set[str] = set()
         for source, ones in asked.items():
             try:
-                found |= await source.read(tx, ones, at_us)
+                found |= _drop_nameless(await source.read(tx, ones, at_us))
                 self._failing.discard(source)
             except (PilotageError, OSError, ValueError) as failed:
                 if source not in self._failing:
@@ -96,3 +96,19 @@ class ValueSource:
                 self._failing.add(source)
                 unread |= {one.name for one in ones}
         return Picture(at_us, found, frozenset(unread))
+
+
+def _drop_nameless(found: Found) -> Found:
+    """Return values without the series of which a label is "", as of calls that reached no arm.
+
+    In Prometheus that would be no label at all, and so a second value of the series that has none.
+    """
+    return {
+        one: {
+            project_id: {
+                labels: value for labels, value in series.items() if all(dict(labels).values())
+            }
+            for project_id, series in by_project.items()
+        }
+        for one, by_project in found.items()
+    }

@@ -31,6 +31,8 @@ CHOSEN = {"$project": ".*", "$alias": ".*", "$window": "5m", "$__rate_interval":
 NAME = re.compile(r"\b(?:pilotage|gen_ai|process)_[a-z0-9_]+")
 # Rightly empty while all is well, though their metrics are there.
 QUIET = ("pilotage_worker_failures > 0",)
+BY_ARM = 'sum by (alias) (pilotage_request_count{arm!="", window="1m"})'
+OF_ALL = 'sum by (alias) (pilotage_request_count{arm="", window="1m"})'
 LEAST = (  # what an installation that answers calls has, whatever else it has
     "pilotage_request_rate",
     "pilotage_p95_latency",
@@ -51,8 +53,10 @@ async def system(tmp_path: Path, tiny_gguf: Path) -> AsyncIterator[System]:
     async with running(tmp_path / "data") as found:
         async with found.control() as control:
             await serve(control, "chat", await add_model(control, tiny_gguf, "tiny", "1.0.0"))
-            rule = {"name": "calls", "condition": "request_rate > 0", "team": "ops"}
-            await control.post("/alert-rules", rule)
+            conditions = {"calls": "request_rate > 0", "arms": 'request_count{arm!="old"} > 0'}
+            for name, condition in conditions.items():
+                rule = {"name": name, "condition": condition, "team": "ops"}
+                await control.post("/alert-rules", rule)
         yield found
 
 
@@ -113,6 +117,11 @@ async def test_every_query_is_answered_and_those_of_metrics_that_are_there_with_
                     lambda found: bool(found["data"]["result"]),
                 )
             await until_rates(http)
+            await poll(
+                lambda: query(http, BY_ARM),
+                lambda found: bool(found["data"]["result"]),
+            )
+            too_few = (await query(http, f"{OF_ALL} < on(alias) {BY_ARM}"))["data"]["result"]
             there = set((await http.get("/label/__name__/values")).json()["data"])
             answers = {text: (await query(http, text))["data"]["result"] for text in asked}
             rules = (await http.get("/rules")).json()["data"]["groups"]
@@ -128,6 +137,7 @@ async def test_every_query_is_answered_and_those_of_metrics_that_are_there_with_
         f"{len(asked) - len(expected)} of metrics that nothing here measures\n"
     )
     assert [text for text in expected if not answers[text]] == []
+    assert too_few == []  # calls that reached no arm do not stand for all of their alias
     assert len(full) > len(asked) / 2
     assert {rule["health"] for group in rules for rule in group["rules"]} == {"ok"}
     assert {target["health"] for target in targets} == {"up"}
@@ -139,6 +149,7 @@ async def keep_calling(system: System, is_enough: asyncio.Event) -> None:
         for number in itertools.count():
             body = ask("chat", max_tokens=4, stream=bool(number % 2))
             await http.post("/v1/chat/completions", json=body)
+            await http.post("/v1/chat/completions", json=body | {"max_tokens": -1})  # refused
             with suppress(TimeoutError):
                 await asyncio.wait_for(is_enough.wait(), 0.05)
             if is_enough.is_set():

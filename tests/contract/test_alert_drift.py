@@ -13,7 +13,7 @@ from pilotage.monitoring.alerts.values import Wanted
 from pilotage.monitoring.drift.rules import SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.source import DriftSource
-from pilotage.monitoring.drift.types import AnswerKey, Feature, Held, Place
+from pilotage.monitoring.drift.types import AnswerKey, Held, Measure, Place
 from pilotage.monitoring.quality import store as quality_store
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
@@ -39,8 +39,8 @@ class Watched:
             lengths.numbers.add(round(self._chance.lognormvariate(letters, 1)))
             languages.add_word(language if self._chance.random() < 0.95 else "und")
         cells = {
-            Place(key, Feature.ANSWER_LETTERS, at_us): lengths,
-            Place(key, Feature.PROMPT_LANGUAGE, at_us): languages,
+            Place(key, Measure.ANSWER_LETTERS, at_us): lengths,
+            Place(key, Measure.PROMPT_LANGUAGE, at_us): languages,
         }
         async with self.lab.db.write(SYSTEM) as tx:
             await self._drift.record(tx, cells)
@@ -113,14 +113,14 @@ async def test_the_same_answers_are_no_shift_at_any_number(watched: Watched) -> 
         assert 0 < shift < 0.1
 
 
-async def test_features_are_apart_where_they_are_asked_for(watched: Watched) -> None:
+async def test_measures_are_apart_where_they_are_asked_for(watched: Watched) -> None:
     await watched.answer(1500, 5.0)
     await watched.freeze()
     await watched.answer(600, 5.0, language="fr")
-    by = ("alias", "feature")
+    by = ("alias", "measure")
     shifts = await watched.read("prediction_distribution_shift", *by)
-    language = (("alias", "chat"), ("feature", "prompt_language"))
-    length = (("alias", "chat"), ("feature", "answer_letters"))
+    language = (("alias", "chat"), ("measure", "prompt_language"))
+    length = (("alias", "chat"), ("measure", "answer_letters"))
     assert (shifts[language] > 0.1, shifts[length] > 0.1) == (True, False)
     alone = await watched.read("prediction_distribution_shift", "version")
     assert alone == {(("version", "gpt-5"),): shifts[length]}  # prompts are no predictions

@@ -1,4 +1,4 @@
-"""Features, references and feedback from real spool folders, on both databases."""
+"""Measures, references and feedback from real spool folders, on both databases."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pytest
 
 from calls import make_call, open_writer
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Ended, Features, Feedback, Frame, encode_frame
+from pilotage.core.frames import Ended, Feedback, Frame, Measured, encode_frame
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.users import Users
@@ -21,8 +21,8 @@ from pilotage.kit.secrets import Vault
 from pilotage.monitoring.drift import store as drift_store
 from pilotage.monitoring.drift.rules import KEPT_US, SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
-from pilotage.monitoring.drift.types import Cells, Comparison, Feature, Reference
-from pilotage.monitoring.drift.worker import FeatureSink, ReferenceKeeper
+from pilotage.monitoring.drift.types import Cells, Comparison, Measure, Reference
+from pilotage.monitoring.drift.worker import MeasureSink, ReferenceKeeper
 from pilotage.monitoring.quality.rules import KEPT_US as OPINIONS_KEPT_US
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.types import FeedbackState, Grouping, Opinion, Quality
@@ -128,7 +128,7 @@ class Lab:
 async def lab(database: Database, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Lab]:
     drift, breaking, root = DriftService(clock), Breaking(), tmp_path / "spool"
     quality = QualityService(FinopsService(clock), drift)
-    sinks: list[CallSink] = [FeatureSink(drift), FeedbackSink(quality), breaking]
+    sinks: list[CallSink] = [MeasureSink(drift), FeedbackSink(quality), breaking]
     reader = RollupReader(database, root, RollupService(), clock, sinks=sinks, batch=400)
     projects = await make_projects(database, clock)
     clock.advance(SPAN_US / 1e6 - floor(clock.now_us()) % SPAN_US / 1e6 + 60)
@@ -136,13 +136,13 @@ async def lab(database: Database, clock: ManualClock, tmp_path: Path) -> AsyncIt
     await reader.close()
 
 
-def count(cells: Cells, feature: Feature) -> int:
-    return sum(held.count for place, held in cells.items() if place.feature is feature)
+def count(cells: Cells, measure: Measure) -> int:
+    return sum(held.count for place, held in cells.items() if place.measure is measure)
 
 
-async def test_features_count_exactly_once_whatever_fails_in_between(lab: Lab) -> None:
+async def test_measures_count_exactly_once_whatever_fails_in_between(lab: Lab) -> None:
     calls = [lab.call(finish_reason="stop", duration_us=number) for number in range(1, 1001)]
-    measured = Features(
+    measured = Measured(
         call_id="call_1",
         at_us=lab.clock.now_us(),
         project_id=calls[0].project_id,
@@ -161,8 +161,8 @@ async def test_features_count_exactly_once_whatever_fails_in_between(lab: Lab) -
             continue
     cells = await lab.cells()
     assert lab.breaking.left == 0
-    assert count(cells, Feature.DURATION) == count(cells, Feature.FINISH_REASON) == 1000
-    assert count(cells, Feature.REFUSAL) == count(cells, Feature.ANSWER_LETTERS) == 1
+    assert count(cells, Measure.DURATION) == count(cells, Measure.FINISH_REASON) == 1000
+    assert count(cells, Measure.REFUSAL) == count(cells, Measure.ANSWER_LETTERS) == 1
 
 
 async def test_a_reference_freezes_by_itself_and_a_shift_is_seen(lab: Lab) -> None:
@@ -171,22 +171,22 @@ async def test_a_reference_freezes_by_itself_and_a_shift_is_seen(lab: Lab) -> No
     lab.clock.advance(SPAN_US / 1e6)
     [reference] = await lab.freeze_ripe()
     assert reference.is_automatic
-    assert reference.features[Feature.DURATION].held.count == 1200
-    assert set(reference.features) == {
-        Feature.PROMPT_TOKENS,
-        Feature.ANSWER_TOKENS,
-        Feature.FINISH_REASON,
-        Feature.DURATION,
-        Feature.TTFT,
+    assert reference.measures[Measure.DURATION].held.count == 1200
+    assert set(reference.measures) == {
+        Measure.PROMPT_TOKENS,
+        Measure.ANSWER_TOKENS,
+        Measure.FINISH_REASON,
+        Measure.DURATION,
+        Measure.TTFT,
     }
     await lab.spool([lab.call(duration_us=1000 + 3 * n) for n in range(300)])
     [found] = await lab.compare()
-    assert {moved.feature for moved in found.shifts} == set(reference.features)
+    assert {moved.measure for moved in found.shifts} == set(reference.measures)
     assert not any(moved.shift.is_shifted for moved in found.shifts)
     await lab.spool([lab.call(duration_us=9000, finish_reason="length") for _ in range(600)])
     [found] = await lab.compare()
-    shifted = {moved.feature for moved in found.shifts if moved.shift.is_shifted}
-    assert shifted == {Feature.DURATION, Feature.FINISH_REASON}
+    shifted = {moved.measure for moved in found.shifts if moved.shift.is_shifted}
+    assert shifted == {Measure.DURATION, Measure.FINISH_REASON}
     assert await lab.compare(lab.projects.other) == []
     assert len(await lab.freeze_ripe()) == 1
 
@@ -201,7 +201,7 @@ async def test_a_person_freezes_another_and_nothing_changes_it_by_itself(lab: La
     async with lab.database.write(lab.projects.mine) as tx:
         chosen = await lab.drift.freeze(tx, "chat", "tiny@1.0.0", since_us)
     assert (chosen.id, chosen.rev, chosen.is_automatic) == (first.id, 2, False)
-    assert chosen.features[Feature.FINISH_REASON].held.words == {"length": 1100}
+    assert chosen.measures[Measure.FINISH_REASON].held.words == {"length": 1100}
     assert await lab.freeze_ripe() == [chosen]
     async with lab.database.write(lab.projects.other) as tx:
         with pytest.raises(PilotageError, match="There is no reference"):
@@ -235,7 +235,7 @@ async def test_what_is_old_is_dropped_and_references_stay(lab: Lab) -> None:
 async def test_the_ledger_passes_over_what_became_known_of_answers(
     lab: Lab, tmp_path: Path
 ) -> None:
-    measured = Features(call_id="call_1", at_us=1, project_id="p", tenant_id="t", alias="chat")
+    measured = Measured(call_id="call_1", at_us=1, project_id="p", tenant_id="t", alias="chat")
     with open_writer(lab.root) as writer:
         for frame in (lab.call(), measured, lab.say("call_1", score=1), lab.call()):
             writer.append(encode_frame(frame))
@@ -278,7 +278,7 @@ async def test_feedback_finds_its_call_and_nobody_elses(lab: Lab) -> None:
     assert found.feedback_score is not None
     assert (found.feedback_score.value, found.feedback_score.n) == (0.5, 2)
     assert found.toxicity_score is None
-    assert count(await lab.cells(), Feature.SCORE) == 2
+    assert count(await lab.cells(), Measure.SCORE) == 2
     lab.clock.advance(601)
     await lab.match()
     assert [one.state.value for one in await lab.opinions()][-1] == "unknown"

@@ -1,4 +1,4 @@
-"""Feedback and features through a real gateway process: frames, and not a word at rest."""
+"""Feedback and measures through a real gateway process: frames, and not a word at rest."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import msgspec
 
 from faulty_upstream import FaultyUpstream
 from gateway_harness import GatewayProcess, World, chat_body, make_http, until
-from pilotage.core.frames import Ended, Features, Feedback
+from pilotage.core.frames import Ended, Feedback, Measured
 from pilotage.core.key_scopes import CHAT, KeyScope
 
 SECRET = "Zebrafink"
 
 
-async def test_feedback_and_features_follow_their_calls(tmp_path: Path) -> None:
+async def test_feedback_and_measures_follow_their_calls(tmp_path: Path) -> None:
     world = World(tmp_path / "data")
     world.tenant = msgspec.structs.replace(world.tenant, measure_share=10_000)
     world.publish()
@@ -39,20 +39,20 @@ async def test_feedback_and_features_follow_their_calls(tmp_path: Path) -> None:
             assert large.status_code == 413
             assert (await http.get("/v1/feedback")).status_code == 405
             await until(
-                lambda: sum(isinstance(frame, Features) for frame in world.frames()) == 2,
+                lambda: sum(isinstance(frame, Measured) for frame in world.frames()) == 2,
                 "both calls to be measured",
             )
     frames = world.frames()
     [feedback] = [frame for frame in frames if isinstance(frame, Feedback)]
     assert (feedback.call_id, feedback.score, feedback.label) == (ids[0], 500_000, "wrong")
     assert feedback.tenant_id == world.tenant.id
-    features = {frame.call_id: frame for frame in frames if isinstance(frame, Features)}
+    measures = {frame.call_id: frame for frame in frames if isinstance(frame, Measured)}
     ended = {frame.call_id: frame for frame in frames if isinstance(frame, Ended)}
-    assert set(features) == set(ids) == set(ended)
+    assert set(measures) == set(ids) == set(ended)
     for call_id in ids:
-        assert features[call_id].prompt_language == "en"
-        assert features[call_id].version_id == ended[call_id].version_id
-        assert features[call_id].answer_letters > 0
+        assert measures[call_id].prompt_language == "en"
+        assert measures[call_id].version_id == ended[call_id].version_id
+        assert measures[call_id].answer_letters > 0
     at_rest = b"".join(
         path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()
     )

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from command_line import CommandLine
-from control_api import Api, open_api, put_features, put_opinion
+from control_api import Api, open_api, put_measures, put_opinion
 from pilotage.kit.db import SYSTEM
 from pilotage.monitoring.drift.rules import floor
 from pilotage.monitoring.drift.service import DriftService
-from pilotage.monitoring.drift.types import AnswerKey, Feature, Held, Place
+from pilotage.monitoring.drift.types import AnswerKey, Held, Measure, Place
 
 
 async def count_later(api: Api, values: range) -> None:
@@ -20,24 +20,24 @@ async def count_later(api: Api, values: range) -> None:
     for value in values:
         held.numbers.add(value)
     key = AnswerKey(project["id"], "chat", "ver_of_tiny@1.0.0", "tiny@1.0.0")
-    place = Place(key, Feature.DURATION, floor(api.clock.now_us()))
+    place = Place(key, Measure.DURATION, floor(api.clock.now_us()))
     async with api.db.write(SYSTEM) as tx:
         await DriftService(api.clock).record(tx, {place: held})
 
 
 async def test_a_reference_is_frozen_and_a_shift_is_shown(tmp_path: Path) -> None:
     async with open_api(tmp_path, "sqlite") as api:
-        await put_features(api, "tiny@1.0.0")
+        await put_measures(api, "tiny@1.0.0")
         of = {"endpoint": "chat", "model": "tiny@1.0.0"}
         reference = await api.make("/drift-references", of)
         assert (reference["rev"], reference["is_automatic"]) == (1, False)
-        [frozen] = reference["features"]
-        assert (frozen["feature"], frozen["n"]) == ("duration", 1000)
+        [frozen] = reference["measures"]
+        assert (frozen["measure"], frozen["n"]) == ("duration", 1000)
         [before] = (await api.show("/drift", endpoint="chat"))["items"]
-        assert (before["features"], before["shift"], before["is_shifted"]) == ([], None, False)
+        assert (before["measures"], before["shift"], before["is_shifted"]) == ([], None, False)
         await count_later(api, range(900, 1300))
         [after] = (await api.show("/drift", endpoint="chat"))["items"]
-        [moved] = after["features"]
+        [moved] = after["measures"]
         assert (moved["n"], moved["m"], moved["is_shifted"]) == (400, 1000, True)
         assert moved["psi"] > moved["psi_limit"]
         assert moved["subject"] == "speed"
@@ -64,7 +64,7 @@ async def test_what_cannot_be_frozen_is_refused_by_name(
     tmp_path: Path, body: dict[str, str], code: str, param: str
 ) -> None:
     async with open_api(tmp_path, "sqlite") as api:
-        await put_features(api, "tiny@1.0.0")
+        await put_measures(api, "tiny@1.0.0")
         refused = (await api.http.post("/drift-references", json=body)).json()
     assert (refused["code"], refused["param"]) == (code, param)
 
@@ -83,7 +83,7 @@ async def test_quality_is_absent_until_somebody_says_something(tmp_path: Path) -
 def test_the_command_line_freezes_shows_and_thaws(tmp_path: Path) -> None:
     async def prepare() -> None:
         async with open_api(pilotage.data, "sqlite") as api:
-            await put_features(api, "tiny@1.0.0")
+            await put_measures(api, "tiny@1.0.0")
             await put_opinion(api, 1)
 
     pilotage = CommandLine(tmp_path)

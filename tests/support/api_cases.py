@@ -18,7 +18,7 @@ from control_api import (
     put_alert,
     put_dataset_version,
     put_decision,
-    put_features,
+    put_measures,
     put_metrics,
     put_operation,
     put_opinion,
@@ -388,7 +388,7 @@ async def make_dataset_release(world: World, number: int) -> object:
 
 async def make_reference(world: World, number: int) -> object:
     """Freeze the calls of one more version."""
-    await put_features(world.api, f"page-{number}")
+    await put_measures(world.api, f"page-{number}")
     of = {"endpoint": "chat", "model": f"page-{number}"}
     return await world.api.make("/drift-references", of)
 

@@ -38,7 +38,7 @@ from pilotage.monitoring.alerts.service import AlertService
 from pilotage.monitoring.alerts.types import Alert, AlertState, Severity, Standing
 from pilotage.monitoring.drift.rules import SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
-from pilotage.monitoring.drift.types import AnswerKey, Feature, Held, Place
+from pilotage.monitoring.drift.types import AnswerKey, Held, Measure, Place
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.rollups.rules import add_up
@@ -339,21 +339,21 @@ async def put_alert(api: Api, alias: str) -> str:
 
 async def furnish_drift(api: Api) -> dict[str, str]:
     """Count calls of the endpoint, freeze them as a reference, and give feedback on one."""
-    await put_features(api, "tiny@1.0.0")
+    await put_measures(api, "tiny@1.0.0")
     of = {"endpoint": "chat", "model": "tiny@1.0.0"}
     reference = await api.make("/drift-references", of)
     await put_opinion(api, 1)
     return {"reference": reference["id"]}
 
 
-async def put_features(api: Api, model: str) -> None:
+async def put_measures(api: Api, model: str) -> None:
     """Count a thousand calls that ended half an hour ago."""
     project = await api.show("/projects/default")
     key = AnswerKey(project["id"], "chat", f"ver_of_{model}", model)
     held = Held()
     for number in range(1000):
         held.numbers.add(number)
-    place = Place(key, Feature.DURATION, floor(api.clock.now_us()) - SPAN_US)
+    place = Place(key, Measure.DURATION, floor(api.clock.now_us()) - SPAN_US)
     async with api.db.write(SYSTEM) as tx:
         await DriftService(api.clock).record(tx, {place: held})
 

@@ -14,7 +14,8 @@ NAMES = {
     "arm": ("new", "old"),
     "version": ("ver_1", "ver_2"),
     "model": ("small", "large"),
-    "feature": ("length", "language"),
+    "feature": ("search", "faq"),
+    "measure": ("length", "language"),
     "slo": ("fast", "right"),
 }
 # Few, so that values meet thresholds, and each other.

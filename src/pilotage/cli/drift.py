@@ -31,7 +31,7 @@ _NONE = (
 
 @command(GROUP)
 def show(endpoint: Endpoint = None, *, project: Project = "default", as_json: Json = False) -> None:
-    """Compare the newest calls of every version with its reference, feature by feature.
+    """Compare the newest calls of every version with its reference, measure by measure.
 
     A PSI above its limit is a shift that chance does not make.
 
@@ -49,7 +49,7 @@ def show(endpoint: Endpoint = None, *, project: Project = "default", as_json: Js
         (
             item["endpoint"],
             item["model"],
-            moved["feature"],
+            moved["measure"],
             f"{moved['n']:,}",
             f"{moved['m']:,}",
             f"{moved['psi']:.3f}",
@@ -58,10 +58,10 @@ def show(endpoint: Endpoint = None, *, project: Project = "default", as_json: Js
             "shifted" if moved["is_shifted"] else "",
         )
         for item in found
-        for moved in item["features"]
+        for moved in item["measures"]
     ]
     empty = "No reference has 200 calls after it yet." if found else _NONE
-    columns = ("endpoint", "model", "feature", "#n", "#reference", "#PSI", "#limit", "#JS", "")
+    columns = ("endpoint", "model", "measure", "#n", "#reference", "#PSI", "#limit", "#JS", "")
     show_table(columns, rows, empty)
 
 
@@ -88,11 +88,11 @@ def references(
             item["model"],
             show_time(item["frozen_at"]),
             "by itself" if item["is_automatic"] else item["frozen_by"],
-            len(item["features"]),
+            len(item["measures"]),
         )
         for item in found
     ]
-    show_table(("id", "endpoint", "model", "frozen", "by", "#features"), rows, _NONE)
+    show_table(("id", "endpoint", "model", "frozen", "by", "#measures"), rows, _NONE)
 
 
 @command(GROUP)
@@ -167,7 +167,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         "frozen": show_time(found["frozen_at"]),
         "by": "itself" if found["is_automatic"] else found["frozen_by"],
     }
-    for held in found["features"]:
+    for held in found["measures"]:
         span = f"{show_time(held['since'])} to {show_time(held['until'])}"
-        fields[held["feature"]] = f"{held['n']:,} values from {span}"
+        fields[held["measure"]] = f"{held['n']:,} values from {span}"
     show_fields(fields)

@@ -13,7 +13,7 @@ frequent ones for words. Three measures compare the counts:
 * KS, the largest distance of the two distributions of numbers, which no choice of bins can hide;
   its limit is ``sqrt(-ln(alpha / 2) / 2 * (1/n + 1/m))`` (Smirnov 1948).
 
-Who compares several features at once divides ``alpha`` among them (Bonferroni).
+Who compares several measures at once divides ``alpha`` among them (Bonferroni).
 """
 
 import math
@@ -64,7 +64,7 @@ class Shift(NamedTuple):
 def compare_numbers(reference: Sketch, window: Sketch, tests: int = 1) -> Shift | None:
     """Compare a window of numbers with its reference; None if either has too few.
 
-    ``tests`` is how many features are compared at once.
+    ``tests`` is how many measures are compared at once.
     """
     n, m = window.count, reference.count
     if n < LEAST_WINDOW or m < LEAST_REFERENCE:

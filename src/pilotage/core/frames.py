@@ -119,7 +119,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
     prompt: str = ""
 
 
-class Features(msgspec.Struct, frozen=True, array_like=True, tag="features", kw_only=True):
+class Measured(msgspec.Struct, frozen=True, array_like=True, tag="measured", kw_only=True):
     """What was measured of the texts of a call that went well, never a word of them.
 
     Written after its Ended, for the share of calls that the tenant allows. Lengths are letters, -1
@@ -160,7 +160,7 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag="feedback", kw_
     label: str = ""
 
 
-Frame = Begun | Ended | Features | Feedback
+Frame = Begun | Ended | Measured | Feedback
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)

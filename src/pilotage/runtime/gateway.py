@@ -21,8 +21,8 @@ from pilotage.gateway.chain import StepMaker
 from pilotage.gateway.counters.exchanger import find_no_seeds
 from pilotage.gateway.counters.limits import Limits
 from pilotage.gateway.counters.open import open_store
-from pilotage.gateway.features.tap import FeatureTap
 from pilotage.gateway.http import GatewayDoor
+from pilotage.gateway.measures.tap import MeasureTap
 from pilotage.gateway.plane import DataPlane, PlaneLimits
 from pilotage.gateway.ports import CounterStore
 from pilotage.gateway.recovery import recover_spool
@@ -131,7 +131,7 @@ def open_plane(
         find_seeds=_make_seed_finder(settings, folder, clock) if store.is_shared else find_no_seeds,
     )
     telemetry = open_telemetry(stack, settings.telemetry, folder, slot, clock)
-    telemetry.tap = FeatureTap(spool, clock)
+    telemetry.tap = MeasureTap(spool, clock)
     last = read_ack(folder.run, slot)
     plane = DataPlane(
         snapshots=SnapshotReader(folder.snapshots, public_key),

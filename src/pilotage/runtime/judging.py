@@ -1,4 +1,4 @@
-"""How answers are judged: features and feedback counted with the calls, references, the routes."""
+"""How answers are judged: measures and feedback counted with the calls, references, the routes."""
 
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
@@ -8,7 +8,7 @@ from pilotage.kit.db import Database
 from pilotage.kit.worker import Worker
 from pilotage.monitoring.drift.http import drift_routes
 from pilotage.monitoring.drift.service import DriftService
-from pilotage.monitoring.drift.worker import FeatureSink, make_reference_worker
+from pilotage.monitoring.drift.worker import MeasureSink, make_reference_worker
 from pilotage.monitoring.quality.http import quality_routes
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.worker import FeedbackSink, make_feedback_worker
@@ -29,7 +29,7 @@ class Judging:
 
     def make_sinks(self) -> list[CallSink]:
         """Return what listens to the calls as they are counted."""
-        return [FeatureSink(self.drift), FeedbackSink(self.quality)]
+        return [MeasureSink(self.drift), FeedbackSink(self.quality)]
 
     def list_routes(self) -> list[Route]:
         """List the routes."""

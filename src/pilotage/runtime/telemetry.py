@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pilotage import __version__
 from pilotage.gateway.call import Step
-from pilotage.gateway.features.tap import FeatureTap
+from pilotage.gateway.measures.tap import MeasureTap
 from pilotage.gateway.plane import DataPlane
 from pilotage.gateway.steps.observe import Observe
 from pilotage.gateway.telemetry.exporter import Exporter
@@ -64,7 +64,7 @@ class Telemetry:
             has_room=lambda: self._disk.has_room,
         )
         self.exporter: Exporter | None = None
-        self.tap: FeatureTap | None = None
+        self.tap: MeasureTap | None = None
 
     def step(self, follow: Step) -> Step:
         """Return the outermost step of the chain."""
@@ -151,7 +151,7 @@ class Telemetry:
         yield "pilotage_disk_used_ratio", (), self._disk.used_share
         yield "pilotage_request_log_dropped_total", (), self.request_log.dropped
         if self.tap is not None:
-            yield "pilotage_features_dropped_total", (), self.tap.dropped
+            yield "pilotage_measures_dropped_total", (), self.tap.dropped
         yield "pilotage_build_info", (__version__, platform.python_version()), 1
         yield from read_process()
 

@@ -60,7 +60,7 @@ class CostMetrics:
 class QualityMetrics:
     """How good an endpoint's answers are, each share 0 to 1, None where nothing was judged.
 
-    ``drift_score`` is how far the feature that moved most has moved: a Jensen-Shannon divergence, 0
+    ``drift_score`` is how far the measure that moved most has moved: a Jensen-Shannon divergence, 0
     for none. ``counts`` says of how many judgements each of the others is made, ``intervals``
     between which bounds it lies with 95 % confidence.
     """

@@ -9,10 +9,10 @@ from pilotage.core.frames import (
     FRAME_VERSION,
     Begun,
     Ended,
-    Features,
     Feedback,
     Flag,
     Frame,
+    Measured,
     Outcome,
     decode_frame,
     encode_frame,
@@ -70,7 +70,7 @@ ENDED = st.builds(
 )
 
 FEATURES = st.builds(
-    Features,
+    Measured,
     v=st.just(FRAME_VERSION),
     call_id=TEXTS,
     at_us=COUNTS,

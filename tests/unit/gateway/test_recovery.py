@@ -13,9 +13,9 @@ from pilotage.core.frames import (
     FRAME_VERSION,
     Begun,
     Ended,
-    Features,
     Feedback,
     Frame,
+    Measured,
     Outcome,
     decode_frame,
     encode_frame,
@@ -107,7 +107,7 @@ def test_every_call_ends_once_whatever_the_history(
 
 
 def test_what_became_known_of_an_answer_ends_no_call(tmp_path: Path) -> None:
-    features = Features(
+    measures = Measured(
         call_id="call_open", at_us=2, project_id="default", tenant_id="ten_a", alias="chat"
     )
     feedback = Feedback(
@@ -119,7 +119,7 @@ def test_what_became_known_of_an_answer_ends_no_call(tmp_path: Path) -> None:
         key_id="key_a",
     )
     with open_small(tmp_path) as writer:
-        for frame in (make_begun("call_open"), features, feedback):
+        for frame in (make_begun("call_open"), measures, feedback):
             writer.append(encode_frame(frame))
         assert end_lost_calls(writer, tmp_path, NOW_US) == 1
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from calls import make_call
 from pilotage.core.drift import LEAST_REFERENCE, NOTABLE
-from pilotage.core.frames import Ended, Features, Flag, Outcome
+from pilotage.core.frames import Ended, Flag, Measured, Outcome
 from pilotage.core.usage import Usage
 from pilotage.monitoring.drift.rules import (
     ENOUGH,
@@ -28,9 +28,9 @@ from pilotage.monitoring.drift.types import (
     OTHER,
     AnswerKey,
     Cells,
-    Feature,
     Frozen,
     Held,
+    Measure,
     Place,
     Reference,
     Subject,
@@ -46,8 +46,8 @@ def call(**more: object) -> Ended:
     return msgspec.structs.replace(made, **(values | {"outcome": Outcome.OK} | more))
 
 
-def texts(**more: object) -> Features:
-    made = Features(
+def texts(**more: object) -> Measured:
+    made = Measured(
         call_id="call_1",
         at_us=NOW_US + 7,
         project_id="prj_1",
@@ -63,10 +63,10 @@ def texts(**more: object) -> Features:
     return msgspec.structs.replace(made, **more)
 
 
-def held_by(cells: Cells) -> dict[Feature, Held]:
+def held_by(cells: Cells) -> dict[Measure, Held]:
     assert {place.key for place in cells} <= {KEY}
     assert {place.at_us for place in cells} <= {NOW_US}
-    return {place.feature: held for place, held in cells.items()}
+    return {place.measure: held for place, held in cells.items()}
 
 
 def numbers(count: int, value: int = 100) -> Held:
@@ -76,7 +76,7 @@ def numbers(count: int, value: int = 100) -> Held:
     return held
 
 
-def make_reference(until_us: int = 0, **features: Held) -> Reference:
+def make_reference(until_us: int = 0, **measures: Held) -> Reference:
     return Reference(
         **KEY._asdict(),
         id="ref_1",
@@ -84,7 +84,7 @@ def make_reference(until_us: int = 0, **features: Held) -> Reference:
         is_automatic=True,
         frozen_at_us=0,
         frozen_by="system",
-        features={Feature(name): Frozen(0, until_us, held) for name, held in features.items()},
+        measures={Measure(name): Frozen(0, until_us, held) for name, held in measures.items()},
     )
 
 
@@ -101,13 +101,13 @@ def test_a_call_counts_with_what_is_known_of_it() -> None:
             [],
         )
     )
-    assert found[Feature.PROMPT_TOKENS].count == 2
-    assert (found[Feature.ANSWER_TOKENS].count, found[Feature.ANSWER_TOKENS].numbers.zeros) == (
+    assert found[Measure.PROMPT_TOKENS].count == 2
+    assert (found[Measure.ANSWER_TOKENS].count, found[Measure.ANSWER_TOKENS].numbers.zeros) == (
         2,
         1,
     )
-    assert (found[Feature.DURATION].count, found[Feature.TTFT].count) == (2, 1)
-    assert found[Feature.FINISH_REASON].words == {"stop": 1, "x" * 64: 1}
+    assert (found[Measure.DURATION].count, found[Measure.TTFT].count) == (2, 1)
+    assert found[Measure.FINISH_REASON].words == {"stop": 1, "x" * 64: 1}
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,10 @@ def test_calls_that_failed_and_copies_do_not_count(other: dict[str, object]) -> 
 
 def test_what_was_measured_of_texts_counts() -> None:
     found = held_by(add_up([], [texts(), texts(is_refusal=True, prompt_language="")]))
-    assert found[Feature.PROMPT_LETTERS].count == 2
-    assert found[Feature.PROMPT_LANGUAGE].words == {"en": 1}
-    assert found[Feature.ANSWER_LANGUAGE].words == {"de": 2}
-    assert found[Feature.REFUSAL].words == {"answered": 1, "refused": 1}
+    assert found[Measure.PROMPT_LETTERS].count == 2
+    assert found[Measure.PROMPT_LANGUAGE].words == {"en": 1}
+    assert found[Measure.ANSWER_LANGUAGE].words == {"de": 2}
+    assert found[Measure.REFUSAL].words == {"answered": 1, "refused": 1}
 
 
 def test_what_is_unknown_of_texts_does_not() -> None:
@@ -132,7 +132,7 @@ def test_what_is_unknown_of_texts_does_not() -> None:
 
 def test_of_a_large_batch_a_part_counts() -> None:
     cells = add_up([call(finish_reason="stop")] * (MOST_AT_ONCE + 50), [])
-    assert held_by(cells)[Feature.FINISH_REASON].count == MOST_AT_ONCE
+    assert held_by(cells)[Measure.FINISH_REASON].count == MOST_AT_ONCE
 
 
 def test_what_a_table_cannot_hold_is_replaced() -> None:
@@ -172,70 +172,70 @@ def test_few_values_look_further_back_but_not_beyond_the_bound() -> None:
     assert take_window({}, 0) == (0, Held())
 
 
-def test_freezing_takes_features_with_enough_values() -> None:
+def test_freezing_takes_measures_with_enough_values() -> None:
     cells = {
-        Place(KEY, Feature.DURATION, 0): numbers(LEAST_REFERENCE - 1),
-        Place(KEY, Feature.DURATION, SPAN_US): numbers(1),
-        Place(KEY, Feature.TTFT, 0): numbers(LEAST_REFERENCE - 1),
+        Place(KEY, Measure.DURATION, 0): numbers(LEAST_REFERENCE - 1),
+        Place(KEY, Measure.DURATION, SPAN_US): numbers(1),
+        Place(KEY, Measure.TTFT, 0): numbers(LEAST_REFERENCE - 1),
     }
     frozen = freeze(cells, 3, 9)
-    assert set(frozen) == {Feature.DURATION}
-    assert (frozen[Feature.DURATION].since_us, frozen[Feature.DURATION].until_us) == (3, 9)
-    assert frozen[Feature.DURATION].held.count == LEAST_REFERENCE
+    assert set(frozen) == {Measure.DURATION}
+    assert (frozen[Measure.DURATION].since_us, frozen[Measure.DURATION].until_us) == (3, 9)
+    assert frozen[Measure.DURATION].held.count == LEAST_REFERENCE
 
 
-def test_a_feature_is_ripe_with_its_first_thousand_values() -> None:
-    cells = {Place(KEY, Feature.DURATION, n * SPAN_US): numbers(600) for n in range(4)}
-    cells |= {Place(KEY, Feature.TTFT, SPAN_US): numbers(LEAST_REFERENCE)}
-    cells |= {Place(KEY, Feature.SCORE, 0): numbers(5)}
+def test_a_measure_is_ripe_with_its_first_thousand_values() -> None:
+    cells = {Place(KEY, Measure.DURATION, n * SPAN_US): numbers(600) for n in range(4)}
+    cells |= {Place(KEY, Measure.TTFT, SPAN_US): numbers(LEAST_REFERENCE)}
+    cells |= {Place(KEY, Measure.SCORE, 0): numbers(5)}
     found = find_ripe(cells, 9 * SPAN_US)
-    assert set(found) == {Feature.DURATION, Feature.TTFT}
-    assert found[Feature.DURATION].held.count == 1200
-    assert (found[Feature.DURATION].since_us, found[Feature.DURATION].until_us) == (0, 2 * SPAN_US)
-    assert found[Feature.TTFT].until_us == 9 * SPAN_US
+    assert set(found) == {Measure.DURATION, Measure.TTFT}
+    assert found[Measure.DURATION].held.count == 1200
+    assert (found[Measure.DURATION].since_us, found[Measure.DURATION].until_us) == (0, 2 * SPAN_US)
+    assert found[Measure.TTFT].until_us == 9 * SPAN_US
 
 
-def test_a_window_is_compared_feature_by_feature() -> None:
+def test_a_window_is_compared_measure_by_measure() -> None:
     english = Held(words={"en": 950, "de": 50})
     reference = make_reference(
         duration=numbers(1000), answer_language=english, ttft=numbers(1000), score=numbers(1000)
     )
     cells = {
-        Place(KEY, Feature.DURATION, NOW_US): numbers(300, 500),
-        Place(KEY, Feature.ANSWER_LANGUAGE, NOW_US): Held(words={"en": 285, "de": 15}),
-        Place(KEY, Feature.TTFT, NOW_US): numbers(199),
+        Place(KEY, Measure.DURATION, NOW_US): numbers(300, 500),
+        Place(KEY, Measure.ANSWER_LANGUAGE, NOW_US): Held(words={"en": 285, "de": 15}),
+        Place(KEY, Measure.TTFT, NOW_US): numbers(199),
     }
     found = compare(reference, cells, NOW_US + SPAN_US)
-    shifts = {moved.feature: moved for moved in found.shifts}
-    assert set(shifts) == {Feature.DURATION, Feature.ANSWER_LANGUAGE}
-    assert shifts[Feature.DURATION].shift.is_shifted
-    assert not shifts[Feature.ANSWER_LANGUAGE].shift.is_shifted
+    shifts = {moved.measure: moved for moved in found.shifts}
+    assert set(shifts) == {Measure.DURATION, Measure.ANSWER_LANGUAGE}
+    assert shifts[Measure.DURATION].shift.is_shifted
+    assert not shifts[Measure.ANSWER_LANGUAGE].shift.is_shifted
     furthest = find_furthest(found.shifts, Subject)
-    assert furthest is shifts[Feature.DURATION]
+    assert furthest is shifts[Measure.DURATION]
     answers = find_furthest(found.shifts, [Subject.ANSWER])
-    assert answers is shifts[Feature.ANSWER_LANGUAGE]
+    assert answers is shifts[Measure.ANSWER_LANGUAGE]
     assert answers.shift.calibrated < NOTABLE
     assert find_furthest(found.shifts, [Subject.PROMPT]) is None
 
 
 def test_values_of_the_reference_itself_are_no_window() -> None:
     reference = make_reference(until_us=NOW_US, duration=numbers(1000))
-    before = {Place(KEY, Feature.DURATION, NOW_US - SPAN_US): numbers(1000)}
+    before = {Place(KEY, Measure.DURATION, NOW_US - SPAN_US): numbers(1000)}
     assert compare(reference, before, NOW_US + SPAN_US).shifts == ()
 
 
 def test_values_older_than_a_day_are_no_window() -> None:
     reference = make_reference(duration=numbers(1000))
-    old = {Place(KEY, Feature.DURATION, NOW_US): numbers(1000)}
+    old = {Place(KEY, Measure.DURATION, NOW_US): numbers(1000)}
     assert compare(reference, old, NOW_US + LONGEST_WINDOW_US).shifts != ()
     assert compare(reference, old, NOW_US + LONGEST_WINDOW_US + SPAN_US).shifts == ()
 
 
-@pytest.mark.parametrize("feature", list(Feature))
-def test_every_feature_has_a_subject_and_a_kind(feature: Feature) -> None:
-    assert feature.subject in Subject
-    assert feature.is_number is not (
-        feature.value in {"prompt_language", "answer_language", "finish_reason", "refusal"}
+@pytest.mark.parametrize("measure", list(Measure))
+def test_every_measure_has_a_subject_and_a_kind(measure: Measure) -> None:
+    assert measure.subject in Subject
+    assert measure.is_number is not (
+        measure.value in {"prompt_language", "answer_language", "finish_reason", "refusal"}
     )
 
 

@@ -182,8 +182,8 @@ def _list_quality() -> list[Metric]:
     drift = Metric(
         name="prediction_distribution_shift",
         unit=RATIO,
-        help="PSI of answers from the reference, above 0.1 no chance: the feature that moved most",
-        labels=("alias", "version", "feature"),
+        help="PSI of answers from the reference, above 0.1 no chance: the measure that moved most",
+        labels=("alias", "version", "measure"),
         window_us=0,
     )
     return [
@@ -192,7 +192,7 @@ def _list_quality() -> list[Metric]:
             name="drift_score",
             unit=RATIO,
             high=1.0,
-            help="Jensen-Shannon divergence from the reference: the feature that moved most",
+            help="Jensen-Shannon divergence from the reference: the measure that moved most",
             labels=drift.labels,
             window_us=0,
         ),

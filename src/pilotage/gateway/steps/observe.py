@@ -7,7 +7,7 @@ fail; calls never notice (fails open).
 from collections.abc import Callable, Sequence
 
 from pilotage.gateway.call import Call, Reply, Step
-from pilotage.gateway.features.tap import FeatureTap
+from pilotage.gateway.measures.tap import MeasureTap
 from pilotage.gateway.telemetry.spans import Tracer
 from pilotage.gateway.telemetry.trace import pass_on
 from pilotage.kit.clock import Clock
@@ -26,7 +26,7 @@ class Observe:
         clock: Clock,
         tracer: Tracer | None,
         notes: Sequence[Callable[[Call], None]],
-        tap: FeatureTap | None = None,
+        tap: MeasureTap | None = None,
     ) -> None:
         self._follow = follow
         self._clock = clock

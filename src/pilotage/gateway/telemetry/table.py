@@ -131,7 +131,7 @@ TABLE = (
     Metric("pilotage_disk_used_ratio", "gauge", "Part of the spool's disk that is used."),
     Metric("pilotage_spans_total", "counter", "Spans by fate.", ("fate",)),
     Metric(
-        "pilotage_features_dropped_total",
+        "pilotage_measures_dropped_total",
         "counter",
         "Calls to be measured that found no room, in memory or in the spool.",
     ),

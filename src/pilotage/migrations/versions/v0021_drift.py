@@ -1,4 +1,4 @@
-"""Features of calls, their frozen references, feedback, and who lets its texts be measured."""
+"""Measures of calls, their frozen references, feedback, and who lets its texts be measured."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,13 +13,13 @@ def upgrade() -> None:
     op.add_column("tenant", share)
     answers = ("project_id", "alias", "version_id", "model")
     op.create_table(
-        "feature_cell",
-        *map(_text, (*answers, "feature")),
+        "measure_cell",
+        *map(_text, (*answers, "measure")),
         _big("at_us"),
         sa.Column("held", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint(*answers, "feature", "at_us", name=op.f("pk_feature_cell")),
+        sa.PrimaryKeyConstraint(*answers, "measure", "at_us", name=op.f("pk_measure_cell")),
     )
-    op.create_index("ix_feature_cell_at_us", "feature_cell", ["at_us"])
+    op.create_index("ix_measure_cell_at_us", "measure_cell", ["at_us"])
     op.create_table(
         "drift_reference",
         _text("id"),

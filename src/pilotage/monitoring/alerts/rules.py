@@ -32,7 +32,7 @@ MOST_SERIES = 500  # that can be pending or fire of one rule
 RESERVED_LABELS = frozenset(
     {
         *("alertname", "rule", "project", "severity", "team", "window", "le"),
-        *("alias", "tenant", "arm", "version", "model", "feature", "slo"),
+        *("alias", "tenant", "arm", "version", "model", "feature", "measure", "slo"),
     }
 )
 

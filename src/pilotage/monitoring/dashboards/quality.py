@@ -55,7 +55,7 @@ _DRIFT = Row(
             help="Population stability index against the reference of the model version.",
         ),
         Panel(
-            title="Largest drift of any feature",
+            title="Largest drift of any measure",
             kind=Kind.LINES,
             queries=(ask("drift_score"),),
             width=12,

@@ -9,9 +9,9 @@ from pilotage.monitoring.drift.rules import find_furthest
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import (
     Comparison,
-    Feature,
-    FeatureShift,
     Frozen,
+    Measure,
+    MeasureShift,
     Reference,
     Subject,
 )
@@ -33,9 +33,9 @@ class ReferenceBody(Body):
 
 
 class FrozenView(View):
-    """What a reference holds of a feature: of so many values, from one time to before another."""
+    """What a reference holds of a measure: of so many values, from one time to before another."""
 
-    feature: Feature
+    measure: Measure
     n: int
     since: datetime
     until: datetime
@@ -53,17 +53,17 @@ class ReferenceView(RevisedView):
     is_automatic: bool
     frozen_at: datetime
     frozen_by: str
-    features: list[FrozenView]
+    measures: list[FrozenView]
 
 
 class ShiftView(View):
-    """How far a feature has moved: ``n`` values since then against ``m`` of the reference.
+    """How far a measure has moved: ``n`` values since then against ``m`` of the reference.
 
     ``psi`` above ``psi_limit`` is a shift; ``calibrated`` is the same on a scale where the limit is
     0.1. ``js`` is in bits, from 0 to 1; ``ks`` is absent for words.
     """
 
-    feature: Feature
+    measure: Measure
     subject: Subject
     is_shifted: bool
     since: datetime
@@ -81,8 +81,8 @@ class ShiftView(View):
 class DriftView(View):
     """How far the answers of a version are from its reference.
 
-    ``shift`` is the calibrated PSI of the answers' feature that moved most, ``score`` the largest
-    Jensen-Shannon divergence of prompts' and answers' features; both are absent with too few calls.
+    ``shift`` is the calibrated PSI of the answers' measure that moved most, ``score`` the largest
+    Jensen-Shannon divergence of prompts' and answers' measures; both are absent with too few calls.
     """
 
     endpoint: str
@@ -93,7 +93,7 @@ class DriftView(View):
     shift: float | None
     score: float | None
     is_shifted: bool
-    features: list[ShiftView]
+    measures: list[ShiftView]
 
 
 def drift_routes(drift: DriftService) -> list[Route]:
@@ -154,15 +154,15 @@ def _show_reference(reference: Reference) -> ReferenceView:
     return ReferenceView.of(
         reference,
         endpoint=reference.alias,
-        features=[_show_frozen(feature, frozen) for feature, frozen in reference.features.items()],
+        measures=[_show_frozen(measure, frozen) for measure, frozen in reference.measures.items()],
     )
 
 
-def _show_frozen(feature: Feature, frozen: Frozen) -> FrozenView:
+def _show_frozen(measure: Measure, frozen: Frozen) -> FrozenView:
     numbers = frozen.held.numbers
     return FrozenView.of(
         frozen,
-        feature=feature,
+        measure=measure,
         n=frozen.held.count,
         p50=numbers.quantile(0.5),
         p95=numbers.quantile(0.95),
@@ -174,7 +174,7 @@ def _show_drift(found: Comparison) -> DriftView:
     reference = found.reference
     furthest = find_furthest(found.shifts, (Subject.ANSWER,))
     divergences = [
-        moved.shift.js for moved in found.shifts if moved.feature.subject is not Subject.SPEED
+        moved.shift.js for moved in found.shifts if moved.measure.subject is not Subject.SPEED
     ]
     return DriftView.of(
         found,
@@ -185,16 +185,16 @@ def _show_drift(found: Comparison) -> DriftView:
         shift=furthest.shift.calibrated if furthest else None,
         score=max(divergences, default=None),
         is_shifted=furthest is not None and furthest.shift.is_shifted,
-        features=[_show_shift(moved) for moved in found.shifts],
+        measures=[_show_shift(moved) for moved in found.shifts],
     )
 
 
-def _show_shift(moved: FeatureShift) -> ShiftView:
+def _show_shift(moved: MeasureShift) -> ShiftView:
     shift = moved.shift
     return ShiftView.of(
         moved,
         **shift._asdict(),
-        subject=moved.feature.subject,
+        subject=moved.measure.subject,
         is_shifted=shift.is_shifted,
         calibrated=shift.calibrated,
     )

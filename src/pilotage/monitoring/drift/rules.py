@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from pilotage.core.drift import LEAST_REFERENCE, Shift, compare_numbers, compare_words
-from pilotage.core.frames import Ended, Features, Flag, Outcome
+from pilotage.core.frames import Ended, Flag, Measured, Outcome
 from pilotage.monitoring.drift.types import (
     AnswerKey,
     Cells,
     Comparison,
-    Feature,
-    FeatureShift,
     Frozen,
     Held,
+    Measure,
+    MeasureShift,
     Place,
     Reference,
     Subject,
@@ -32,7 +32,7 @@ def floor(at_us: int) -> int:
     return at_us - at_us % SPAN_US
 
 
-def add_up(ended: Iterable[Ended], features: Iterable[Features]) -> Cells:
+def add_up(ended: Iterable[Ended], measured: Iterable[Measured]) -> Cells:
     """Return what is counted of some calls that went well, and of what was measured of texts.
 
     Copies that no client waited for are left out. Of a large batch a part is counted.
@@ -48,7 +48,7 @@ def add_up(ended: Iterable[Ended], features: Iterable[Features]) -> Cells:
         if seen < MOST_AT_ONCE:
             counted[place] = seen + 1
             _count_call(cells, AnswerKey(*map(_clean, place[:4])), at_us, call)
-    for frame in features:
+    for frame in measured:
         if 0 <= frame.at_us <= _LAST_US:
             key = AnswerKey(
                 *map(_clean, (frame.project_id, frame.alias, frame.version_id, frame.model))
@@ -63,51 +63,51 @@ def merge_into(cells: Cells, more: Mapping[Place, Held]) -> None:
         cells.setdefault(place, Held()).merge(held)
 
 
-def freeze(cells: Mapping[Place, Held], since_us: int, until_us: int) -> dict[Feature, Frozen]:
-    """Return what the cells of one key hold of every feature that there is enough of."""
-    merged: dict[Feature, Held] = {}
+def freeze(cells: Mapping[Place, Held], since_us: int, until_us: int) -> dict[Measure, Frozen]:
+    """Return what the cells of one key hold of every measure that there is enough of."""
+    merged: dict[Measure, Held] = {}
     for place, held in cells.items():
-        merged.setdefault(place.feature, Held()).merge(held)
+        merged.setdefault(place.measure, Held()).merge(held)
     return {
-        feature: Frozen(since_us, until_us, held)
-        for feature, held in sorted(merged.items())
+        measure: Frozen(since_us, until_us, held)
+        for measure, held in sorted(merged.items())
         if held.count >= LEAST_REFERENCE
     }
 
 
-def find_ripe(cells: Mapping[Place, Held], until_us: int) -> dict[Feature, Frozen]:
-    """Return the first values of every feature of one key that there is enough of.
+def find_ripe(cells: Mapping[Place, Held], until_us: int) -> dict[Measure, Frozen]:
+    """Return the first values of every measure of one key that there is enough of.
 
     Spans are taken whole, the oldest first, and no more of them than are needed.
     """
-    first: dict[Feature, list[Place]] = {}
+    first: dict[Measure, list[Place]] = {}
     for place in sorted(cells, key=lambda place: place.at_us):
-        first.setdefault(place.feature, []).append(place)
-    found: dict[Feature, Frozen] = {}
-    for feature, places in sorted(first.items()):
+        first.setdefault(place.measure, []).append(place)
+    found: dict[Measure, Frozen] = {}
+    for measure, places in sorted(first.items()):
         held = Held()
         for number, place in enumerate(places, start=1):
             held.merge(cells[place])
             if held.count >= LEAST_REFERENCE:
                 end_us = place.at_us + SPAN_US if number < len(places) else until_us
-                found[feature] = Frozen(places[0].at_us, end_us, held)
+                found[measure] = Frozen(places[0].at_us, end_us, held)
                 break
     return found
 
 
 def compare(reference: Reference, cells: Mapping[Place, Held], until_us: int) -> Comparison:
-    """Compare the newest values of every feature with the reference.
+    """Compare the newest values of every measure with the reference.
 
-    Limits are those of so many comparisons at once as there are features with a reference.
+    Limits are those of so many comparisons at once as there are measures with a reference.
     """
-    tests = max(1, len(reference.features))
-    shifts: list[FeatureShift] = []
-    for feature, frozen in reference.features.items():
-        spans = {place.at_us: held for place, held in cells.items() if place.feature is feature}
+    tests = max(1, len(reference.measures))
+    shifts: list[MeasureShift] = []
+    for measure, frozen in reference.measures.items():
+        spans = {place.at_us: held for place, held in cells.items() if place.measure is measure}
         since_us, window = take_window(spans, max(frozen.until_us, until_us - LONGEST_WINDOW_US))
-        found = _compare(feature, frozen.held, window, tests)
+        found = _compare(measure, frozen.held, window, tests)
         if found is not None:
-            shifts.append(FeatureShift(feature=feature, since_us=since_us, shift=found))
+            shifts.append(MeasureShift(measure=measure, since_us=since_us, shift=found))
     return Comparison(reference=reference, until_us=until_us, shifts=tuple(shifts))
 
 
@@ -128,41 +128,41 @@ def take_window(spans: Mapping[int, Held], since_us: int) -> tuple[int, Held]:
 
 
 def find_furthest(
-    shifts: Sequence[FeatureShift], subjects: Iterable[Subject]
-) -> FeatureShift | None:
-    """Return the feature of some subjects that moved most by its own limit; None without any."""
+    shifts: Sequence[MeasureShift], subjects: Iterable[Subject]
+) -> MeasureShift | None:
+    """Return the measure of some subjects that moved most by its own limit; None without any."""
     wanted = set(subjects)
-    among = [shift for shift in shifts if shift.feature.subject in wanted]
+    among = [shift for shift in shifts if shift.measure.subject in wanted]
     return max(among, key=lambda found: found.shift.calibrated, default=None)
 
 
-def _compare(feature: Feature, reference: Held, window: Held, tests: int) -> Shift | None:
-    if feature.is_number:
+def _compare(measure: Measure, reference: Held, window: Held, tests: int) -> Shift | None:
+    if measure.is_number:
         return compare_numbers(reference.numbers, window.numbers, tests)
     return compare_words(reference.words, window.words, tests)
 
 
 def _count_call(cells: Cells, key: AnswerKey, at_us: int, call: Ended) -> None:
-    for feature, value in (
-        (Feature.PROMPT_TOKENS, call.usage.prompt_tokens or -1),
-        (Feature.ANSWER_TOKENS, call.usage.completion_tokens if call.usage.total else -1),
-        (Feature.DURATION, call.duration_us),
-        (Feature.TTFT, call.ttft_us),
+    for measure, value in (
+        (Measure.PROMPT_TOKENS, call.usage.prompt_tokens or -1),
+        (Measure.ANSWER_TOKENS, call.usage.completion_tokens if call.usage.total else -1),
+        (Measure.DURATION, call.duration_us),
+        (Measure.TTFT, call.ttft_us),
     ):
-        _add_number(cells, Place(key, feature, at_us), value)
+        _add_number(cells, Place(key, measure, at_us), value)
     if call.finish_reason:
-        _add_word(cells, Place(key, Feature.FINISH_REASON, at_us), call.finish_reason)
+        _add_word(cells, Place(key, Measure.FINISH_REASON, at_us), call.finish_reason)
 
 
-def _count_texts(cells: Cells, key: AnswerKey, at_us: int, frame: Features) -> None:
-    _add_number(cells, Place(key, Feature.PROMPT_LETTERS, at_us), frame.prompt_letters)
-    _add_number(cells, Place(key, Feature.ANSWER_LETTERS, at_us), frame.answer_letters)
+def _count_texts(cells: Cells, key: AnswerKey, at_us: int, frame: Measured) -> None:
+    _add_number(cells, Place(key, Measure.PROMPT_LETTERS, at_us), frame.prompt_letters)
+    _add_number(cells, Place(key, Measure.ANSWER_LETTERS, at_us), frame.answer_letters)
     if frame.prompt_language:
-        _add_word(cells, Place(key, Feature.PROMPT_LANGUAGE, at_us), frame.prompt_language)
+        _add_word(cells, Place(key, Measure.PROMPT_LANGUAGE, at_us), frame.prompt_language)
     if frame.answer_letters >= 0:
         refused = "refused" if frame.is_refusal else "answered"
-        _add_word(cells, Place(key, Feature.REFUSAL, at_us), refused)
-        _add_word(cells, Place(key, Feature.ANSWER_LANGUAGE, at_us), frame.answer_language)
+        _add_word(cells, Place(key, Measure.REFUSAL, at_us), refused)
+        _add_word(cells, Place(key, Measure.ANSWER_LANGUAGE, at_us), frame.answer_language)
 
 
 def _add_number(cells: Cells, place: Place, value: int) -> None:

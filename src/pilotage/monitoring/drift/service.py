@@ -20,8 +20,8 @@ from pilotage.monitoring.drift.types import (
     AnswerKey,
     Cells,
     Comparison,
-    Feature,
     Frozen,
+    Measure,
     Reference,
 )
 
@@ -73,23 +73,23 @@ class DriftService:
         since_us = floor(tx.now_us - KEPT_US if since_us is None else max(0, since_us))
         until_us = floor(tx.now_us if until_us is None else min(until_us, tx.now_us))
         cells = await store.list_cells(tx, since_us, until_us, key)
-        features = freeze(cells, since_us, until_us)
-        if not features:
+        measures = freeze(cells, since_us, until_us)
+        if not measures:
             raise PilotageError(
                 "conflict",
                 f"{alias} has too few answers by {key.model} to be a reference from "
                 f"{rfc3339(since_us)} to {rfc3339(until_us)}.",
-                hint=f"A feature needs {LEAST_REFERENCE} values. Calls are counted by half hours, "
+                hint=f"A measure needs {LEAST_REFERENCE} values. Calls are counted by half hours, "
                 "and the running one is left out.",
                 param="since",
             )
         known = await store.find_reference_of(tx, key)
-        return await self._write(tx, key, known, features, is_automatic=False)
+        return await self._write(tx, key, known, measures, is_automatic=False)
 
     async def freeze_ripe(self, tx: Tx) -> int:
-        """Freeze features of versions that have enough values for the first time; return how many.
+        """Freeze measures of versions that have enough values for the first time; return how many.
 
-        A reference that a person chose gets no more features by itself.
+        A reference that a person chose gets no more measures by itself.
         """
         until_us, frozen = floor(tx.now_us), 0
         references = {item.key: item for item in await store.list_references(tx)}
@@ -97,13 +97,13 @@ class DriftService:
             known = references.get(key)
             if known is not None and not known.is_automatic:
                 continue
-            missing = set(Feature) - set(known.features if known else ())
+            missing = set(Measure) - set(known.measures if known else ())
             counted = await store.list_cells(tx, tx.now_us - KEPT_US, until_us, key, missing)
-            features = find_ripe(counted, until_us)
-            if features:
-                merged = (known.features if known else {}) | features
+            measures = find_ripe(counted, until_us)
+            if measures:
+                merged = (known.measures if known else {}) | measures
                 await self._write(tx, key, known, merged, is_automatic=True)
-                frozen += len(features)
+                frozen += len(measures)
         return frozen
 
     async def get_reference(self, tx: Tx, reference_id: str) -> Reference:
@@ -154,7 +154,7 @@ class DriftService:
         tx: Tx,
         key: AnswerKey,
         known: Reference | None,
-        features: dict[Feature, Frozen],
+        measures: dict[Measure, Frozen],
         *,
         is_automatic: bool,
     ) -> Reference:
@@ -165,7 +165,7 @@ class DriftService:
             is_automatic=is_automatic,
             frozen_at_us=tx.now_us,
             frozen_by=tx.actor.principal_id,
-            features=features,
+            measures=measures,
         )
         if known is None:
             if not await store.insert_reference(tx, reference):
@@ -185,13 +185,13 @@ def _describe(reference: Reference) -> dict[str, object]:
         "version_id": reference.version_id,
         "model": reference.model,
         "is_automatic": reference.is_automatic,
-        "features": {
-            feature.value: {
+        "measures": {
+            measure.value: {
                 "since_us": frozen.since_us,
                 "until_us": frozen.until_us,
                 "values": frozen.held.count,
             }
-            for feature, frozen in sorted(reference.features.items())
+            for measure, frozen in sorted(reference.measures.items())
         },
     }
 

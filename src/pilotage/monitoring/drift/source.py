@@ -7,7 +7,7 @@ from pilotage.kit.db import Tx
 from pilotage.monitoring.alerts.names import Names
 from pilotage.monitoring.alerts.values import Found, Wanted
 from pilotage.monitoring.drift.service import DriftService
-from pilotage.monitoring.drift.types import Comparison, FeatureShift, Subject
+from pilotage.monitoring.drift.types import Comparison, MeasureShift, Subject
 
 SHIFT, SCORE = "prediction_distribution_shift", "drift_score"
 KEPT_US = 60_000_000  # how long a comparison is good for: nothing moves faster
@@ -17,7 +17,7 @@ class DriftSource:
     """Answers how far answers have moved; of what has no reference or too few calls, nothing.
 
     A shift above 0.1 is one that chance does not make, whatever the number of calls. Without a
-    label ``feature`` it is that of the answers' feature that moved most.
+    label ``measure`` it is that of the answers' measure that moved most.
     """
 
     def __init__(self, service: DriftService, names: Names) -> None:
@@ -53,16 +53,16 @@ class DriftSource:
             ids = {
                 "alias": found.reference.alias,
                 "version": found.reference.version_id or found.reference.model,
-                "feature": moved.feature.value,
+                "measure": moved.measure.value,
             }
             labels = self._names.say_all(one.by, [ids[name] for name in one.by])
             value = moved.shift.calibrated if one.name == SHIFT else moved.shift.js
             series[labels] = max(value, series.get(labels, 0.0))
 
 
-def _counts(one: Wanted, moved: FeatureShift) -> bool:
-    """Say whether a feature counts for a metric: any that is asked for by its name."""
-    if "feature" in one.by:
+def _counts(one: Wanted, moved: MeasureShift) -> bool:
+    """Say whether a measure counts for a metric: any that is asked for by its name."""
+    if "measure" in one.by:
         return True
-    subject = moved.feature.subject
+    subject = moved.measure.subject
     return subject is Subject.ANSWER or (one.name == SCORE and subject is Subject.PROMPT)

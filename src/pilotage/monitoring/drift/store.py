@@ -9,21 +9,21 @@ from pilotage.kit.db import METADATA, Row, Tx
 from pilotage.monitoring.drift.types import (
     AnswerKey,
     Cells,
-    Feature,
     Frozen,
     Held,
+    Measure,
     Place,
     Reference,
 )
 
 FEATURE_CELL = sa.Table(
-    "feature_cell",
+    "measure_cell",
     METADATA,
     sa.Column("project_id", sa.Text, primary_key=True),  # no foreign keys: calls outlive everything
     sa.Column("alias", sa.Text, primary_key=True),
     sa.Column("version_id", sa.Text, primary_key=True),
     sa.Column("model", sa.Text, primary_key=True),
-    sa.Column("feature", sa.Text, primary_key=True),
+    sa.Column("measure", sa.Text, primary_key=True),
     sa.Column("at_us", sa.BigInteger, primary_key=True, index=True),
     sa.Column("held", sa.LargeBinary, nullable=False),
 )
@@ -44,7 +44,7 @@ DRIFT_REFERENCE = sa.Table(
 )
 _C = FEATURE_CELL.c
 _R = DRIFT_REFERENCE.c
-_PLACE = (_C.project_id, _C.alias, _C.version_id, _C.model, _C.feature, _C.at_us)
+_PLACE = (_C.project_id, _C.alias, _C.version_id, _C.model, _C.measure, _C.at_us)
 _HELD = msgspec.msgpack.Decoder(Held)
 _FROZEN = msgspec.msgpack.Decoder(dict[str, Frozen])
 _PACK = msgspec.msgpack.Encoder().encode
@@ -73,17 +73,17 @@ async def list_cells(
     since_us: int,
     until_us: int,
     key: AnswerKey | None = None,
-    features: Collection[Feature] = (),
+    measures: Collection[Measure] = (),
 ) -> Cells:
     """Return the cells whose spans begin from one time to before another.
 
-    Those of one key or of all, and of some features or (none named) of all.
+    Those of one key or of all, and of some measures or (none named) of all.
     """
     statement = tx.select(FEATURE_CELL).where(_C.at_us >= since_us, _C.at_us < until_us)
     if key is not None:
         statement = statement.where(*_match(FEATURE_CELL, key))
-    if features:
-        statement = statement.where(_C.feature.in_(sorted(features)))
+    if measures:
+        statement = statement.where(_C.measure.in_(sorted(measures)))
     return {_place(row): _HELD.decode(row["held"]) for row in await tx.all(statement)}
 
 
@@ -158,13 +158,13 @@ def _match(table: sa.Table, key: AnswerKey) -> list[sa.ColumnElement[bool]]:
 
 def _place(row: Row) -> Place:
     key = AnswerKey(row["project_id"], row["alias"], row["version_id"], row["model"])
-    return Place(key, Feature(row["feature"]), row["at_us"])
+    return Place(key, Measure(row["measure"]), row["at_us"])
 
 
 def _values(place: Place, held: Held, prefix: str = "") -> dict[str, object]:
     values = {
         **place.key._asdict(),
-        "feature": place.feature.value,
+        "measure": place.measure.value,
         "at_us": place.at_us,
         "held": _PACK(held),
     }
@@ -178,11 +178,11 @@ def _columns(reference: Reference) -> dict[str, object]:
         "is_automatic": reference.is_automatic,
         "frozen_at_us": reference.frozen_at_us,
         "frozen_by": reference.frozen_by,
-        "held": _PACK({feature.value: held for feature, held in reference.features.items()}),
+        "held": _PACK({measure.value: held for measure, held in reference.measures.items()}),
     }
 
 
 def _reference(row: Row) -> Reference:
     held = _FROZEN.decode(row["held"])
-    plain = {name: row[name] for name in Reference.__dataclass_fields__ if name != "features"}
-    return Reference(**plain, features={Feature(name): held[name] for name in sorted(held)})
+    plain = {name: row[name] for name in Reference.__dataclass_fields__ if name != "measures"}
+    return Reference(**plain, measures={Measure(name): held[name] for name in sorted(held)})

@@ -1,4 +1,4 @@
-"""Features of calls, what is counted of them, and the references that windows are compared with."""
+"""Measures of calls, what is counted of them, and the references that windows are compared with."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,14 +15,14 @@ _LONGEST_WORD = 64
 
 
 class Subject(StrEnum):
-    """What a feature is a feature of."""
+    """What a measure is a measure of."""
 
     PROMPT = "prompt"
     ANSWER = "answer"
     SPEED = "speed"
 
 
-class Feature(StrEnum):
+class Measure(StrEnum):
     """What is counted of calls; closed.
 
     Lengths in letters, languages and refusals are known only of the share of calls whose texts a
@@ -43,7 +43,7 @@ class Feature(StrEnum):
 
     @property
     def subject(self) -> Subject:
-        """What it is a feature of."""
+        """What it is a measure of."""
         if self in _OF_PROMPTS:
             return Subject.PROMPT
         return Subject.SPEED if self in _OF_SPEED else Subject.ANSWER
@@ -54,13 +54,13 @@ class Feature(StrEnum):
         return self not in _WORDS
 
 
-_OF_PROMPTS = {Feature.PROMPT_TOKENS, Feature.PROMPT_LETTERS, Feature.PROMPT_LANGUAGE}
-_OF_SPEED = {Feature.DURATION, Feature.TTFT}
+_OF_PROMPTS = {Measure.PROMPT_TOKENS, Measure.PROMPT_LETTERS, Measure.PROMPT_LANGUAGE}
+_OF_SPEED = {Measure.DURATION, Measure.TTFT}
 _WORDS = {
-    Feature.PROMPT_LANGUAGE,
-    Feature.ANSWER_LANGUAGE,
-    Feature.FINISH_REASON,
-    Feature.REFUSAL,
+    Measure.PROMPT_LANGUAGE,
+    Measure.ANSWER_LANGUAGE,
+    Measure.FINISH_REASON,
+    Measure.REFUSAL,
 }
 
 
@@ -74,7 +74,7 @@ class AnswerKey(NamedTuple):
 
 
 class Held(msgspec.Struct, array_like=True):
-    """The values of one feature: numbers or words. To merge is to add.
+    """The values of one measure: numbers or words. To merge is to add.
 
     Numbers are microseconds, tokens, letters, or millionths of a score.
     """
@@ -105,7 +105,7 @@ class Place(NamedTuple):
     """Which cell a value is counted in: whose answer's, of what, and when its span begins."""
 
     key: AnswerKey
-    feature: Feature
+    measure: Measure
     at_us: int
 
 
@@ -113,7 +113,7 @@ Cells = dict[Place, Held]
 
 
 class Frozen(msgspec.Struct, frozen=True, array_like=True):
-    """The values of one feature from one time to before another, which change no more."""
+    """The values of one measure from one time to before another, which change no more."""
 
     since_us: int
     until_us: int
@@ -124,7 +124,7 @@ class Frozen(msgspec.Struct, frozen=True, array_like=True):
 class Reference:
     """What windows of a version's answers on an endpoint are compared with.
 
-    Features are frozen when there are enough values of them; ``is_automatic`` is false once a
+    Measures are frozen when there are enough values of them; ``is_automatic`` is false once a
     person chose the span.
     """
 
@@ -137,7 +137,7 @@ class Reference:
     is_automatic: bool
     frozen_at_us: int
     frozen_by: str
-    features: dict[Feature, Frozen]
+    measures: dict[Measure, Frozen]
 
     @property
     def key(self) -> AnswerKey:
@@ -146,24 +146,24 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureShift:
-    """How far a feature is from its reference over the window from a time on."""
+class MeasureShift:
+    """How far a measure is from its reference over the window from a time on."""
 
-    feature: Feature
+    measure: Measure
     since_us: int
     shift: Shift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How far the answers of a version on an endpoint are from their reference, feature by feature.
+    """How far the answers of a version on an endpoint are from their reference, measure by measure.
 
-    A feature with too few values in its window or its reference is not among ``shifts``.
+    A measure with too few values in its window or its reference is not among ``shifts``.
     """
 
     reference: Reference
     until_us: int
-    shifts: tuple[FeatureShift, ...]
+    shifts: tuple[MeasureShift, ...]
 
     @property
     def reference_id(self) -> str:

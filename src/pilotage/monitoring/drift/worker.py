@@ -1,4 +1,4 @@
-"""What works for drift: features are counted with calls, and references freeze by themselves."""
+"""What works for drift: measures are counted with calls, and references freeze by themselves."""
 
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.worker import Wakeup, Worker
@@ -10,8 +10,8 @@ from pilotage.monitoring.rollups.worker import CallBatch
 LOOK_EVERY_S = 60.0
 
 
-class FeatureSink:
-    """Counts the features of calls in the transaction that counts the calls."""
+class MeasureSink:
+    """Counts the measures of calls in the transaction that counts the calls."""
 
     def __init__(self, service: DriftService) -> None:
         self._service = service
@@ -19,7 +19,7 @@ class FeatureSink:
 
     async def prepare(self, batch: CallBatch) -> None:
         """Add up what a batch of a spool holds."""
-        self._cells = add_up((ended for _, ended in batch.ended), batch.features)
+        self._cells = add_up((ended for _, ended in batch.ended), batch.measured)
 
     async def write(self, tx: Tx) -> None:
         """Write what was added up."""

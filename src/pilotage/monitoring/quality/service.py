@@ -8,7 +8,7 @@ from pilotage.finops.types import LedgerEntry
 from pilotage.kit.db import Tx
 from pilotage.monitoring.drift.rules import floor
 from pilotage.monitoring.drift.service import DriftService
-from pilotage.monitoring.drift.types import AnswerKey, Cells, Feature, Held, Place
+from pilotage.monitoring.drift.types import AnswerKey, Cells, Held, Measure, Place
 from pilotage.monitoring.quality import store
 from pilotage.monitoring.quality.rules import (
     KEPT_US,
@@ -108,6 +108,6 @@ def _count_scores(opinions: Sequence[Opinion]) -> Cells:
     for opinion in opinions:
         if opinion.score is not None:
             key = AnswerKey(opinion.project_id, opinion.alias, opinion.version_id, opinion.model)
-            place = Place(key, Feature.SCORE, floor(opinion.at_us))
+            place = Place(key, Measure.SCORE, floor(opinion.at_us))
             cells.setdefault(place, Held()).numbers.add(opinion.score)
     return cells

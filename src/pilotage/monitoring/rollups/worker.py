@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pilotage.core.frames import Ended, Features, Feedback, decode_frame
+from pilotage.core.frames import Ended, Feedback, Measured, decode_frame
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer
@@ -30,12 +30,12 @@ _LOG = logging.getLogger("pilotage.monitoring")
 class CallBatch:
     """The calls that ended in a batch of a spool, each with the number of its record.
 
-    ``features`` and ``feedback`` are what became known of answers, to these calls or to others.
+    ``measured`` and ``feedback`` are what became known of answers, to these calls or to others.
     """
 
     records: SpoolBatch
     ended: Sequence[tuple[int, Ended]]
-    features: Sequence[Features] = ()
+    measured: Sequence[Measured] = ()
     feedback: Sequence[Feedback] = ()
 
 
@@ -130,15 +130,15 @@ class RollupReader:
 
     def _decode(self, records: SpoolBatch) -> CallBatch:
         ended: list[tuple[int, Ended]] = []
-        features: list[Features] = []
+        measured: list[Measured] = []
         feedback: list[Feedback] = []
         for seq, payload in records.records:
             try:
                 frame = decode_frame(payload)
                 if isinstance(frame, Ended):
                     ended.append((seq, check_call(frame)))
-                elif isinstance(frame, Features):
-                    features.append(frame)
+                elif isinstance(frame, Measured):
+                    measured.append(frame)
                 elif isinstance(frame, Feedback):
                     feedback.append(frame)
             except ValueError as unreadable:
@@ -150,7 +150,7 @@ class RollupReader:
                         records.spool,
                         unreadable,
                     )
-        return CallBatch(records=records, ended=ended, features=features, feedback=feedback)
+        return CallBatch(records=records, ended=ended, measured=measured, feedback=feedback)
 
 
 def make_rollup_worker(reader: RollupReader, interval_s: float = 1.0) -> Worker:

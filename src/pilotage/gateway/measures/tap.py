@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from pilotage.core.data_classes import get_rule
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Features, Outcome, encode_frame
+from pilotage.core.frames import Measured, Outcome, encode_frame
 from pilotage.core.snapshot import FULL_WEIGHT
 from pilotage.gateway.call import Call, Reply, Step, Stream
-from pilotage.gateway.features.language import find_language
-from pilotage.gateway.features.refusal import is_refusal
-from pilotage.gateway.features.texts import read_answer, read_prompt
+from pilotage.gateway.measures.language import find_language
+from pilotage.gateway.measures.refusal import is_refusal
+from pilotage.gateway.measures.texts import read_answer, read_prompt
 from pilotage.gateway.routing.choice import is_drawn
 from pilotage.kit.clock import Clock
 from pilotage.kit.spool import SpoolWriter
@@ -25,7 +25,7 @@ from pilotage.kit.spool import SpoolWriter
 MAX_TEXT_BYTES = 256 << 10  # of a prompt or an answer; what is longer is not measured
 MAX_WAITING = 200
 AT_ONCE = 20  # calls that a look measures, some 10 ms
-_SALT = "features of "  # so that this share is no part of another
+_SALT = "measures of "  # so that this share is no part of another
 
 
 class Answered(NamedTuple):
@@ -36,7 +36,7 @@ class Answered(NamedTuple):
     is_stream: bool
 
 
-class FeatureTap:
+class MeasureTap:
     """Measures calls; whoever owns it calls :meth:`measure` again and again.
 
     ``dropped`` counts calls that found no room to wait, or none in the spool.
@@ -68,14 +68,14 @@ class FeatureTap:
         """Measure some of the calls that wait, and record what was found."""
         some = self._take_some()
         if some:
-            for features in await asyncio.to_thread(_measure_all, some, self._clock.now_us()):
-                self._record(features)
+            for measures in await asyncio.to_thread(_measure_all, some, self._clock.now_us()):
+                self._record(measures)
 
     def settle(self) -> None:
         """Measure whatever waits, at the end of a process."""
         while some := self._take_some():
-            for features in _measure_all(some, self._clock.now_us()):
-                self._record(features)
+            for measures in _measure_all(some, self._clock.now_us()):
+                self._record(measures)
 
     def _take_some(self) -> list[Answered]:
         count = min(AT_ONCE, len(self._waiting))
@@ -89,9 +89,9 @@ class FeatureTap:
             return
         self._waiting.append(Answered(call, answer, is_stream))
 
-    def _record(self, features: Features) -> None:
+    def _record(self, measures: Measured) -> None:
         try:
-            self._spool.append(encode_frame(features))
+            self._spool.append(encode_frame(measures))
         except PilotageError:  # a full disk: what calls cost goes first
             self.dropped += 1
 
@@ -119,16 +119,16 @@ class _Heard:
         return b"".join(self._parts) if self._size <= MAX_TEXT_BYTES else b""
 
 
-def _measure_all(calls: list[Answered], now_us: int) -> list[Features]:
+def _measure_all(calls: list[Answered], now_us: int) -> list[Measured]:
     return [measure(answered, now_us) for answered in calls]
 
 
-def measure(answered: Answered, now_us: int) -> Features:
+def measure(answered: Answered, now_us: int) -> Measured:
     """Return what is measured of a call's texts."""
     call, arm = answered.call, answered.call.arm
     told = read_prompt(call.body)
     said = read_answer(answered.answer, is_stream=answered.is_stream)
-    return Features(
+    return Measured(
         call_id=call.id,
         at_us=now_us,
         project_id=call.tenant.project_id,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotage.gateway.features.language import UNDETERMINED, find_language
+from pilotage.gateway.measures.language import UNDETERMINED, find_language
 
 SENTENCES = {
     "en": (

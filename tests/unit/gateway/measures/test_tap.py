@@ -7,11 +7,11 @@ import pytest
 
 from made_calls import BODY, PROJECT, make_alias, make_arm, make_call
 from pilotage.core.errors import PilotageError
-from pilotage.core.frames import Features, Outcome, decode_frame
+from pilotage.core.frames import Measured, Outcome, decode_frame
 from pilotage.core.snapshot import FULL_WEIGHT, TenantEntry
 from pilotage.gateway.call import Call, Reply
-from pilotage.gateway.features import tap as taps
-from pilotage.gateway.features.tap import MAX_TEXT_BYTES, MAX_WAITING, FeatureTap
+from pilotage.gateway.measures import tap as taps
+from pilotage.gateway.measures.tap import MAX_TEXT_BYTES, MAX_WAITING, MeasureTap
 from pilotage.gateway.steps.observe import Observe
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.spool import SpoolWriter, open_spool
@@ -38,13 +38,13 @@ def open_small(folder: Path) -> SpoolWriter:
     return open_spool(folder, segment_bytes=1 << 20, reserve_bytes=0, sync="none")
 
 
-def list_features(folder: Path) -> list[Features]:
+def list_measures(folder: Path) -> list[Measured]:
     frames = [decode_frame(payload) for _, payload in read_records(folder, 0, 10_000)]
-    return [frame for frame in frames if isinstance(frame, Features)]
+    return [frame for frame in frames if isinstance(frame, Measured)]
 
 
 async def run(
-    tap: FeatureTap,
+    tap: MeasureTap,
     reply: Reply,
     *,
     share: int = FULL_WEIGHT,
@@ -75,55 +75,55 @@ async def run(
 
 async def test_a_drawn_call_is_measured_and_its_words_are_not_kept(tmp_path: Path) -> None:
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         await run(tap, Reply(body=ANSWER))
         await tap.measure()
-    [features] = list_features(tmp_path)
-    assert (features.call_id, features.tenant_id, features.alias) == ("call_1", "ten_1", "chat")
-    assert (features.version_id, features.model) == ("ver_dep_a", "model-dep_a@1.0.0")
-    assert (features.prompt_letters, features.prompt_language) == (5, "und")
-    assert (features.answer_letters, features.answer_language) == (29, "en")
-    assert not features.is_refusal
+    [measures] = list_measures(tmp_path)
+    assert (measures.call_id, measures.tenant_id, measures.alias) == ("call_1", "ten_1", "chat")
+    assert (measures.version_id, measures.model) == ("ver_dep_a", "model-dep_a@1.0.0")
+    assert (measures.prompt_letters, measures.prompt_language) == (5, "und")
+    assert (measures.answer_letters, measures.answer_language) == (29, "en")
+    assert not measures.is_refusal
     assert b"Hello" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
 async def test_a_stream_is_measured_as_a_whole_and_passed_on_as_it_came(tmp_path: Path) -> None:
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         await run(tap, Reply(stream=Lines(EVENT, EVENT), terminator=b"end"))
         await tap.measure()
-    [features] = list_features(tmp_path)
-    assert (features.answer_letters, features.is_refusal) == (48, True)
+    [measures] = list_measures(tmp_path)
+    assert (measures.answer_letters, measures.is_refusal) == (48, True)
 
 
 @pytest.mark.parametrize("share", [0, 2_500])
 async def test_the_share_decides_by_the_calls_id(tmp_path: Path, share: int) -> None:
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         for number in range(400):
             await run(tap, Reply(body=ANSWER), share=share, call_id=f"call_{number}")
             await tap.measure()
         await tap.measure()
-    found = len(list_features(tmp_path))
+    found = len(list_measures(tmp_path))
     assert found == 0 if not share else 60 < found < 140
 
 
 async def test_restricted_data_is_never_drawn(tmp_path: Path) -> None:
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         await run(tap, Reply(body=ANSWER), data_class="restricted")
         tap.settle()
-    assert list_features(tmp_path) == []
+    assert list_measures(tmp_path) == []
 
 
 async def test_a_call_that_failed_is_not_measured(tmp_path: Path) -> None:
     broken = Reply(stream=Lines(EVENT, PilotageError("upstream_cut")))
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         call = await run(tap, broken)
         tap.settle()
     assert call.outcome is Outcome.UPSTREAM_CUT
-    assert list_features(tmp_path) == []
+    assert list_measures(tmp_path) == []
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
@@ -131,35 +131,35 @@ async def test_a_text_that_is_too_long_is_not_read(tmp_path: Path, is_stream: bo
     long = ANSWER + b" " * MAX_TEXT_BYTES
     reply = Reply(stream=Lines(EVENT, long)) if is_stream else Reply(body=long)
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         await run(tap, reply)
         tap.settle()
-    [features] = list_features(tmp_path)
-    assert (features.answer_letters, features.answer_language) == (-1, "")
+    [measures] = list_measures(tmp_path)
+    assert (measures.answer_letters, measures.answer_language) == (-1, "")
 
 
 async def test_a_prompt_that_is_too_long_is_not_drawn(tmp_path: Path) -> None:
     body = b'{"model":"chat","messages":[{"content":"%b"}]}' % (b"x" * MAX_TEXT_BYTES)
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         await run(tap, Reply(body=ANSWER), body=body)
         tap.settle()
-    assert list_features(tmp_path) == []
+    assert list_measures(tmp_path) == []
 
 
 async def test_what_finds_no_room_is_counted_and_calls_go_on(tmp_path: Path) -> None:
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         for number in range(MAX_WAITING + 3):
             await run(tap, Reply(body=ANSWER), call_id=f"call_{number}")
         assert tap.dropped == 3
         tap.settle()
-    assert len(list_features(tmp_path)) == MAX_WAITING
+    assert len(list_measures(tmp_path)) == MAX_WAITING
 
 
 async def test_a_full_disk_takes_none_and_that_is_counted(tmp_path: Path) -> None:
     with open_small(tmp_path) as spool:
-        tap = FeatureTap(spool, ManualClock())
+        tap = MeasureTap(spool, ManualClock())
         await run(tap, Reply(body=ANSWER))
         spool.is_full = True
         await tap.measure()
@@ -172,8 +172,8 @@ async def test_calls_that_are_not_drawn_never_meet_the_tap(
     async def refuse(*_: object) -> Reply:
         raise AssertionError("the tap was asked")
 
-    monkeypatch.setattr(taps.FeatureTap, "follow", refuse)
+    monkeypatch.setattr(taps.MeasureTap, "follow", refuse)
     with open_small(tmp_path) as spool:
-        call = await run(FeatureTap(spool, ManualClock()), Reply(body=ANSWER), share=0)
+        call = await run(MeasureTap(spool, ManualClock()), Reply(body=ANSWER), share=0)
     assert call.outcome is Outcome.OK
     await asyncio.sleep(0)

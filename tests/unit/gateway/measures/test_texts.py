@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotage.gateway.features.texts import Prompt, read_answer, read_prompt
+from pilotage.gateway.measures.texts import Prompt, read_answer, read_prompt
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -4,7 +4,7 @@
 
 import pytest
 
-from pilotage.gateway.features.refusal import is_refusal
+from pilotage.gateway.measures.refusal import is_refusal
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,32 @@ async def test_feedback_and_measures_follow_their_calls(tmp_path: Path) -> None:
     assert SECRET.encode() not in at_rest
 
 
+async def test_nothing_that_is_sent_ends_a_gateway_that_measures(tmp_path: Path) -> None:
+    world = World(tmp_path / "data")
+    world.tenant = msgspec.structs.replace(world.tenant, measure_share=10_000)
+    world.publish()
+    deep: object = "x" * 40
+    for _ in range(500):
+        deep = [deep]
+    async with FaultyUpstream() as upstream:
+        world.point({"dep_a": upstream.port})
+        async with GatewayProcess(world) as gateway, make_http(gateway) as http:
+            for system in (deep, "Be brief.", deep):
+                body = chat_body({"prompt_tokens": 3}, max_tokens=50) | {"system": system}
+                before = len([frame for frame in world.frames() if isinstance(frame, Measured)])
+                reply = await http.post("/v1/chat/completions", json=body)
+                assert reply.status_code == 200, reply.text
+                await until(
+                    lambda count=before: (  # type: ignore[misc]
+                        sum(isinstance(frame, Measured) for frame in world.frames()) > count
+                    ),
+                    "the call to be measured",
+                )
+    measured = [frame for frame in world.frames() if isinstance(frame, Measured)]
+    assert len(measured) == 3
+    assert measured[0].prompt_letters == measured[2].prompt_letters > 40
+
+
 async def test_a_key_that_is_not_for_feedback_gives_none(tmp_path: Path) -> None:
     world = World(tmp_path / "data")
     world.keys[0] = world.keys[0]._replace(scope=1)

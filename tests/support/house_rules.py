@@ -19,8 +19,10 @@ MIGRATIONS = "migrations/versions/"
 BROAD_EXCEPT_EDGES = {
     "step runner": "pilotage/gateway/call.py",
     "gateway door": "pilotage/gateway/http.py",
+    "one call's texts beside others": "pilotage/gateway/measures/tap.py",
     "worker loop": "pilotage/kit/worker.py",
     "release maker": "pilotage/governance/worker.py",
+    "one spool beside others": "pilotage/kit/spool_consumer.py",
     "operation runner": "pilotage/kit/operations.py",
     "ASGI error door": "pilotage/server/app.py",
     "CLI main": "pilotage/cli/main.py",

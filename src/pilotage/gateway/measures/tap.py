@@ -2,12 +2,15 @@
 
 A tenant's ``measure_share`` decides (basis points, by the call's id; 0 unless somebody sets it),
 and restricted data is never drawn. A call that is drawn leaves a copy of its answer in memory, and
-is measured in a thread once a second; texts go no further than that. A call that is not drawn costs
-one look at its tenant.
+is measured in a thread once a second; texts go no further than that. Where more are drawn in a
+second than are measured, the lowest points of their ids decide, so that the early ones are no more
+likely than the late ones. A call that is not drawn costs one look at its tenant.
 """
 
 import asyncio
-from collections import deque
+import heapq
+import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pilotage.core.data_classes import get_rule
@@ -18,19 +21,24 @@ from pilotage.gateway.call import Call, Reply, Step, Stream
 from pilotage.gateway.measures.language import find_language
 from pilotage.gateway.measures.refusal import is_refusal
 from pilotage.gateway.measures.texts import read_answer, read_prompt
-from pilotage.gateway.routing.choice import is_drawn
+from pilotage.gateway.routing.choice import draw_point, is_drawn
 from pilotage.kit.clock import Clock
 from pilotage.kit.spool import SpoolWriter
 
 MAX_TEXT_BYTES = 256 << 10  # of a prompt or an answer; what is longer is not measured
-MAX_WAITING = 200
-AT_ONCE = 20  # calls that a look measures, some 10 ms
+MAX_WAITING = 20  # measured at once in some 10 ms; with their texts 10 MiB at most
 _SALT = "measures of "  # so that this share is no part of another
+_LOG = logging.getLogger("pilotage.gateway")
 
 
 class Answered(NamedTuple):
-    """A call that went well, and its answer, which is to be measured as well as its prompt."""
+    """A call that went well, and its answer, which is to be measured as well as its prompt.
 
+    They are in the order of ``rank``: the first one gives way to one of a higher rank.
+    """
+
+    rank: int
+    number: int  # no two are equal
     call: Call
     answer: bytes
     is_stream: bool
@@ -39,13 +47,14 @@ class Answered(NamedTuple):
 class MeasureTap:
     """Measures calls; whoever owns it calls :meth:`measure` again and again.
 
-    ``dropped`` counts calls that found no room to wait, or none in the spool.
+    ``dropped`` counts calls that found no room to wait or in the spool, or could not be measured.
     """
 
     def __init__(self, spool: SpoolWriter, clock: Clock) -> None:
         self._spool = spool
         self._clock = clock
-        self._waiting: deque[Answered] = deque()
+        self._waiting: list[Answered] = []  # a heap
+        self._kept = 0
         self.dropped = 0
 
     async def follow(self, call: Call, follow: Step) -> Reply:
@@ -65,35 +74,36 @@ class MeasureTap:
         return Reply(stream=heard, terminator=reply.terminator)
 
     async def measure(self) -> None:
-        """Measure some of the calls that wait, and record what was found."""
-        some = self._take_some()
+        """Measure the calls that wait, and record what was found."""
+        some, self._waiting = self._waiting, []
         if some:
-            for measures in await asyncio.to_thread(_measure_all, some, self._clock.now_us()):
-                self._record(measures)
+            self._record(await asyncio.to_thread(_measure_all, some, self._clock.now_us()))
 
     def settle(self) -> None:
         """Measure whatever waits, at the end of a process."""
-        while some := self._take_some():
-            for measures in _measure_all(some, self._clock.now_us()):
-                self._record(measures)
-
-    def _take_some(self) -> list[Answered]:
-        count = min(AT_ONCE, len(self._waiting))
-        return [self._waiting.popleft() for _ in range(count)]
+        self._record(_measure_all(self._waiting, self._clock.now_us()))
+        self._waiting = []
 
     def _keep(self, call: Call, answer: bytes, *, is_stream: bool) -> None:
         if call.outcome is not Outcome.OK:
             return
-        if len(self._waiting) >= MAX_WAITING:
+        self._kept += 1
+        one = Answered(-draw_point(_SALT, call.id), self._kept, call, answer, is_stream)
+        if len(self._waiting) < MAX_WAITING:
+            heapq.heappush(self._waiting, one)
+        else:
+            heapq.heappushpop(self._waiting, one)
             self.dropped += 1
-            return
-        self._waiting.append(Answered(call, answer, is_stream))
 
-    def _record(self, measures: Measured) -> None:
-        try:
-            self._spool.append(encode_frame(measures))
-        except PilotageError:  # a full disk: what calls cost goes first
-            self.dropped += 1
+    def _record(self, found: Sequence[Measured | None]) -> None:
+        for measured in found:
+            try:
+                if measured is None:
+                    self.dropped += 1
+                else:
+                    self._spool.append(encode_frame(measured))
+            except PilotageError:  # a full disk: what calls cost goes first
+                self.dropped += 1
 
 
 class _Heard:
@@ -119,8 +129,17 @@ class _Heard:
         return b"".join(self._parts) if self._size <= MAX_TEXT_BYTES else b""
 
 
-def _measure_all(calls: list[Answered], now_us: int) -> list[Measured]:
-    return [measure(answered, now_us) for answered in calls]
+def _measure_all(calls: Sequence[Answered], now_us: int) -> list[Measured | None]:
+    return [_measure_safely(answered, now_us) for answered in calls]
+
+
+def _measure_safely(answered: Answered, now_us: int) -> Measured | None:
+    """Measure a call; None where its texts are too much for whoever reads them."""
+    try:
+        return measure(answered, now_us)
+    except Exception:
+        _LOG.exception("call %s cannot be measured", answered.call.id)
+        return None
 
 
 def measure(answered: Answered, now_us: int) -> Measured:

@@ -50,13 +50,18 @@ def read_answer(body: bytes, *, is_stream: bool) -> str:
 
 
 def _list_texts(said: Any) -> list[str]:  # noqa: ANN401 - whatever JSON a client sends
-    if isinstance(said, str):
-        return [said]
-    if isinstance(said, list):
-        return [text for part in said for text in _list_texts(part)]
-    if isinstance(said, dict):
-        return [text for name in _SAYING if name in said for text in _list_texts(said[name])]
-    return []
+    """Return the words in order, however deep they are; each value is looked at once."""
+    texts: list[str] = []
+    waiting = [said]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, list):
+            waiting.extend(reversed(part))
+        elif isinstance(part, dict):
+            waiting.extend(part[name] for name in reversed(_SAYING) if name in part)
+    return texts
 
 
 def _read_event(data: bytes) -> str:

@@ -157,6 +157,41 @@ async def test_what_finds_no_room_is_counted_and_calls_go_on(tmp_path: Path) -> 
     assert len(list_measures(tmp_path)) == MAX_WAITING
 
 
+async def test_of_too_many_those_that_are_measured_are_from_all_over(tmp_path: Path) -> None:
+    with open_small(tmp_path) as spool:
+        tap = MeasureTap(spool, ManualClock())
+        for number in range(400):
+            await run(tap, Reply(body=ANSWER), call_id=f"call_{number}")
+        await tap.measure()
+    found = sorted(int(frame.call_id.removeprefix("call_")) for frame in list_measures(tmp_path))
+    assert len(found) == MAX_WAITING
+    assert found[0] < 100
+    assert found[-1] >= 300
+
+
+async def test_a_call_that_cannot_be_measured_takes_nothing_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_language(text: str) -> str:
+        if text == "hello":
+            raise RecursionError
+        return "en"
+
+    monkeypatch.setattr(taps, "find_language", find_language)
+    other = BODY.replace(b"hello", b"good day")
+    assert other != BODY
+    with open_small(tmp_path) as spool:
+        tap = MeasureTap(spool, ManualClock())
+        for number, body in enumerate((BODY, other, BODY)):
+            await run(tap, Reply(body=ANSWER), call_id=f"call_{number}", body=body)
+        await tap.measure()
+        assert tap.dropped == 2
+        await run(tap, Reply(body=ANSWER), call_id="call_3")
+        tap.settle()
+        assert tap.dropped == 3
+    assert [frame.call_id for frame in list_measures(tmp_path)] == ["call_1"]
+
+
 async def test_a_full_disk_takes_none_and_that_is_counted(tmp_path: Path) -> None:
     with open_small(tmp_path) as spool:
         tap = MeasureTap(spool, ManualClock())

@@ -132,5 +132,13 @@ def test_whatever_comes_nothing_raises(body: bytes) -> None:
     read_answer(b"data: " + body + b"\n\n", is_stream=True)
 
 
+@pytest.mark.parametrize(("open_", "close"), [("[", "]"), ('{"content":', "}")])
+def test_words_are_found_however_deep_they_are(open_: str, close: str) -> None:
+    deep = open_ * 900 + '"Hi"' + close * 900
+    told = read_prompt(f'{{"system":{deep},"messages":[{{"content":{deep}}}]}}'.encode())
+    assert told == Prompt(["Hi", "Hi"], "Hi")
+    assert read_answer(f'{{"content":{deep}}}'.encode(), is_stream=False) == "Hi"
+
+
 def test_an_event_without_end_has_no_words() -> None:
     assert read_answer(b"data: " + b"x" * (2 << 20), is_stream=True) == ""

@@ -10,6 +10,7 @@ import pytest
 
 from calls import NOON_US, make_call, open_writer, put_calls
 from pilotage.core.frames import Ended
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.monitoring.calls import store
@@ -17,7 +18,7 @@ from pilotage.monitoring.calls.parquet import read_files
 from pilotage.monitoring.calls.rules import DAY_US, FAN_IN, SETTLED_US
 from pilotage.monitoring.calls.service import GRACE_US, CallSegments
 from pilotage.monitoring.rollups.service import RollupService
-from pilotage.monitoring.rollups.types import ANYBODY, SHADOW_TENANT
+from pilotage.monitoring.rollups.types import ANYBODY
 from pilotage.monitoring.rollups.worker import RollupReader
 
 BATCH = 4

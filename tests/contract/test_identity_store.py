@@ -36,6 +36,33 @@ async def test_a_taken_name_is_refused_within_a_project_only(
     assert refused.value.code == "already_exists"
 
 
+@pytest.mark.parametrize("name", ["shadow", "none"])
+async def test_no_tenant_is_called_what_costs_of_nobody_are_asked_for_by(
+    database: Database, service: IdentityService, projects: stores.Projects, name: str
+) -> None:
+    with pytest.raises(PilotageError, match="belong to no tenant") as refused:
+        async with database.write(projects.mine) as tx:
+            await service.create_tenant(tx, name)
+
+    assert (refused.value.code, refused.value.param) == ("invalid_request", "name")
+
+
+async def test_who_pays_is_found_by_name_and_by_what_is_no_tenant(
+    database: Database, service: IdentityService, projects: stores.Projects
+) -> None:
+    async with database.write(projects.mine) as tx:
+        tenant = await service.create_tenant(tx, "team")
+
+    async with database.read(projects.mine) as tx:
+        asked = ("team", tenant.id, "ten_gone", "shadow", "none")
+        found = [await service.find_payer_id(tx, name) for name in asked]
+        with pytest.raises(PilotageError) as missing:
+            await service.find_payer_id(tx, "nobody")
+
+    assert found == [tenant.id, tenant.id, "ten_gone", "shadow", ""]
+    assert missing.value.code == "not_found"
+
+
 async def test_pages_continue_behind_the_last_name(
     database: Database, service: IdentityService, projects: stores.Projects
 ) -> None:

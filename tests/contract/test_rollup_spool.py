@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from calls import NOON_US, make_call, open_writer, put_calls
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Outcome
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 from pilotage.monitoring.rollups import store
@@ -18,7 +19,6 @@ from pilotage.monitoring.rollups.rules import Stretch
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.monitoring.rollups.types import (
     ANYBODY,
-    SHADOW_TENANT,
     Cell,
     CellKey,
     Dimension,

@@ -41,7 +41,9 @@ def show(
     ] = "tenant,model",
     since: Since = None,
     until: Until = None,
-    tenant: Annotated[str | None, typer.Option(help="Only of a tenant.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only of a tenant, of shadow copies, or of none.")
+    ] = None,
     alias: Annotated[str | None, typer.Option(help="Only of an endpoint.")] = None,
     model: Annotated[str | None, typer.Option(help="Only of a model.")] = None,
     project: Project = "default",
@@ -449,6 +451,5 @@ def _amount(measure: str, amount: int) -> str:
 
 
 def _name(key: str, value: str, names: dict[str, str]) -> str:
-    if key == "tenant":
-        return names.get(value, value) or "(all together)"
-    return value or "(none)"
+    shown = names.get(value, value) if key == "tenant" else value
+    return shown or "(none)"

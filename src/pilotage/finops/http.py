@@ -210,9 +210,7 @@ def _price_routes(service: FinopsService) -> list[Route]:
 
 def _ledger_routes(service: FinopsService, identity: IdentityService) -> list[Route]:
     async def find_tenant_id(tx: Tx, tenant: str | None) -> str | None:
-        if tenant is None or tenant.startswith("ten_"):  # the ledger keeps deleted tenants' ids
-            return tenant
-        return (await identity.get_tenant(tx, tenant)).id
+        return None if tenant is None else await identity.find_payer_id(tx, tenant)
 
     async def usage(  # noqa: PLR0917 - the server passes them by name
         call: ApiCall,

@@ -9,6 +9,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Flag
 from pilotage.core.limits import check_amount, check_downgrade
 from pilotage.core.money import format_usd, parse_usd
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.snapshot import LimitEntry
 from pilotage.core.usage import Rates
 from pilotage.finops.types import (
@@ -26,7 +27,6 @@ _RATE = re.compile(r"\d{1,7}(?:\.\d{1,9})?", re.ASCII)
 _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,254}")
 _MAX_AMOUNT = 10**16  # tokens or nano-USD of one call; sums of hundreds of them still fit
 _CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
-SHADOW_TENANT = "shadow"  # whom copies of calls are booked to, so that they are nobody's bill
 _LONGEST_USER = 256
 USER_PART = "|user="  # begins the last part of a counter's name
 _GRACE = timedelta(days=2)  # what gateways wait before they forget a counter, too
@@ -247,6 +247,7 @@ def make_reversal(charge: LedgerEntry, at_us: int) -> LedgerEntry:
         **values
         | negative
         | {"seq": 0, "kind": EntryKind.REVERSAL, "at_us": at_us, "day": get_day(at_us)}
+        | {"billed_day": None}
     )
 
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.key_scopes import UNBOUNDED, KeyScope
-from pilotage.core.names import check_name
+from pilotage.core.names import NO_TENANT, SHADOW_TENANT, check_name
 from pilotage.identity import store
 from pilotage.identity.access import AccessReview
 from pilotage.identity.issuers import Issuers
@@ -127,9 +127,15 @@ class IdentityService:
         """Create a tenant in the transaction's project.
 
         Raise ``already_exists`` if the name is taken, ``invalid_request`` for settings that cannot
-        be.
+        be and for a name that says something else.
         """
-        check_name(name)
+        if check_name(name) in {NO_TENANT, SHADOW_TENANT}:
+            raise PilotageError(
+                "invalid_request",
+                f"{name!r} is how costs are asked for that belong to no tenant.",
+                hint="Choose another name.",
+                param="name",
+            )
         checked = _check_settings(settings or TenantSettings())
         if await store.find_tenant(tx, name):
             raise PilotageError(
@@ -159,6 +165,18 @@ class IdentityService:
                 param="tenant",
             )
         return tenant
+
+    async def find_payer_id(self, tx: Tx, tenant: str) -> str:
+        """Return the tenant's id that calls and costs have; raise ``not_found``.
+
+        ``tenant`` is a name, the id of a tenant that may be deleted, ``shadow`` for copies of
+        calls, or ``none`` for what belongs to no tenant, whose id is "".
+        """
+        if tenant == NO_TENANT:
+            return ""
+        if tenant == SHADOW_TENANT or tenant.startswith("ten_"):
+            return tenant
+        return (await self.get_tenant(tx, tenant)).id
 
     async def list_tenants(
         self, tx: Tx, after: str = "", limit: int = FOREVER_PAGE

@@ -7,7 +7,7 @@ from pilotage.finops.budgets.http import budget_routes
 from pilotage.finops.budgets.service import BudgetService
 from pilotage.finops.chargeback.http import chargeback_raw_routes, chargeback_routes
 from pilotage.finops.chargeback.service import ChargebackService
-from pilotage.finops.costs.http import cost_routes, find_tenant_id
+from pilotage.finops.costs.http import cost_routes
 from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.insights_http import insight_routes
 from pilotage.finops.costs.service import CostService
@@ -17,7 +17,7 @@ from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import RawRoute, Route
 from pilotage.kit.clock import Clock
-from pilotage.kit.db import Database, Tx
+from pilotage.kit.db import Database
 from pilotage.kit.worker import Worker
 from pilotage.registry.service import RegistryService
 
@@ -35,11 +35,8 @@ class Costing:
         registry: RegistryService,
         fleet: Fleet,
     ) -> None:
-        async def find_tenant(tx: Tx, name: str) -> str:
-            return await find_tenant_id(identity, tx, name)
-
         self.service = CostService(clock)
-        self.budgets = BudgetService(clock, self.service, find_tenant)
+        self.budgets = BudgetService(clock, self.service, identity.find_payer_id)
         self.insights = CostInsights(finops)
         self._finops = finops
         self._identity = identity

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Flag, Outcome
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.snapshot import LimitEntry
 from pilotage.core.usage import Usage
 from pilotage.finops.rules import (
-    SHADOW_TENANT,
     LimitOwner,
     check_limit,
     find_forget_at_us,

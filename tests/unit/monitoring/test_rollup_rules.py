@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from calls import NOON_US, make_call
 from pilotage.core.frames import Ended, Outcome
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.monitoring.rollups.packing import pack, unpack
 from pilotage.monitoring.rollups.rules import (
     GRACE_US,
@@ -30,7 +31,6 @@ from pilotage.monitoring.rollups.rules import (
 from pilotage.monitoring.rollups.types import (
     MOST_NAMES,
     OTHER,
-    SHADOW_TENANT,
     Cell,
     Keep,
     Level,

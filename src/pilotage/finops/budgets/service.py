@@ -35,17 +35,17 @@ _DAYS = {CostBy.TENANT: "tenant_id", CostBy.ALIAS: "alias"} | {
 
 
 class BudgetService:
-    """Budgets of projects. ``find_tenant_id`` returns the id of a tenant, or raises."""
+    """Budgets of projects. ``find_payer_id`` is that of the identity service."""
 
     def __init__(
         self,
         clock: Clock,
         costs: CostService,
-        find_tenant_id: Callable[[Tx, str], Awaitable[str]],
+        find_payer_id: Callable[[Tx, str], Awaitable[str]],
     ) -> None:
         self._clock = clock
         self._costs = costs
-        self._find_tenant_id = find_tenant_id
+        self._find_payer_id = find_payer_id
 
     async def create_budget(self, tx: Tx, name: str, spec: BudgetSpec) -> Budget:
         """Create a budget in the transaction's project; it counts from its period's start on.
@@ -187,12 +187,26 @@ class BudgetService:
         return {
             "amount_nano": check_budget(spec),
             "per": spec.per,
-            "tenant_id": await self._find_tenant_id(tx, spec.tenant) if spec.tenant else "",
+            "tenant_id": await self._find_payer(tx, spec.tenant),
             "alias": spec.alias,
             "model": spec.model,
             "feature": spec.feature,
             "thresholds": spec.thresholds,
         }
+
+    async def _find_payer(self, tx: Tx, tenant: str) -> str:
+        """Return whose costs count, "" for all of them together."""
+        if not tenant:
+            return ""
+        payer_id = await self._find_payer_id(tx, tenant)
+        if not payer_id:
+            raise PilotageError(
+                "invalid_request",
+                "A budget is of a tenant, or of all costs together.",
+                hint="Leave the tenant out, or name one.",
+                param="tenant",
+            )
+        return payer_id
 
 
 def _fill(by_day: dict[str, int], today: str) -> dict[str, float]:

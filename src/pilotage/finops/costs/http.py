@@ -6,6 +6,7 @@ from typing import Any
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd, parse_usd
+from pilotage.core.names import NO_TENANT
 from pilotage.finops.costs.insights_http import READ, check_day
 from pilotage.finops.costs.rules import MILLION
 from pilotage.finops.costs.service import END_OF_DAYS, START_OF_DAYS, CostService, continue_after
@@ -24,7 +25,6 @@ from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import ApiCall, Body, Page, Route, View, make_page
 from pilotage.kit.clock import parse_time
-from pilotage.kit.db import Tx
 
 
 class CostView(CostedView):
@@ -123,13 +123,6 @@ def cost_routes(
     ]
 
 
-async def find_tenant_id(identity: IdentityService, tx: Tx, tenant: str) -> str:
-    """Return a tenant's id; the ledger keeps those of deleted tenants. Raises ``not_found``."""
-    if not tenant or tenant.startswith("ten_"):
-        return tenant
-    return (await identity.get_tenant(tx, tenant)).id
-
-
 def _sum_routes(costs: CostService, identity: IdentityService) -> list[Route]:
     async def sum_costs(  # noqa: PLR0913, PLR0917 - the server passes them by name
         call: ApiCall,
@@ -145,20 +138,19 @@ def _sum_routes(costs: CostService, identity: IdentityService) -> list[Route]:
         """Sum up what was spent on days from ``since`` to before ``until`` (UTC).
 
         ``by`` lists tenant, user, key, feature, alias, model, version, release, upstream, day,
-        month, kind, with commas.
+        month, kind, with commas. The tenant ``shadow`` has copies of calls, ``none`` what belongs
+        to no tenant.
         """
         groups = _groups(by)
         async with call.read() as tx:
-            tenant_id = await find_tenant_id(identity, tx, tenant)
-            only = (
-                (CostBy.TENANT, tenant_id),
-                (CostBy.ALIAS, alias),
-                (CostBy.MODEL, model),
-            )
+            only = [(CostBy.ALIAS, alias), (CostBy.MODEL, model)]
+            only = [(name, value) for name, value in only if value]
+            if tenant:
+                only.append((CostBy.TENANT, await identity.find_payer_id(tx, tenant)))
             span = Span(
                 since=check_day(since, "since", START_OF_DAYS),
                 until=check_day(until, "until", END_OF_DAYS),
-                only=tuple((name, value) for name, value in only if value),
+                only=tuple(only),
             )
             rows = await costs.sum_costs(tx, groups, span)
         return make_page(continue_after(rows, after, limit + 1), limit, _show_row, "key")
@@ -182,7 +174,7 @@ def _entry_routes(
                 cost_nano=cost_nano,
                 quantity=quantity,
                 unit=body.unit,
-                tenant_id=await find_tenant_id(identity, tx, body.tenant),
+                tenant_id=await identity.find_payer_id(tx, body.tenant or NO_TENANT),
                 alias=body.alias,
                 model=body.model,
                 provider=body.provider,

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import parse_usd
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.usage import Rates
 from pilotage.finops.budgets.rules import find_period, list_days, list_remaining
 from pilotage.finops.budgets.types import BudgetPer
@@ -26,7 +27,7 @@ from pilotage.finops.costs.insight_types import (
 from pilotage.finops.costs.outlook import LEAST_BEFORE, MOST_DAYS, find_anomalies, forecast
 from pilotage.finops.costs.types import CostBy, CostKind, CostLine, Resource, Span
 from pilotage.finops.replicas.service import find_price
-from pilotage.finops.rules import SHADOW_TENANT, get_day
+from pilotage.finops.rules import get_day
 from pilotage.finops.service import FinopsService
 from pilotage.kit.clock import parse_time
 from pilotage.kit.db import Tx

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 
 from pilotage.core.frames import Outcome
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.finops.costs.rules import HOUR_US, LINE_KEY, LINE_SUMS, make_line
 from pilotage.finops.costs.types import (
     CostBy,
@@ -17,7 +18,7 @@ from pilotage.finops.costs.types import (
     ResourcePrice,
     Span,
 )
-from pilotage.finops.rules import SHADOW_TENANT, get_day
+from pilotage.finops.rules import get_day
 from pilotage.finops.store import LEDGER_ENTRY
 from pilotage.finops.types import EntryKind
 from pilotage.kit.db import METADATA, Row, Tx

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pilotage.core.snapshot import Shadow
 
 DAY_US = 86_400_000_000
-SHADOW_TENANT = "shadow"  # whom the frames of copies name
 
 AliasKey = tuple[str, str]
 

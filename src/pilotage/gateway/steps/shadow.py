@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from pilotage.core.frames import Flag
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.snapshot import FULL_WEIGHT, Routing, TenantEntry
 from pilotage.core.snapshot import Shadow as ShadowRule
 from pilotage.core.usage import worst_cost_nano
@@ -16,7 +17,7 @@ from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call, Reply, Step
 from pilotage.gateway.routing.choice import is_drawn
 from pilotage.gateway.routing.residency import Allowed
-from pilotage.gateway.routing.shadows import DAY_US, SHADOW_TENANT, ShadowBounds
+from pilotage.gateway.routing.shadows import DAY_US, ShadowBounds
 from pilotage.gateway.snapshots import AliasView
 from pilotage.kit.clock import Clock
 from pilotage.kit.resources import Background

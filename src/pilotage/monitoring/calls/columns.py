@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from pilotage.core.frames import Ended, Flag
-from pilotage.monitoring.rollups.types import SHADOW_TENANT
+from pilotage.core.names import SHADOW_TENANT
 
 USD = "CAST(cost_nano AS DECIMAL(18, 0)) * CAST(0.000000001 AS DECIMAL(10, 9))"  # exactly
 

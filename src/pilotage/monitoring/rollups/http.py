@@ -20,7 +20,14 @@ from pilotage.monitoring.rollups.asking import (
     read_window,
 )
 from pilotage.monitoring.rollups.service import RollupService
-from pilotage.monitoring.rollups.types import FIELDS, Cell, Dimension, Selection, Series
+from pilotage.monitoring.rollups.types import (
+    FIELDS,
+    OTHER,
+    Cell,
+    Dimension,
+    Selection,
+    Series,
+)
 
 
 class TimesView(View):
@@ -122,8 +129,8 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
     async def select(tx: Tx, where: str) -> Selection:
         wanted = read_filters(where)
         tenant = wanted.get(Dimension.TENANT, "")
-        if tenant and not tenant.startswith(("ten_", "(")):  # deleted tenants have only their ids
-            wanted[Dimension.TENANT] = (await identity.get_tenant(tx, tenant)).id
+        if tenant and tenant != OTHER:
+            wanted[Dimension.TENANT] = await identity.find_payer_id(tx, tenant)
         return Selection(**{FIELDS[dimension]: value for dimension, value in wanted.items()})
 
     async def get_metrics(  # noqa: PLR0917 - the server passes them by name
@@ -140,7 +147,7 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
 
         ``by`` lists project, tenant, alias, arm, version, model, with commas; ``where`` what to
         look at (``alias=chat,arm=stable``). Versions are ids. Copies that no client waited for are
-        those of the tenant ``(shadow)``.
+        those of the tenant ``shadow``.
         """
         asked = read_window(window, since, until, clock.now_us())
         groups = read_groups(by)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from pilotage.core.frames import Ended, Flag, Outcome
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.monitoring.rollups.types import (
     OTHER,
-    SHADOW_TENANT,
     Cell,
     CellKey,
     Keep,

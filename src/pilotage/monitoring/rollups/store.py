@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.kit.db import METADATA, Row, Tx
 from pilotage.monitoring.rollups.packing import pack, unpack
 from pilotage.monitoring.rollups.rules import Cells, Stretch, fit
 from pilotage.monitoring.rollups.types import (
     FIELDS,
-    SHADOW_TENANT,
     Cell,
     CellKey,
     Counts,

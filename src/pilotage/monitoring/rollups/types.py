@@ -13,7 +13,6 @@ from pilotage.core.usage import Usage
 MOST_NAMES = 32  # that a cell counts one by one; what comes later is counted together
 _LONGEST_NAME = 64  # an upstream may give any text as its reason to finish
 OTHER = "(other)"  # no alias, tenant, code or reason is written like this
-SHADOW_TENANT = "(shadow)"  # whose the copies are that no client waited for
 _NO_ERROR = frozenset(
     {
         Outcome.OK,

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from pilotage.cli.commands import command, make_group
-from pilotage.cli.session import Json, Project, fail_usage, run, say, show_json, show_table
+from pilotage.cli.session import (
+    Json,
+    Project,
+    at,
+    fail_usage,
+    note,
+    run,
+    say,
+    show_json,
+    show_table,
+)
 from pilotage.core.errors import PilotageError
 from pilotage.sdk.control import ControlClient
 
@@ -21,7 +31,12 @@ def export(
     month: Month,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .csv or .parquet.")],
     *,
-    tenant: Annotated[str | None, typer.Option(help="Only of a tenant.")] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(
+            help="Only of a tenant; shadow for copies of calls, none for what is of no tenant."
+        ),
+    ] = None,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:
@@ -36,7 +51,7 @@ def export(
 
     async def work(control: ControlClient) -> bytes:
         return await control.download(
-            f"/chargeback/{month}", format=form, tenant=tenant, project=project
+            at("chargeback", month), format=form, tenant=tenant, project=project
         )
 
     content = run(work, project)
@@ -77,7 +92,8 @@ def reconcile(
         yield content
 
     async def work(control: ControlClient) -> dict[str, Any]:
-        return await control.upload(f"/chargeback/{month}:reconcile", send(), provider=provider)
+        path = f"{at('chargeback', month)}:reconcile"
+        return await control.upload(path, send(), provider=provider)
 
     found = run(work, project)
     if as_json:
@@ -99,3 +115,8 @@ def reconcile(
     rows.append(("total", "", "", found["invoiced"], found["recorded"], found["difference"], ""))
     columns = ("period", "model", "tokens", "#invoiced", "#recorded", "#difference", "")
     show_table(columns, rows, "", has_total=True)
+    if found["outside_lines"]:
+        note(
+            f"{found['outside_lines']:,} lines of other months, USD {found['outside']} together, "
+            "are not compared."
+        )

@@ -1,14 +1,19 @@
 """FOCUS rows: what each column must be, and sums that lose nothing."""
 
+import csv
+import io
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage.core.usage import Rates, Tier
+from pilotage.finops.chargeback.files import to_csv, to_parquet
 from pilotage.finops.chargeback.rules import (
     COLUMNS,
     COSTS,
@@ -204,6 +209,36 @@ def test_a_replicas_hour_is_compute() -> None:
     assert row["BilledCost"] == Decimal("0.355")
     assert row["SkuPriceId"] == "idle/chat/spot"
     assert str(row["ChargePeriodStart"]) == "2026-03-10 11:00:00+00:00"
+
+
+def test_a_charge_shorter_than_a_second_has_a_period_that_ends_after_it_begins() -> None:
+    start_us = ENTRY.start_us + 250_000
+
+    (row,) = rows_of([], [replace(ENTRY, start_us=start_us, end_us=start_us + 1)])
+
+    assert str(row["ChargePeriodStart"]) == "2026-03-10 11:00:00+00:00"
+    assert str(row["ChargePeriodEnd"]) == "2026-03-10 11:00:01+00:00"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_no_text_is_a_formula_in_a_spreadsheet(text: str) -> None:
+    rows = rows_of([], [replace(ENTRY, note=text, cost_nano=-1, quantity=0)])
+
+    (shown,) = csv.DictReader(io.StringIO(to_csv(rows).decode()))
+
+    assert shown["ChargeDescription"] == f"'{text}"
+    assert shown["BilledCost"] == "-0.000000001"  # a number stays one
+    assert read_parquet(to_parquet(rows)) == (text, Decimal("-0.000000001"))
+
+
+def read_parquet(content: bytes) -> tuple[str, Decimal]:
+    """Return what another program reads of a Parquet file with one row."""
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, duckdb.connect() as connection:
+        file.write(content)
+        file.flush()
+        statement = f"SELECT ChargeDescription, BilledCost FROM read_parquet('{file.name}')"
+        ((about, cost),) = connection.execute(statement).fetchall()
+    return about, cost
 
 
 def test_amounts_are_written_without_zeros() -> None:

@@ -11,7 +11,10 @@ from pilotage.kit.api import ApiCall, RawCall, RawReply, RawRoute, Route, View
 
 PERMISSION = "finops.chargeback.read"
 MOST_BYTES = 64 << 20
-FORMATS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+FORMATS = {
+    "csv": ("text/csv; charset=utf-8", to_csv),
+    "parquet": ("application/vnd.apache.parquet", to_parquet),
+}
 
 
 class DifferenceView(View):
@@ -27,13 +30,19 @@ class DifferenceView(View):
 
 
 class ReconciliationView(View):
-    """An invoice beside the ledger, line by line, and their sums."""
+    """An invoice beside the ledger, line by line, and their sums.
+
+    Lines of other months are compared with nothing: ``outside_lines`` says how many there are and
+    ``outside`` what they cost.
+    """
 
     month: str
     provider: str
     invoiced: str
     recorded: str
     difference: str
+    outside_lines: int
+    outside: str
     items: list[DifferenceView]
 
 
@@ -46,15 +55,15 @@ def chargeback_routes(service: ChargebackService) -> list[Route]:
         async with call.read() as tx:
             await tx.see_one_moment()
             found = await service.reconcile(tx, month, provider, invoice)
-        invoiced = sum((item.invoiced for item in found), start=Decimal(0))
-        recorded = sum((item.recorded for item in found), start=Decimal(0))
         return ReconciliationView(
             month=month,
             provider=provider,
-            invoiced=_text(invoiced),
-            recorded=_text(recorded),
-            difference=_text(invoiced - recorded),
-            items=[_show(item) for item in found],
+            invoiced=_text(found.invoiced),
+            recorded=_text(found.recorded),
+            difference=_text(found.invoiced - found.recorded),
+            outside_lines=found.outside_lines,
+            outside=_text(found.outside),
+            items=[_show(item) for item in found.items],
         )
 
     return [
@@ -71,7 +80,7 @@ def chargeback_raw_routes(service: ChargebackService) -> list[RawRoute]:
     """List the routes that send files."""
 
     async def export_month(call: RawCall) -> RawReply:
-        """Send a month's FOCUS rows, of one tenant with ``?tenant=``, as csv or parquet."""
+        """Send a month's FOCUS rows as csv or parquet: with ``?tenant=`` those of one of them."""
         kind = call.query.get("format", "csv")
         if kind not in FORMATS:
             raise PilotageError(
@@ -85,9 +94,8 @@ def chargeback_raw_routes(service: ChargebackService) -> list[RawRoute]:
             statement = await service.make_statement(
                 tx, call.path["month"], call.query.get("tenant", "")
             )
-        text = await asyncio.to_thread(to_csv, statement.rows)
-        body = text.encode() if kind == "csv" else await asyncio.to_thread(to_parquet, text)
-        return RawReply(body=body, media_type=FORMATS[kind])
+        media_type, write = FORMATS[kind]
+        return RawReply(body=await asyncio.to_thread(write, statement.rows), media_type=media_type)
 
     return [
         RawRoute(

@@ -7,7 +7,8 @@ price, a lost call is an estimate) is a row of its own, an Adjustment, so that t
 add up to its ledger exactly.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -18,7 +19,7 @@ from pilotage.core.usage import Rates
 from pilotage.finops.budgets.rules import find_period
 from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.chargeback.types import FocusRow, FocusValue, Names
-from pilotage.finops.costs.types import CostEntry, CostKind, CostLine
+from pilotage.finops.costs.types import CostEntry, CostKind, CostLine, Share
 
 # In the order of the specification, which is that of letters; own columns begin with x_.
 TIMES = ("BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart")
@@ -82,6 +83,7 @@ COLUMNS = (
     "x_Feature",
     "x_Kind",
     "x_ModelVersionId",
+    "x_PeriodClosed",
     "x_PriceId",
     "x_Quantity",
     "x_Release",
@@ -97,6 +99,8 @@ METERS = {
     "reasoning": "Reasoning Tokens",
 }
 PROVIDERS = {"openai": "OpenAI", "anthropic": "Anthropic", "vertex": "Google Cloud"}
+_SECOND_US = 1_000_000
+_DAY = timedelta(days=1)
 _FINER = 1_000_000  # parts of a nano-dollar: token counts times nano-dollars per 10^6 tokens
 _SERVICES = {
     CostKind.COMPUTE: ("Compute", "Other (Compute)", "Model replicas"),
@@ -119,7 +123,8 @@ def make_rows(
     for line in lines:
         yield from _make_line_rows(line, rates.get(line.price_id), names)
     for entry in entries:
-        yield from _make_entry_rows(entry, names)
+        for shares in _split_shares(entry.shares):
+            yield from _make_entry_rows(entry, shares, names)
 
 
 def sum_rows(rows: Iterable[FocusRow]) -> Decimal:
@@ -194,17 +199,28 @@ def _share_line(line: CostLine, names: Names) -> FocusRow:
     }
 
 
-def _make_entry_rows(entry: CostEntry, names: Names) -> Iterator[FocusRow]:
-    shared = _share_entry(entry, names)
-    rest = entry.cost_nano * _FINER
-    if entry.quantity and entry.unit_price:
+def _split_shares(shares: Iterable[Share]) -> Iterator[Sequence[Share]]:
+    """Yield the shares that are of one month and correct the same one, in the order of days."""
+    parts: dict[tuple[str, str], list[Share]] = defaultdict(list)
+    for share in shares:
+        parts[share.day[:7], share.corrects].append(share)
+    yield from parts.values()
+
+
+def _make_entry_rows(
+    entry: CostEntry, shares: Sequence[Share], names: Names
+) -> Iterator[FocusRow]:
+    shared = _share_entry(entry, shares, names)
+    rest = sum(share.cost_nano for share in shares) * _FINER
+    used = sum(share.quantity for share in shares)
+    quantity = to_usd(used * 10**9)
+    if used and entry.unit_price:
         rate = parse_usd(entry.unit_price)
-        quantity = to_usd(entry.quantity * 10**9)
-        rest -= entry.quantity * rate
+        rest -= used * rate
         sku = f"{entry.kind.value}/{entry.alias or 'all'}"
         yield (
             shared
-            | _cost(entry.quantity * rate)
+            | _cost(used * rate)
             | {
                 "ChargeCategory": "Usage",
                 "ChargeDescription": entry.note or entry.kind.value,
@@ -213,31 +229,33 @@ def _make_entry_rows(entry: CostEntry, names: Names) -> Iterator[FocusRow]:
                 "ConsumedUnit": entry.unit,
                 "ContractedUnitPrice": to_usd(rate * _FINER),
                 "ListUnitPrice": to_usd(rate * _FINER),
-                "PricingCategory": "Standard",
+                "PricingCategory": "Dynamic" if entry.is_spot else "Standard",
                 "PricingQuantity": quantity,
                 "PricingUnit": entry.unit,
                 "SkuId": sku,
                 "SkuMeter": entry.kind.value,
-                "SkuPriceId": f"{sku}/spot" if entry.note.endswith(", spot") else sku,
+                "SkuPriceId": f"{sku}/spot" if entry.is_spot else sku,
             }
         )
         if not rest:
             return
     about = entry.note or f"{entry.kind.value}, booked as a sum"
-    quantity = to_usd(entry.quantity * 10**9)
     yield shared | _adjust(rest, about) | {"x_Quantity": quantity if not entry.unit_price else None}
 
 
-def _share_entry(entry: CostEntry, names: Names) -> FocusRow:
+def _share_entry(entry: CostEntry, shares: Sequence[Share], names: Names) -> FocusRow:
     category, subcategory, service = _SERVICES[entry.kind]
     provider = PROVIDERS.get(entry.provider, entry.provider) or ISSUER
-    begun = _begin(entry.project_id, entry.day, entry.corrects, entry.tenant_id, names)
-    period: FocusRow = {}
-    if not entry.corrects:
-        period = {
-            "ChargePeriodStart": _time(entry.start_us),
-            "ChargePeriodEnd": _time(entry.end_us),
-        }
+    first, last = shares[0].day, shares[-1].day
+    begun = _begin(entry.project_id, first, shares[0].corrects, entry.tenant_id, names)
+    start, end = _time(entry.start_us // _SECOND_US), _time(-(-entry.end_us // _SECOND_US))
+    period: FocusRow = {
+        "ChargePeriodStart": max(start, _midnight(first)),
+        "ChargePeriodEnd": min(end, _midnight(last) + _DAY),  # which is exclusive
+    }
+    if end <= _midnight(first) or start >= _midnight(last) + _DAY:  # of other days than it counts
+        period["ChargePeriodEnd"] = _midnight(last) + _DAY
+        period["ChargePeriodStart"] = _midnight(first)
     return (
         begun
         | period
@@ -262,23 +280,24 @@ def _share_entry(entry: CostEntry, names: Names) -> FocusRow:
 def _begin(project_id: str, day: str, corrects: str, tenant_id: str, names: Names) -> FocusRow:
     """Return what every row has: whose it is, of when, and columns that stay empty."""
     _, first, after = find_period(BudgetPer.MONTH, day)
-    start = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    start = _midnight(day)
     empty: FocusRow = dict.fromkeys(COLUMNS)
     return empty | {
         "BillingAccountId": project_id,
         "BillingAccountName": names.account,
         "BillingAccountType": "Project",
         "BillingCurrency": CURRENCY,
-        "BillingPeriodStart": datetime.fromisoformat(first).replace(tzinfo=UTC),
-        "BillingPeriodEnd": datetime.fromisoformat(after).replace(tzinfo=UTC),
+        "BillingPeriodStart": _midnight(first),
+        "BillingPeriodEnd": _midnight(after),
         "ChargeClass": "Correction" if corrects else None,
         "ChargePeriodStart": start,
-        "ChargePeriodEnd": start + timedelta(days=1),
+        "ChargePeriodEnd": start + _DAY,
         "InvoiceIssuerName": ISSUER,
         "SubAccountId": tenant_id or None,
         "SubAccountName": names.tenants.get(tenant_id),
         "SubAccountType": "Tenant" if tenant_id else None,
         "x_CorrectsPeriod": corrects or None,
+        "x_PeriodClosed": "true" if names.is_closed else "false",
     }
 
 
@@ -295,8 +314,12 @@ def _cost(finer: int) -> FocusRow:
     return dict.fromkeys(COSTS, amount)
 
 
-def _time(at_us: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+def _midnight(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
+
+
+def _time(at_s: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at_s)
 
 
 def _json(value: Mapping[str, object]) -> str | None:

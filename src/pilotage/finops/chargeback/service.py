@@ -5,14 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.finops.budgets.rules import find_period
 from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.chargeback.invoice_rules import read_invoice, reconcile
 from pilotage.finops.chargeback.rules import PROVIDERS, make_rows, sum_rows, to_usd
-from pilotage.finops.chargeback.types import Difference, Names, Statement
+from pilotage.finops.chargeback.types import FocusRow, Names, Reconciliation, Statement
 from pilotage.finops.costs.insights import CostInsights
-from pilotage.finops.costs.service import CostService
-from pilotage.finops.costs.types import CostBy, Span
+from pilotage.finops.costs.service import END_OF_DAYS, CostService
+from pilotage.finops.costs.types import CostBy, CostEntry, CostLine, Span
 from pilotage.finops.rules import get_day
 from pilotage.identity.service import IdentityService
 from pilotage.kit.db import Tx
@@ -40,7 +41,7 @@ class ChargebackService:
         self._name_upstreams = name_upstreams
 
     async def make_statement(self, tx: Tx, month: str, tenant: str = "") -> Statement:
-        """Return a month's rows, of one tenant or of all and what belongs to none of them.
+        """Return a month's rows, of all together, or of what ``find_payer_id`` finds for a tenant.
 
         Raises ``invalid_request`` for what is no month, ``internal_error`` rather than rows that do
         not add up to the ledger. Run it in a transaction that sees one moment.
@@ -48,12 +49,9 @@ class ChargebackService:
         first, after = _find_days(month)
         only: tuple[tuple[CostBy, str], ...] = ()
         if tenant:
-            only = ((CostBy.TENANT, await self.find_tenant_id(tx, tenant)),)
+            only = ((CostBy.TENANT, await self._identity.find_payer_id(tx, tenant)),)
         span = Span(since=first, until=after, only=only)
-        lines = await self._costs.list_lines(tx, span)
-        entries = await self._costs.list_entries_of(tx, span)
-        rates = await self._insights.find_rates(tx, lines)
-        rows = list(make_rows(lines, entries, rates, await self._name(tx)))
+        lines, entries, rows = await self._make_rows(tx, span)
         statement = Statement(
             month=month,
             rows=rows,
@@ -73,12 +71,11 @@ class ChargebackService:
             )
         return statement
 
-    async def reconcile(
-        self, tx: Tx, month: str, provider: str, invoice: str
-    ) -> Sequence[Difference]:
+    async def reconcile(self, tx: Tx, month: str, provider: str, invoice: str) -> Reconciliation:
         """Return where a provider's invoice (CSV) and the ledger differ, line by line.
 
-        ``provider`` is openai, anthropic or vertex; calls of its models alone are compared.
+        ``provider`` is openai, anthropic or vertex; calls of its models alone are compared. What
+        corrects the month counts to it, whenever it was booked, and what corrects another does not.
         """
         if provider not in PROVIDERS:
             raise PilotageError(
@@ -89,21 +86,27 @@ class ChargebackService:
             )
         lines = read_invoice(invoice)
         statement = await self.make_statement(tx, month)
-        theirs = [row for row in statement.rows if row["ProviderName"] == PROVIDERS[provider]]
+        own = [row for row in statement.rows if not row["x_CorrectsPeriod"]]
+        first, _ = _find_days(month)
+        later = Span(since=first, until=END_OF_DAYS, corrects=month)
+        _, _, corrections = await self._make_rows(tx, later)
+        theirs = [row for row in (*own, *corrections) if row["ProviderName"] == PROVIDERS[provider]]
         return reconcile(lines, theirs, month)
 
-    async def find_tenant_id(self, tx: Tx, tenant: str) -> str:
-        """Return a tenant's id; the ledger keeps those of deleted tenants."""
-        if tenant.startswith("ten_"):
-            return tenant
-        return (await self._identity.get_tenant(tx, tenant)).id
+    async def _make_rows(
+        self, tx: Tx, span: Span
+    ) -> tuple[Sequence[CostLine], Sequence[CostEntry], list[FocusRow]]:
+        lines = await self._costs.list_lines(tx, span)
+        entries = await self._costs.list_entries_of(tx, span)
+        rates = await self._insights.find_rates(tx, lines)
+        return lines, entries, list(make_rows(lines, entries, rates, await self._name(tx)))
 
     async def _name(self, tx: Tx) -> Names:
         project = await self._identity.get_project(tx, tx.project_id)
         tenants = await self._identity.list_tenants(tx)
         return Names(
             account=project.name,
-            tenants={tenant.id: tenant.name for tenant in tenants},
+            tenants={tenant.id: tenant.name for tenant in tenants} | {SHADOW_TENANT: SHADOW_TENANT},
             upstreams=await self._name_upstreams(tx),
         )
 

@@ -72,3 +72,22 @@ class Difference:
     def difference(self) -> Decimal:
         """What the invoice has more; below 0 where it has less."""
         return self.invoiced - self.recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """An invoice beside the ledger; ``outside`` is what its lines of other months cost."""
+
+    items: Sequence[Difference]
+    outside_lines: int
+    outside: Decimal
+
+    @property
+    def invoiced(self) -> Decimal:
+        """What the lines of the month cost together."""
+        return sum((item.invoiced for item in self.items), start=Decimal(0))
+
+    @property
+    def recorded(self) -> Decimal:
+        """What was recorded of the month."""
+        return sum((item.recorded for item in self.items), start=Decimal(0))

@@ -393,6 +393,8 @@ def _within(table: sa.Table, span: Span) -> Iterable[sa.ColumnElement[bool]]:
     yield table.c.day < span.until
     if span.project_id is not None:
         yield table.c.project_id == span.project_id
+    if span.corrects:
+        yield table.c.corrects == span.corrects
     for name, value in span.only:
         yield columns[name] == value
 

@@ -130,13 +130,15 @@ class CostRow:
 class Span:
     """Days (``2026-03-10``) from one to before another, and what alone counts of them.
 
-    ``project_id`` None means the scope of the transaction.
+    ``project_id`` None means the scope of the transaction; ``corrects`` a month (``2026-03``) whose
+    corrections alone count.
     """
 
     since: str
     until: str
     project_id: str | None = None
     only: tuple[tuple[CostBy, str], ...] = ()
+    corrects: str = ""
 
 
 class Resource(StrEnum):

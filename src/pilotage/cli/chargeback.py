@@ -116,7 +116,7 @@ def reconcile(
     columns = ("period", "model", "tokens", "#invoiced", "#recorded", "#difference", "")
     show_table(columns, rows, "", has_total=True)
     if found["outside_lines"]:
-        note(
-            f"{found['outside_lines']:,} lines of other months, USD {found['outside']} together, "
-            "are not compared."
-        )
+        lines = "1 line of another month is"
+        if found["outside_lines"] > 1:
+            lines = f"{found['outside_lines']:,} lines of other months are"
+        note(f"{lines} not compared, USD {found['outside']}.")

@@ -11,12 +11,14 @@ from pilotage.cli.session import (
     Json,
     Project,
     at,
+    collect,
     fail_usage,
     note,
     run,
     say,
     show_json,
     show_table,
+    show_time,
 )
 from pilotage.core.errors import PilotageError
 from pilotage.sdk.control import ControlClient
@@ -49,12 +51,14 @@ def export(
     if form not in FORMATS:
         fail_usage(f"{file} says no format.", "Name it .csv or .parquet.")
 
-    async def work(control: ControlClient) -> bytes:
-        return await control.download(
+    async def work(control: ControlClient) -> tuple[bytes, bool]:
+        closed = await collect(control, "/chargeback")
+        content = await control.download(
             at("chargeback", month), format=form, tenant=tenant, project=project
         )
+        return content, any(month <= item["month"] for item in closed)
 
-    content = run(work, project)
+    content, is_closed = run(work, project)
     try:
         file.write_bytes(content)
     except OSError as failed:
@@ -62,9 +66,39 @@ def export(
             "invalid_request", f"{file} cannot be written: {failed}.", hint="Name another file."
         ) from None
     if as_json:
-        show_json({"file": str(file), "bytes": len(content), "month": month})
+        known = {"file": str(file), "bytes": len(content), "month": month}
+        show_json(known | {"is_closed": is_closed})
     else:
-        say(f"{file}: the costs of {month}, {len(content):,} bytes.")
+        state = "which is closed" if is_closed else "which is open and may still change"
+        say(f"{file}: the costs of {month}, {state}, {len(content):,} bytes.")
+
+
+@command(GROUP)
+def months(*, project: Project = "default", as_json: Json = False) -> None:
+    """List the months that are closed: they and all before do not change any more.
+
+    [bold]Example[/bold]: pilotage chargeback months
+    """
+
+    async def work(control: ControlClient) -> list[dict[str, Any]]:
+        return await collect(control, "/chargeback")
+
+    items = run(work, project)
+    if as_json:
+        show_json(items)
+        return
+    rows = [
+        (
+            item["month"],
+            show_time(item["closed_at"]),
+            item["calls_usd"],
+            item["entries_usd"],
+            item["total_usd"],
+        )
+        for item in items
+    ]
+    columns = ("month", "closed (UTC)", "#USD of calls", "#USD of all else", "#USD")
+    show_table(columns, rows, "No month is closed yet.")
 
 
 @command(GROUP)
@@ -116,7 +150,7 @@ def reconcile(
     columns = ("period", "model", "tokens", "#invoiced", "#recorded", "#difference", "")
     show_table(columns, rows, "", has_total=True)
     if found["outside_lines"]:
-        lines = "1 line of another month is"
+        said = "1 line of another month is"
         if found["outside_lines"] > 1:
-            lines = f"{found['outside_lines']:,} lines of other months are"
-        note(f"{lines} not compared, USD {found['outside']}.")
+            said = f"{found['outside_lines']:,} lines of other months are"
+        note(f"{said} not compared, USD {found['outside']}.")

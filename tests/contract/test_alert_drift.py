@@ -14,6 +14,7 @@ from pilotage.monitoring.drift.rules import SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.source import DriftSource
 from pilotage.monitoring.drift.types import AnswerKey, Held, Measure, Place
+from pilotage.monitoring.drift.worker import ReferenceKeeper
 from pilotage.monitoring.quality import store as quality_store
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
@@ -48,8 +49,10 @@ class Watched:
     async def freeze(self) -> None:
         """Let half an hour pass, and freeze what was answered before."""
         self.lab.clock.advance(SPAN_US / 1e6)
-        async with self.lab.db.write(SYSTEM) as tx:
-            assert await self._drift.freeze_ripe(tx) == 2
+        await ReferenceKeeper(self.lab.db, self._drift).step()
+        async with self.lab.db.read(SYSTEM) as tx:
+            [frozen] = await self._drift.list_references(tx)
+        assert len(frozen.measures) == 2
 
     async def say(self, score: float, label: str, tenant_id: str = "ten_1") -> None:
         """Judge the answer to a call that is known."""

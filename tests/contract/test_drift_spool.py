@@ -21,7 +21,15 @@ from pilotage.kit.secrets import Vault
 from pilotage.monitoring.drift import store as drift_store
 from pilotage.monitoring.drift.rules import KEPT_US, SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
-from pilotage.monitoring.drift.types import Cells, Comparison, Measure, Reference
+from pilotage.monitoring.drift.types import (
+    AnswerKey,
+    Cells,
+    Comparison,
+    Held,
+    Measure,
+    Place,
+    Reference,
+)
 from pilotage.monitoring.drift.worker import MeasureSink, ReferenceKeeper
 from pilotage.monitoring.quality.rules import KEPT_US as OPINIONS_KEPT_US
 from pilotage.monitoring.quality.service import QualityService
@@ -211,6 +219,62 @@ async def test_a_person_freezes_another_and_nothing_changes_it_by_itself(lab: La
     assert [item.is_automatic for item in await lab.freeze_ripe()] == [True]
 
 
+async def count_all(lab: Lab, since_us: int, values: int) -> None:
+    """Count values of every measure from a time on, of one version."""
+    key = AnswerKey(lab.projects.mine.project_id or "", "chat", "ver_1", "tiny@1.0.0")
+    cells: Cells = {}
+    for measure in Measure:
+        held = cells.setdefault(Place(key, measure, floor(since_us)), Held())
+        for value in range(values):
+            held.numbers.add(value)
+    async with lab.database.write(SYSTEM) as tx:
+        await lab.drift.record(tx, cells)
+
+
+async def test_what_is_frozen_stays_as_it_is(lab: Lab) -> None:
+    for _ in range(3):
+        await count_all(lab, lab.clock.now_us(), 600)
+        lab.clock.advance(SPAN_US / 1e6)
+    [frozen] = await lab.freeze_ripe()
+    assert set(frozen.measures) == set(Measure)
+    for _ in range(3):
+        await count_all(lab, lab.clock.now_us(), 600)
+        lab.clock.advance(KEPT_US / 3e6)
+        assert await lab.freeze_ripe() == [frozen]
+
+
+async def test_a_reference_that_cannot_be_written_holds_nobody_up(lab: Lab) -> None:
+    await lab.spool([lab.call(project_id="prj_0_made_up") for _ in range(1200)])
+    await lab.spool([lab.call() for _ in range(1200)])
+    await count_all(lab, lab.clock.now_us() - KEPT_US - 2 * SPAN_US, 1)
+    lab.clock.advance(SPAN_US / 1e6)
+    [frozen] = await lab.freeze_ripe()
+    assert frozen.project_id == lab.projects.mine.project_id
+    assert min(place.at_us for place in await lab.cells()) > lab.clock.now_us() - KEPT_US
+
+
+async def test_of_two_versions_of_one_name_the_id_decides(lab: Lab) -> None:
+    await lab.spool([lab.call(version_id=f"ver_{number % 2 + 1}") for number in range(2400)])
+    lab.clock.advance(SPAN_US / 1e6)
+    async with lab.database.write(lab.projects.mine) as tx:
+        with pytest.raises(PilotageError, match="Several versions called") as several:
+            await lab.drift.freeze(tx, "chat", "tiny@1.0.0")
+        assert "ver_1, ver_2" in several.value.hint
+        assert (await lab.drift.freeze(tx, "chat", "ver_2")).version_id == "ver_2"
+
+
+async def test_a_batch_of_old_and_new_calls_grows_each_of_its_spans(lab: Lab) -> None:
+    now_us = lab.clock.now_us()
+    for _ in range(2):
+        await lab.spool([lab.call(at_us=at_us) for at_us in (0, now_us - 30 * SPAN_US, now_us)])
+    durations = {
+        place.at_us: held.count
+        for place, held in (await lab.cells()).items()
+        if place.measure is Measure.DURATION
+    }
+    assert durations == {0: 2, floor(now_us - 30 * SPAN_US): 2, floor(now_us): 2}
+
+
 async def test_too_few_calls_and_unknown_versions_are_refused(lab: Lab) -> None:
     await lab.spool([lab.call() for _ in range(999)])
     lab.clock.advance(SPAN_US / 1e6)
@@ -249,7 +313,7 @@ async def test_the_ledger_passes_over_what_became_known_of_answers(
     )
     await ledger.step()
     await ledger.close()
-    assert (ledger.counts.written, ledger.counts.unreadable) == (2, 0)
+    assert (ledger.counts.written, ledger.health.passed_over) == (2, 0)
 
 
 async def test_feedback_finds_its_call_and_nobody_elses(lab: Lab) -> None:

@@ -95,6 +95,16 @@ def find_ripe(cells: Mapping[Place, Held], until_us: int) -> dict[Measure, Froze
     return found
 
 
+def compare_all(
+    references: Sequence[Reference], cells: Mapping[Place, Held], until_us: int
+) -> list[Comparison]:
+    """Compare the newest values of every key that has a reference with it."""
+    by_key: dict[AnswerKey, Cells] = {}
+    for place, held in cells.items():
+        by_key.setdefault(place.key, {})[place] = held
+    return [compare(reference, by_key.get(reference.key, {}), until_us) for reference in references]
+
+
 def compare(reference: Reference, cells: Mapping[Place, Held], until_us: int) -> Comparison:
     """Compare the newest values of every measure with the reference.
 

@@ -1,6 +1,7 @@
 """The verbs of drift. Never commits: whoever opened the transaction does."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 
 from pilotage.core.drift import LEAST_REFERENCE
 from pilotage.core.errors import PilotageError
@@ -11,7 +12,7 @@ from pilotage.monitoring.drift import store
 from pilotage.monitoring.drift.rules import (
     KEPT_US,
     LONGEST_WINDOW_US,
-    compare,
+    compare_all,
     find_ripe,
     floor,
     freeze,
@@ -49,12 +50,7 @@ class DriftService:
         if not references:
             return []
         cells = await store.list_cells(tx, floor(until_us - LONGEST_WINDOW_US), until_us)
-        by_key: dict[AnswerKey, Cells] = {}
-        for place, held in cells.items():
-            by_key.setdefault(place.key, {})[place] = held
-        return [
-            compare(reference, by_key.get(reference.key, {}), until_us) for reference in references
-        ]
+        return await asyncio.to_thread(compare_all, references, cells, until_us)
 
     async def freeze(
         self,
@@ -86,25 +82,36 @@ class DriftService:
         known = await store.find_reference_of(tx, key)
         return await self._write(tx, key, known, measures, is_automatic=False)
 
-    async def freeze_ripe(self, tx: Tx) -> int:
-        """Freeze measures of versions that have enough values for the first time; return how many.
+    async def list_unfrozen(self, tx: Tx) -> list[tuple[AnswerKey, set[Measure]]]:
+        """Return whose references lack which measures, of those that freeze by themselves.
 
         A reference that a person chose gets no more measures by itself.
         """
-        until_us, frozen = floor(tx.now_us), 0
         references = {item.key: item for item in await store.list_references(tx)}
+        found = []
         for key in await store.list_keys(tx, tx.now_us - KEPT_US):
             known = references.get(key)
-            if known is not None and not known.is_automatic:
-                continue
-            missing = set(Measure) - set(known.measures if known else ())
-            counted = await store.list_cells(tx, tx.now_us - KEPT_US, until_us, key, missing)
-            measures = find_ripe(counted, until_us)
-            if measures:
-                merged = (known.measures if known else {}) | measures
-                await self._write(tx, key, known, merged, is_automatic=True)
-                frozen += len(measures)
-        return frozen
+            if known is None:
+                found.append((key, set(Measure)))
+            elif known.is_automatic and set(Measure) - set(known.measures):
+                found.append((key, set(Measure) - set(known.measures)))
+        return found
+
+    async def find_ripe(
+        self, tx: Tx, key: AnswerKey, missing: Collection[Measure]
+    ) -> dict[Measure, Frozen]:
+        """Return those of some measures that have enough values by now, with the first of them."""
+        until_us = floor(tx.now_us)
+        counted = await store.list_cells(tx, tx.now_us - KEPT_US, until_us, key, missing)
+        return await asyncio.to_thread(find_ripe, counted, until_us)
+
+    async def freeze_ripe(self, tx: Tx, key: AnswerKey, ripe: Mapping[Measure, Frozen]) -> None:
+        """Add measures to a reference; what it has stays, and so does one that a person chose."""
+        known = await store.find_reference_of(tx, key)
+        if known is None:
+            await self._write(tx, key, None, dict(ripe), is_automatic=True)
+        elif known.is_automatic and set(ripe) - set(known.measures):
+            await self._write(tx, key, known, {**ripe, **known.measures}, is_automatic=True)
 
     async def get_reference(self, tx: Tx, reference_id: str) -> Reference:
         """Return a reference; raise ``not_found``."""
@@ -147,7 +154,15 @@ class DriftService:
                 hint=f"Name the model and its version. Of this endpoint there are: {known}.",
                 param="model",
             )
-        return found[-1]
+        if len(found) > 1:
+            ids = ", ".join(key.version_id or "(none)" for key in found)
+            raise PilotageError(
+                "conflict",
+                f"Several versions called {model[:80]!r} have answered calls of {alias[:80]!r}.",
+                hint=f"Name one by its id: {ids}.",
+                param="model",
+            )
+        return found[0]
 
     async def _write(
         self,

@@ -1,5 +1,6 @@
 """The tables of drift, and all SQL on them."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -16,7 +17,7 @@ from pilotage.monitoring.drift.types import (
     Reference,
 )
 
-FEATURE_CELL = sa.Table(
+MEASURE_CELL = sa.Table(
     "measure_cell",
     METADATA,
     sa.Column("project_id", sa.Text, primary_key=True),  # no foreign keys: calls outlive everything
@@ -42,30 +43,22 @@ DRIFT_REFERENCE = sa.Table(
     sa.Column("held", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("project_id", "alias", "version_id", "model"),
 )
-_C = FEATURE_CELL.c
+_C = MEASURE_CELL.c
 _R = DRIFT_REFERENCE.c
 _PLACE = (_C.project_id, _C.alias, _C.version_id, _C.model, _C.measure, _C.at_us)
 _HELD = msgspec.msgpack.Decoder(Held)
 _FROZEN = msgspec.msgpack.Decoder(dict[str, Frozen])
+_PAGE = 200  # spans in one statement
 _PACK = msgspec.msgpack.Encoder().encode
 
 
 async def add_cells(tx: Tx, cells: Cells) -> None:
     """Add cells to those that are there, which grow by what they count."""
-    changed: list[dict[str, object]] = []
-    made: list[dict[str, object]] = []
-    known = await _find_known(tx, cells)
-    for place, held in cells.items():
-        before = known.get(place)
-        if before is not None:
-            before.merge(held)
-            changed.append(_values(place, before, "b_"))
-        else:
-            made.append(_values(place, held))
+    changed, made = await asyncio.to_thread(_grow, cells, await _list_known(tx, cells))
     same = [column == sa.bindparam(f"b_{column.name}") for column in _PLACE]
-    grown = tx.update(FEATURE_CELL).where(*same).values(held=sa.bindparam("b_held"))
+    grown = tx.update(MEASURE_CELL).where(*same).values(held=sa.bindparam("b_held"))
     await tx.change_many(grown, changed)
-    await tx.insert_many(FEATURE_CELL, made)
+    await tx.insert_many(MEASURE_CELL, made)
 
 
 async def list_cells(
@@ -73,32 +66,32 @@ async def list_cells(
     since_us: int,
     until_us: int,
     key: AnswerKey | None = None,
-    measures: Collection[Measure] = (),
+    measures: Collection[Measure] | None = None,
 ) -> Cells:
     """Return the cells whose spans begin from one time to before another.
 
-    Those of one key or of all, and of some measures or (none named) of all.
+    Those of one key or of all, and of some measures or (None) of all.
     """
-    statement = tx.select(FEATURE_CELL).where(_C.at_us >= since_us, _C.at_us < until_us)
+    statement = tx.select(MEASURE_CELL).where(_C.at_us >= since_us, _C.at_us < until_us)
     if key is not None:
-        statement = statement.where(*_match(FEATURE_CELL, key))
-    if measures:
+        statement = statement.where(*_match(MEASURE_CELL, key))
+    if measures is not None:
         statement = statement.where(_C.measure.in_(sorted(measures)))
-    return {_place(row): _HELD.decode(row["held"]) for row in await tx.all(statement)}
+    return await asyncio.to_thread(_open, await tx.all(statement))
 
 
 async def list_keys(tx: Tx, since_us: int) -> Sequence[AnswerKey]:
     """Return whose answers have been counted since a time, in order."""
     columns = (_C.project_id, _C.alias, _C.version_id, _C.model)
     rows = await tx.all(
-        tx.select(FEATURE_CELL, *columns).where(_C.at_us >= since_us).distinct().order_by(*columns)
+        tx.select(MEASURE_CELL, *columns).where(_C.at_us >= since_us).distinct().order_by(*columns)
     )
     return [AnswerKey(**row) for row in rows]
 
 
 async def drop_cells(tx: Tx, before_us: int) -> int:
     """Drop the cells whose spans began before a time; return how many."""
-    return await tx.change(tx.delete(FEATURE_CELL).where(_C.at_us < before_us))
+    return await tx.change(tx.delete(MEASURE_CELL).where(_C.at_us < before_us))
 
 
 async def insert_reference(tx: Tx, reference: Reference) -> bool:
@@ -144,12 +137,35 @@ async def list_references(
     return [_reference(row) for row in await tx.all(statement)]
 
 
-async def _find_known(tx: Tx, cells: Collection[Place]) -> Cells:
+async def _list_known(tx: Tx, cells: Collection[Place]) -> list[Row]:
+    """Return the rows of those of some places that have one."""
+    known: list[Row] = []
     spans = sorted({place.at_us for place in cells})
-    if not spans:
-        return {}
-    found = await list_cells(tx, spans[0], spans[-1] + 1)
-    return {place: held for place, held in found.items() if place in cells}
+    projects = {place.key.project_id for place in cells}
+    aliases = {place.key.alias for place in cells}
+    for start in range(0, len(spans), _PAGE):
+        near = tx.select(MEASURE_CELL).where(
+            _C.at_us.in_(spans[start : start + _PAGE]),
+            _C.project_id.in_(projects),
+            _C.alias.in_(aliases),
+        )
+        known += [row for row in await tx.all(near) if _place(row) in cells]
+    return known
+
+
+def _grow(
+    cells: Cells, known: Sequence[Row]
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Return the rows that grow, as parameters, and those that are made."""
+    grown = _open(known)
+    for place, held in grown.items():
+        held.merge(cells[place])
+    changed = [_values(place, held, "b_") for place, held in grown.items()]
+    return changed, [_values(place, held) for place, held in cells.items() if place not in grown]
+
+
+def _open(rows: Sequence[Row]) -> Cells:
+    return {_place(row): _HELD.decode(row["held"]) for row in rows}
 
 
 def _match(table: sa.Table, key: AnswerKey) -> list[sa.ColumnElement[bool]]:

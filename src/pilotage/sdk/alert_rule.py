@@ -58,21 +58,14 @@ class AlertRule:
         """Return whether a value of the metric breaks the rule; a disabled rule is never broken.
 
         For a rule with a condition the value is that of its one metric, in seconds, USD, bytes or
-        as a share. Raises ValueError for a condition with several metrics: one value says too
-        little.
+        as a share, of a series that its filters mean; ``absent(...)`` is never true of a value.
+        Raises ValueError for a condition with several metrics: one value says too little.
         """
         if not self.enabled:
             return False
         if self.threshold is not None:
             return bool(_COMPARE[self.comparison](value, self.threshold))
-        from pilotage.core.condition.evaluator import evaluate
+        from pilotage.core.condition.evaluator import evaluate_value
         from pilotage.core.condition.parser import parse
 
-        condition = parse(self.condition)
-        if len(condition.metrics) != 1:
-            names = ", ".join(metric.name for metric in condition.metrics)
-            raise ValueError(f"{self.rule_name} asks for more than one metric: {names}")
-        (metric,) = condition.metrics
-        asked = {each.label: each.value for each in metric.filters}
-        series = tuple((label, asked.get(label, "")) for label in metric.by)
-        return bool(evaluate(condition, lambda _: {series: value}))
+        return evaluate_value(parse(self.condition), value)

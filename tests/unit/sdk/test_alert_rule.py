@@ -38,11 +38,27 @@ def test_a_condition_is_evaluated_on_the_value_of_its_metric() -> None:
 
     assert rule.evaluate(2.5)
     assert not rule.evaluate(2.0)
-    one = AlertRule(rule_name="one", condition='error_rate{alias="chat",tenant="acme"} > 1%')
-    assert one.evaluate(0.02)
     both = AlertRule(rule_name="cost", condition="daily_cost > budget * 1.2")
     with pytest.raises(ValueError, match="daily_cost, budget"):
         both.evaluate(1.0)
+
+
+@pytest.mark.parametrize(
+    "filters", ['alias="chat",tenant="acme"', 'arm!="old"', 'arm=~"a|b"', 'arm!~"a|b"', 'arm=""']
+)
+def test_a_value_is_of_a_series_that_the_filters_mean(filters: str) -> None:
+    rule = AlertRule(rule_name="one", condition=f"error_rate{{{filters}}} > 1%")
+
+    assert rule.evaluate(0.02)
+    assert not rule.evaluate(0.01)
+
+
+def test_both_sides_may_ask_for_the_metric_and_no_value_is_absent() -> None:
+    twice = 'error_rate{arm="a"} > 1% and error_rate{arm="a"} * 2 < 10%'
+    rule = AlertRule(rule_name="between", condition=twice)
+
+    assert [value for value in (0.01, 0.02, 0.06) if rule.evaluate(value)] == [0.02]
+    assert not AlertRule(rule_name="gone", condition="absent(request_count)").evaluate(1.0)
 
 
 @pytest.mark.parametrize(

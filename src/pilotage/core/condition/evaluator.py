@@ -30,6 +30,7 @@ from pilotage.core.condition.types import (
 
 Values = Callable[[MetricRef], Mapping[Labels, float]]
 _Vector = dict[Labels, float]
+_Selected = Callable[[MetricRef], _Vector]
 COMPARATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -46,7 +47,18 @@ def evaluate(condition: Condition, values: Values) -> dict[Labels, float]:
     ``values`` answers what a metric is now, in base units, by labels. Series that a reference's
     filters leave out, or that have other labels than its ``by``, are passed over.
     """
-    return _hold(condition.root, values)
+    return _hold(condition.root, lambda ref: select(ref, values(ref)))
+
+
+def evaluate_value(condition: Condition, value: float) -> bool:
+    """Return whether a condition on one metric holds for a value of it, whichever series it is of.
+
+    Raise ValueError for a condition on several metrics: one value says too little of them.
+    """
+    if len(condition.metrics) != 1:
+        names = ", ".join(ref.name for ref in condition.metrics)
+        raise ValueError(f"it asks for more than one metric: {names}")
+    return bool(_hold(condition.root, lambda _: {(): value}))
 
 
 def select(ref: MetricRef, series: Mapping[Labels, float]) -> dict[Labels, float]:
@@ -59,12 +71,12 @@ def select(ref: MetricRef, series: Mapping[Labels, float]) -> dict[Labels, float
     }
 
 
-def _hold(truth: Truth, values: Values) -> _Vector:
+def _hold(truth: Truth, values: _Selected) -> _Vector:
     match truth:
         case Comparison():
             return _compare(truth, values)
         case Absence(ref=ref):
-            if select(ref, values(ref)):
+            if values(ref):
                 return {}
             fixed = (
                 (each.label, each.value)
@@ -76,7 +88,7 @@ def _hold(truth: Truth, values: Values) -> _Vector:
             return _join(truth, _hold(truth.left, values), _hold(truth.right, values))
 
 
-def _compare(comparison: Comparison, values: Values) -> _Vector:
+def _compare(comparison: Comparison, values: _Selected) -> _Vector:
     is_true = COMPARATORS[comparison.op]
     kept = {}
     for labels, left, right in _pair(comparison, values):
@@ -96,13 +108,13 @@ def _join(junction: Junction, left: _Vector, right: _Vector) -> _Vector:
     }
 
 
-def _measure(quantity: Quantity, values: Values) -> _Vector:
+def _measure(quantity: Quantity, values: _Selected) -> _Vector:
     """Return the values of a quantity; a constant is one series without labels."""
     match quantity:
         case Number(value=value):
             return {(): float(value)}
         case Series(ref=ref):
-            return select(ref, values(ref))
+            return values(ref)
         case Negation(of=of):
             return {labels: -value for labels, value in _measure(of, values).items()}
         case _:
@@ -110,7 +122,9 @@ def _measure(quantity: Quantity, values: Values) -> _Vector:
             return {labels: reckon(left, right) for labels, left, right in _pair(quantity, values)}
 
 
-def _pair(node: Arithmetic | Comparison, values: Values) -> Iterable[tuple[Labels, float, float]]:
+def _pair(
+    node: Arithmetic | Comparison, values: _Selected
+) -> Iterable[tuple[Labels, float, float]]:
     """Return the series of a node: its labels, and what is left and right of the operator."""
     left, right = _measure(node.left, values), _measure(node.right, values)
     pairing = node.pairing or Pairing((), Many.RIGHT if is_constant(node.left) else Many.LEFT)

@@ -9,12 +9,16 @@ import pytest
 from alert_lab import AlertLab, open_lab
 from exposition import Page
 from otlp_receiver import OtlpReceiver
+from pilotage.core.condition.parser import parse
+from pilotage.core.condition.types import Condition
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import SpoolPlace
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database
+from pilotage.monitoring.alerts import service as alert_service
+from pilotage.monitoring.alerts.store import change_rule
 from pilotage.monitoring.exports.exposition import render
 from pilotage.monitoring.exports.service import Exports
 from pilotage.monitoring.exports.types import Family
@@ -48,6 +52,7 @@ async def shown(database: Database, clock: ManualClock) -> Shown:
         values=lab.values,
         names=lab.names,
         alerts=lab.service,
+        keeper=lab.keeper,
         notices=NotifyService(clock),
         finops=FinopsService(clock),
         list_failures=lambda: list(failures.items()),
@@ -98,6 +103,32 @@ async def test_what_rules_ask_for_is_shown_by_their_labels_too(shown: Shown) -> 
     asked = page.total("pilotage_p95_latency", window="15m", tenant="ten_1", alias="chat")
     assert asked == pytest.approx(3, rel=0.01)
     assert page.values("pilotage_p95_latency", "window") == {"1m", "5m", "1h", "15m"}
+
+
+async def test_conditions_are_read_once_and_one_that_cannot_be_read_asks_for_nothing(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, read = shown.lab, list[str]()
+
+    def note(text: str) -> Condition:
+        read.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(alert_service, "parse", note)
+    await lab.set_rule("slow", "p95_latency[15m] > 2s")
+    await lab.set_rule("other", "p50_latency[15m] > 2s")
+    async with lab.db.write(lab.mine) as tx:  # as an older version may have written it
+        rule = await lab.service.get_rule(tx, "other")
+        await change_rule(tx, rule, condition="p50_latencies > 2s")
+    await lab.put_calls(lab.call(seconds=3))
+    read.clear()
+
+    pages = [await shown.read() for _ in range(3)]
+
+    assert sorted(read) == ["p50_latencies > 2s", "p95_latency[15m] > 2s"]
+    for page in pages:
+        assert page.total("pilotage_p95_latency", window="15m") == pytest.approx(3, rel=0.01)
+        assert page.total("pilotage_p50_latency", window="15m") == 0
 
 
 async def test_calls_that_reached_no_arm_are_no_second_value_of_their_alias(shown: Shown) -> None:
@@ -152,8 +183,8 @@ async def test_a_source_that_cannot_be_read_takes_no_other_with_it(
     lab = await open_lab(database, clock, Broken())  # type: ignore[arg-type]
     exports = Exports(
         database, clock, values=lab.values, names=lab.names, alerts=lab.service,
-        notices=NotifyService(clock), finops=FinopsService(clock), list_failures=list,
-        read_process=list,
+        keeper=lab.keeper, notices=NotifyService(clock), finops=FinopsService(clock),
+        list_failures=list, read_process=list,
     )  # fmt: skip
     await lab.put_calls(lab.call())
 
@@ -252,12 +283,33 @@ async def test_a_collector_that_does_not_take_them_is_said(
     assert sender.sent == 1
 
 
-async def test_a_collector_that_is_away_is_asked_again_later(shown: Shown) -> None:
+async def test_a_collector_that_is_away_is_asked_until_it_is_back(shown: Shown) -> None:
     with OtlpReceiver() as gone:
         url = gone.url
     sender = make_sender(url, shown.lab.clock, told("pilotage-control", []))
     shown.lab.clock.advance(60)
 
-    with pytest.raises(PilotageError, match="did not take the metrics"):
-        await sender.step()
+    for _ in range(5):  # each a step that failed, so that WorkerFails can tell
+        with pytest.raises(PilotageError, match="did not take the metrics"):
+            await sender.step()
+
     assert sender.sent == 0
+    with OtlpReceiver(int(url.rpartition(":")[2])):
+        await sender.step()
+        await sender.step()
+    assert sender.sent == 1
+
+
+async def test_what_is_refused_of_one_process_is_sent_of_the_others(
+    shown: Shown, receiver: OtlpReceiver
+) -> None:
+    clock = shown.lab.clock
+    families = await shown.exports.collect()
+    not_sendable = Told(process="first", instance="\ud800", families=[])
+    sender = make_sender(receiver.url, clock, not_sendable, told("pilotage-control", families))
+    clock.advance(60)
+
+    with pytest.raises(UnicodeEncodeError):
+        await sender.step()
+
+    assert {name for name, _ in receiver.metrics} == {"pilotage-control"}

@@ -46,6 +46,7 @@ class Exporting:
             values=alerting.values,
             names=alerting.names,
             alerts=alerting.service,
+            keeper=alerting.keeper,
             notices=notices,
             finops=finops,
             list_failures=lambda: [(worker.name, worker.failures) for worker in list_workers()],

@@ -6,6 +6,7 @@ revisions: they have to be found, and people told of them, also while changes ar
 the audit log or the clock is broken.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +19,25 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import get_last_seq
 from pilotage.kit.worker import Wakeup, Worker
-from pilotage.monitoring.alerts.rules import Move, count_left_out, end_alert, look_at_rule, tell
+from pilotage.monitoring.alerts.rules import (
+    Ends,
+    Move,
+    count_left_out,
+    end_alert,
+    look_at_rule,
+    refill_ends,
+    spend_ends,
+    tell,
+)
 from pilotage.monitoring.alerts.service import AlertService, read_condition
 from pilotage.monitoring.alerts.types import Alert, AlertChange, AlertRule
 from pilotage.monitoring.alerts.values import Picture, ValueSource, Wanted
 
 LOOK_EVERY_S = 1.0
 WRITE_EVERY_S = 10.0
-DROP_EVERY_S = 3600.0
+DROP_EVERY_S = 600.0
+LARGEST_SHARE = 0.25  # of the time that looks may take: thousands of rules may be there
+SLICE = 50  # rules, after which whatever else waits has its turn
 _LOG = logging.getLogger("pilotage.alerts")
 
 
@@ -50,11 +62,21 @@ class RuleLook:
     problem: str = ""
 
 
-class AlertKeeper:
-    """Looks at the rules of all projects.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watched:
+    """What is looked at since revision ``seq``: rules, what they mean, and what they ask for."""
 
-    ``is_current`` says whether the numbers are those of now: while they are not, as after a start
-    with much to catch up on, nothing begins and nothing is over.
+    seq: int
+    rules: Sequence[AlertRule] = ()
+    conditions: Sequence[Condition | PilotageError] = ()
+    wanted: Sequence[Wanted] = ()
+
+
+class AlertKeeper:
+    """Looks at the rules of all projects; ``looked_at_us`` is when it last did.
+
+    ``is_current`` says whether calls are counted up to now: while they are not, as after a start
+    with much to catch up on, nothing that windows of calls tell begins or is over.
     """
 
     def __init__(
@@ -68,6 +90,7 @@ class AlertKeeper:
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self.looks: dict[str, RuleLook] = {}
+        self.looked_at_us: int | None = None
         self._db = db
         self._service = service
         self._values = values
@@ -75,16 +98,21 @@ class AlertKeeper:
         self._clock = clock
         self._is_current = is_current
         self._living: list[Alert] | None = None
-        self._rules: tuple[int, Sequence[AlertRule]] | None = None
-        self._conditions: dict[tuple[str, str], Condition | PilotageError] = {}
+        self._watched: _Watched | None = None
+        self._ends: dict[str, Ends] = {}
+        self._rests_until_s = clock.monotonic_s()
         self._written_s = self._dropped_s = clock.monotonic_s()
 
     async def step(self) -> bool:
-        """Look once."""
-        if self._is_current():
-            await self._look_at_all()
-        if self._clock.monotonic_s() - self._dropped_s >= DROP_EVERY_S:
-            self._dropped_s = self._clock.monotonic_s()
+        """Look once, unless the look before took so long that it is too early."""
+        began_s = self._clock.monotonic_s()
+        if began_s < self._rests_until_s:
+            return False
+        await self._look_at_all()
+        took_s = self._clock.monotonic_s() - began_s
+        self._rests_until_s = began_s + took_s / LARGEST_SHARE
+        if began_s - self._dropped_s >= DROP_EVERY_S:
+            self._dropped_s = began_s
             async with self._db.write(SYSTEM) as tx:
                 await self._service.drop_past(tx)
         return False
@@ -93,14 +121,16 @@ class AlertKeeper:
         """Make the worker."""
         return Worker("alerts", self.step, Wakeup(), LOOK_EVERY_S)
 
-    async def try_condition(self, project_id: str, condition: Condition) -> RuleLook:
-        """Look at a condition that is no rule's: nothing begins and nobody is told."""
-        now_us = self._clock.now_us()
-        async with self._db.read(SYSTEM) as tx:
-            picture = await self._values.read(tx, _list_wanted([condition]), now_us)
-        problem = _find_problem(condition, picture)
-        found = {} if problem else evaluate(condition, picture.of(project_id))
-        return RuleLook(at_us=now_us, found=found, problem=problem)
+    async def try_condition(self, tx: Tx, condition: Condition) -> RuleLook:
+        """Look at a condition in the transaction's project: nothing begins and nobody is told."""
+        picture = await self._values.read(tx, _list_wanted([condition]), tx.now_us)
+        problem = self._find_problem(condition, picture)
+        found = {} if problem else evaluate(condition, picture.of(tx.project_id))
+        return RuleLook(at_us=tx.now_us, found=found, problem=problem)
+
+    async def list_wanted(self, tx: Tx) -> Sequence[Wanted]:
+        """Return what rules ask for; those whose condition cannot be read ask for nothing."""
+        return (await self._watch(tx)).wanted
 
     async def _look_at_all(self) -> None:
         now_us = self._clock.now_us()
@@ -108,37 +138,29 @@ class AlertKeeper:
             living = self._living
             if living is None:
                 living = list(await self._service.list_living(tx))
-            rules = await self._list_rules(tx)
-            conditions = {rule.id: self._read(rule) for rule in rules}
-            picture = await self._values.read(tx, _list_wanted(conditions.values()), now_us)
-        moves = self._decide(rules, conditions, picture, living)
+            watched = await self._watch(tx)
+            picture = await self._values.read(tx, watched.wanted, now_us)
+        moves = await self._decide(watched, picture, living)
         self._living = None  # until all is written: after a failure it is read again
         self._living = await self._write(moves)
+        self.looked_at_us = now_us
 
-    async def _list_rules(self, tx: Tx) -> Sequence[AlertRule]:
-        """Return the rules that are looked at, read anew when anything has changed."""
+    async def _watch(self, tx: Tx) -> _Watched:
+        """Return what is looked at, read anew when anything has changed."""
         seq = await get_last_seq(tx)
-        if self._rules is None or self._rules[0] != seq:
+        if self._watched is None or self._watched.seq != seq:
             found = await self._service.list_all_rules(tx)
-            self._rules = (seq, [rule for rule in found if rule.is_enabled])
-        return self._rules[1]
+            rules = [rule for rule in found if rule.is_enabled]
+            conditions = []
+            for number, rule in enumerate(rules):
+                await _give_way(number)
+                conditions.append(_read(rule))
+            wanted = list(dict.fromkeys(_list_wanted(conditions)))
+            self._watched = _Watched(seq=seq, rules=rules, conditions=conditions, wanted=wanted)
+        return self._watched
 
-    def _read(self, rule: AlertRule) -> Condition | PilotageError:
-        """Return the condition of a rule, or why there is none: the language may have changed."""
-        key = (rule.id, rule.condition)
-        if key not in self._conditions:
-            try:
-                self._conditions[key] = read_condition(rule)
-            except PilotageError as wrong:
-                self._conditions[key] = wrong
-        return self._conditions[key]
-
-    def _decide(
-        self,
-        rules: Sequence[AlertRule],
-        conditions: Mapping[str, Condition | PilotageError],
-        picture: Picture,
-        living: Iterable[Alert],
+    async def _decide(
+        self, watched: _Watched, picture: Picture, living: Iterable[Alert]
     ) -> list[Move]:
         """Return what becomes of every alert, and note what each rule's look came to."""
         of_rule: dict[str, list[Alert]] = {}
@@ -146,13 +168,14 @@ class AlertKeeper:
             of_rule.setdefault(alert.rule_id, []).append(alert)
         looks: dict[str, RuleLook] = {}
         moves: list[Move] = []
-        for rule in rules:
+        for number, rule in enumerate(watched.rules):
+            await _give_way(number)
             alerts = of_rule.pop(rule.id, [])
-            made, looks[rule.id] = self._look_at(rule, conditions[rule.id], picture, alerts)
+            made, looks[rule.id] = self._look_at(rule, watched.conditions[number], picture, alerts)
             moves += made
         moves += [end_alert(alert, picture.at_us) for left in of_rule.values() for alert in left]
         self.looks = looks
-        self._conditions = {(rule.id, rule.condition): conditions[rule.id] for rule in rules}
+        self._ends = {rule_id: ends for rule_id, ends in self._ends.items() if rule_id in looks}
         return moves
 
     def _look_at(
@@ -163,17 +186,37 @@ class AlertKeeper:
         alerts: Sequence[Alert],
     ) -> tuple[list[Move], RuleLook]:
         at_us = picture.at_us
-        problem = _find_problem(condition, picture)
+        problem = self._find_problem(condition, picture)
         if problem or isinstance(condition, PilotageError):
             return [Move(alert, alert) for alert in alerts], RuleLook(at_us=at_us, problem=problem)
         found = evaluate(condition, picture.of(rule.project_id))
+        if not found and not alerts:
+            return [], RuleLook(at_us=at_us)
+        ends = refill_ends(self._ends.get(rule.id), at_us)
         moves = look_at_rule(
-            rule, condition.for_us, alerts, found, at_us, lambda: self._clock.new_id("alt")
+            rule,
+            condition.for_us,
+            alerts,
+            found,
+            at_us,
+            lambda: self._clock.new_id("alt"),
+            most_ends=int(ends.left),
         )
+        self._ends[rule.id] = spend_ends(ends, moves)
         left_out = count_left_out(moves, found)
         if left_out and not self._had_too_many(rule):
             _LOG.error("the rule %s holds for %d series too many", rule.name, left_out)
         return moves, RuleLook(at_us=at_us, found=found, left_out=left_out)
+
+    def _find_problem(self, condition: Condition | PilotageError, picture: Picture) -> str:
+        """Return why nobody can say whether a condition holds, "" if somebody can."""
+        if isinstance(condition, PilotageError):
+            return condition.detail
+        counted = sorted({ref.name for ref in condition.metrics if ref.window_us})
+        if counted and not self._is_current():
+            return f"{', '.join(counted)}: calls are not counted up to now"
+        unread = sorted({ref.name for ref in condition.metrics} & picture.unread)
+        return f"{', '.join(unread)} cannot be read" if unread else ""
 
     def _had_too_many(self, rule: AlertRule) -> bool:
         before = self.looks.get(rule.id)
@@ -203,12 +246,18 @@ def _list_wanted(conditions: Iterable[Condition | PilotageError]) -> list[Wanted
     ]
 
 
-def _find_problem(condition: Condition | PilotageError, picture: Picture) -> str:
-    """Return why nobody can say whether a condition holds, "" if somebody can."""
-    if isinstance(condition, PilotageError):
-        return condition.detail
-    unread = sorted({ref.name for ref in condition.metrics} & picture.unread)
-    return f"{', '.join(unread)} cannot be read" if unread else ""
+async def _give_way(number: int) -> None:
+    """Let others run at the end of each slice of much work."""
+    if number % SLICE == SLICE - 1:
+        await asyncio.sleep(0)
+
+
+def _read(rule: AlertRule) -> Condition | PilotageError:
+    """Return the condition of a rule, or why there is none: the language may have changed."""
+    try:
+        return read_condition(rule.condition)
+    except PilotageError as wrong:
+        return wrong
 
 
 def _raise_rev(move: Move) -> Move:

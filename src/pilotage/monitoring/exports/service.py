@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pilotage
 from pilotage.core.condition.catalogue import METRICS
-from pilotage.core.condition.parser import parse
 from pilotage.core.duration import UNITS_US, format_duration
 from pilotage.finops.service import FinopsService
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.monitoring.alerts.names import Names
 from pilotage.monitoring.alerts.service import AlertService
-from pilotage.monitoring.alerts.types import Alert, AlertRule
+from pilotage.monitoring.alerts.types import Alert
 from pilotage.monitoring.alerts.values import Picture, ValueSource, Wanted
+from pilotage.monitoring.alerts.worker import AlertKeeper
 from pilotage.monitoring.exports.table import (
     ALERT,
     BUILD,
@@ -53,6 +53,7 @@ class Exports:
         values: ValueSource,
         names: Names,
         alerts: AlertService,
+        keeper: AlertKeeper,
         notices: NotifyService,
         finops: FinopsService,
         list_failures: Callable[[], Iterable[tuple[str, int]]],
@@ -63,6 +64,7 @@ class Exports:
         self._values = values
         self._names = names
         self._alerts = alerts
+        self._keeper = keeper
         self._notices = notices
         self._finops = finops
         self._list_failures = list_failures
@@ -93,8 +95,8 @@ class Exports:
         return [*found, WORKER_FAILURES.fill(rows), BUILD.fill([(version, 1.0)]), *process]
 
     async def _read_rows(self, tx: Tx) -> list[Family]:
-        rules = await self._alerts.list_all_rules(tx)
-        picture = await self._values.read(tx, list_wanted(rules), tx.now_us)
+        wanted = [*list_usual(), *await self._keeper.list_wanted(tx)]
+        picture = await self._values.read(tx, wanted, tx.now_us)
         await self._names.learn(tx)
         projects = self._names.projects
         alerts = await self._alerts.list_alerts(tx)
@@ -108,16 +110,11 @@ class Exports:
         ]
 
 
-def list_wanted(rules: Sequence[AlertRule]) -> list[Wanted]:
-    """Return what the page shows: each metric over its usual windows, and what rules ask for."""
-    usual = [Wanted.usual(name) for name in METRICS]
-    wanted = [
-        one._replace(window_us=window_us)
-        for one in usual
-        for window_us in (WINDOWS_US if one.window_us == WINDOWS_US[0] else (one.window_us,))
-    ]
-    asked = (ref for rule in rules if rule.is_enabled for ref in parse(rule.condition).metrics)
-    return list(dict.fromkeys([*wanted, *map(Wanted.of, asked)]))
+def list_usual() -> Iterator[Wanted]:
+    """Return what the page shows whatever rules ask for: each metric over its usual windows."""
+    for usual in map(Wanted.usual, METRICS):
+        windows = WINDOWS_US if usual.window_us == WINDOWS_US[0] else (usual.window_us,)
+        yield from (usual._replace(window_us=window_us) for window_us in windows)
 
 
 def list_gauges(picture: Picture, projects: dict[str, str]) -> Iterator[Family]:

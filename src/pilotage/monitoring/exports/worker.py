@@ -1,5 +1,6 @@
 """Sends the numbers of an installation to a collector, again and again."""
 
+import asyncio
 import gzip
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class MetricSender:
     """Sends what ``collect`` finds to an OTLP address every ``every_s`` seconds.
 
     Numbers are as they are when they are sent: while a collector is away none are kept for it. A
-    failure is raised, for the worker to say once and to try again.
+    failure is raised, for the worker to say once and to try again before the next time; what
+    is refused of one process keeps nobody else's from being sent.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class MetricSender:
         now_s = self._clock.monotonic_s()
         if now_s < self._due_s:
             return False
-        self._due_s = now_s + self._every_s
         async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as http:
-            for told in await self._collect():
-                await self._send(http, told)
+            sending = [self._send(http, told) for told in await self._collect()]
+            for failed in filter(None, await asyncio.gather(*sending, return_exceptions=True)):
+                raise failed
+        self._due_s = now_s + self._every_s
         return False
 
     async def _send(self, http: httpx.AsyncClient, told: Told) -> None:

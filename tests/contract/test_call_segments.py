@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import duckdb
+import msgspec
 import pytest
 
 from calls import NOON_US, make_call, open_writer, put_calls
@@ -14,12 +15,13 @@ from pilotage.core.names import SHADOW_TENANT
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.monitoring.calls import store
-from pilotage.monitoring.calls.parquet import read_files
+from pilotage.monitoring.calls.columns import make_row
+from pilotage.monitoring.calls.parquet import SegmentWriter, read_files
 from pilotage.monitoring.calls.rules import DAY_US, FAN_IN, SETTLED_US
 from pilotage.monitoring.calls.service import GRACE_US, CallSegments
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.monitoring.rollups.types import ANYBODY
-from pilotage.monitoring.rollups.worker import RollupReader
+from pilotage.monitoring.rollups.worker import CallBatch, RollupReader
 
 BATCH = 4
 KEEP_US = 400 * DAY_US
@@ -65,14 +67,14 @@ def write_calls(root: Path, calls: list[Ended], gateway: str = "gateway-0") -> N
         put_calls(spool, calls)
 
 
-async def list_files(database: Database, segments: CallSegments) -> list[str]:
+async def list_paths(database: Database, segments: CallSegments) -> list[Path]:
     async with database.read(SYSTEM) as tx:
-        return [str(segments.folder / item.name) for item in await store.list_living(tx)]
+        return [segments.folder / item.name for item in await store.list_living(tx)]
 
 
 async def ask(database: Database, segments: CallSegments, what: str) -> list[tuple[object, ...]]:
     """Return columns of every row that is listed, in the order of the spools."""
-    files = await list_files(database, segments)
+    files = list(map(str, await list_paths(database, segments)))
     with duckdb.connect() as connection:
         query = f"SELECT {what} FROM {read_files(files)} ORDER BY spool, seq"
         return connection.execute(query).fetchall()
@@ -114,7 +116,7 @@ async def test_projects_have_files_of_their_own(
     write_calls(tmp_path, calls)
     await read_spools(database, tmp_path, segments, clock)
 
-    folders = {Path(name).parent for name in await list_files(database, segments)}
+    folders = {path.parent for path in await list_paths(database, segments)}
     assert folders == {segments.folder / name for name in ("prj", "prj_other", "..%2Fprj")}
 
 
@@ -152,9 +154,7 @@ async def test_whatever_dies_in_between_each_call_is_kept_once(
 
     kept = await ask(database, segments, "call_id, seq")
     assert kept == [(f"call_{n}", n + 1) for n in range(23)]
-    orphans = set(segments.folder.glob("*/*")) - set(
-        map(Path, await list_files(database, segments))
-    )
+    orphans = set(segments.folder.glob("*/*")) - set(await list_paths(database, segments))
     assert orphans
     for path in orphans:
         os.utime(path, ns=(0, 0))
@@ -174,25 +174,111 @@ async def test_merging_loses_nothing_and_keeps_files_few(
     write_calls(tmp_path, calls)
     await read_spools(database, tmp_path, segments, clock)
     before = await ask(database, segments, "*")
-    assert len(await list_files(database, segments)) == FAN_IN + 2
+    assert len(await list_paths(database, segments)) == FAN_IN + 2
 
     while await segments.merge_next():
         pass
-    assert len(await list_files(database, segments)) == 3
+    assert len(await list_paths(database, segments)) == 3
     assert await ask(database, segments, "*") == before
     assert len(list(segments.folder.glob("*/*"))) == FAN_IN + 3  # a query may read the old ones
 
     clock.advance((DAY_US + SETTLED_US) / 1e6)
     while await segments.merge_next():
         pass
-    assert len(await list_files(database, segments)) == 1
+    assert len(await list_paths(database, segments)) == 1
     assert await ask(database, segments, "*") == before
 
     clock.advance(GRACE_US / 1e6 + 1)
     for path in segments.folder.glob("*/*"):
         os.utime(path, ns=(0, 0))
     await segments.sweep(KEEP_US, is_held=hold_nothing)
-    assert list(map(str, segments.folder.glob("*/*"))) == await list_files(database, segments)
+    assert list(segments.folder.glob("*/*")) == await list_paths(database, segments)
+
+
+async def test_a_damaged_file_is_merged_with_no_other_and_holds_up_none(
+    database: Database,
+    tmp_path: Path,
+    segments: CallSegments,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    count = BATCH * (FAN_IN + 1)
+    for project in ("prj_a", "prj_b"):
+        write_calls(tmp_path, [make_call(project_id=project) for _ in range(count)], project)
+    await read_spools(database, tmp_path, segments, clock)
+    broken, gone, *_ = sorted((segments.folder / "prj_a").iterdir())
+    content = broken.read_bytes()
+    broken.write_bytes(content[:-8] + bytes(8))
+    gone.rename(gone.with_suffix(".away"))
+
+    clock.advance((DAY_US + SETTLED_US) / 1e6)
+    while await segments.merge_next():
+        pass
+
+    left = {path.parent.name: path for path in await list_paths(database, segments)}
+    assert len(await list_paths(database, segments)) == 4
+    assert left.keys() == {"prj_a", "prj_b"}
+    assert [broken.name in line for line in caplog.messages] == [True]
+
+    broken.write_bytes(content)
+    gone.with_suffix(".away").rename(gone)
+    await segments.sweep(KEEP_US, is_held=hold_nothing)
+    while await segments.merge_next():
+        pass
+    assert await ask(database, segments, "project_id") == [
+        (project,) for project in ("prj_a", "prj_b") for _ in range(count)
+    ]
+    assert len(await list_paths(database, segments)) == 2
+
+
+async def test_a_time_that_is_over_takes_its_calls_and_no_others_from_disk(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    clock.advance((NOON_US + 10 * DAY_US - clock.now_us()) / 1e6)
+    times = [NOON_US + days * DAY_US for days in (0, 1, 9)]
+    write_calls(tmp_path, [make_call(at_us=at_us, call_id=f"{at_us}") for at_us in times])
+    await read_spools(database, tmp_path, segments, clock)
+    while await segments.merge_next():
+        pass
+
+    kept = await ask(database, segments, "epoch_us(ended_at)")
+    assert kept == [(at_us,) for at_us in times]
+    await segments.sweep(9 * DAY_US, is_held=hold_nothing)
+    assert await ask(database, segments, "epoch_us(ended_at)") == kept[1:]
+    clock.advance(9 * DAY_US / 1e6 + 1)
+    await segments.sweep(9 * DAY_US, is_held=hold_nothing)
+    assert await list_paths(database, segments) == []
+
+
+async def test_a_file_of_a_transaction_that_is_on_its_way_is_not_swept_up(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    class Sweeping:
+        """A sink behind the segments that sweeps before they are listed, after a clock was set."""
+
+        async def prepare(self, _: CallBatch) -> None:
+            for path in segments.folder.glob("*/*"):
+                os.utime(path, ns=(0, 0))
+            await segments.sweep(KEEP_US, is_held=hold_nothing)
+
+        async def write(self, tx: Tx) -> None:
+            pass
+
+    write_calls(tmp_path, [make_call()])
+    reader = RollupReader(
+        database, tmp_path / "spool", RollupService(), clock, sinks=[segments, Sweeping()]
+    )
+    await reader.step()
+    await reader.close()
+    assert await ask(database, segments, "seq") == [(1,)]
+
+
+async def test_a_writer_goes_on_after_whatever_it_could_not_write(tmp_path: Path) -> None:
+    row = make_row(1, "s", "e", make_call(), "")
+    with SegmentWriter() as writer:
+        with pytest.raises(OSError, match="cannot be written"):
+            writer.write(tmp_path / "a.parquet", [msgspec.structs.replace(row, seq=2**63)])
+        assert writer.write(tmp_path / "a.parquet", [row]) > 0
 
 
 async def test_calls_are_kept_as_long_as_they_should_be(

@@ -1,7 +1,9 @@
 """Single calls asked for in SQL: what is found, and what nobody can reach."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ from api_cases import refusal
 from calls import NOON_US, make_call, open_writer, put_calls
 from control_api import Api, Json, open_api, open_there
 from pilotage.core.errors import PilotageError
-from pilotage.kit.clock import ManualClock, SystemClock
+from pilotage.kit.clock import ManualClock, SystemClock, rfc3339
 from pilotage.kit.config import Settings
+from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.operations import Progress
+from pilotage.monitoring.calls import store
 from pilotage.monitoring.calls.columns import COLUMNS, make_row
 from pilotage.monitoring.calls.parquet import SegmentWriter
 from pilotage.monitoring.calls.queries import AT_ONCE, Asked, CallQueries
 from pilotage.monitoring.calls.query_child import answer
-from pilotage.monitoring.calls.types import Answer, QueryLimits, Question, Segment
+from pilotage.monitoring.calls.types import Answer, QueryLimits, Question, Scope, Segment
 from pilotage.runtime.backup.restore import restore_backup
 from pilotage.server.app import PREFIX
 from system import poll
@@ -46,18 +50,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def queries(folder: Path) -> CallQueries:
-    return CallQueries(folder, SystemClock(), LIMITS, KEEP_US)
+    return open_queries(folder, LIMITS)
 
 
-def segment(name: str = "prj/a.parquet", first_at_us: int = NOON_US) -> Segment:
+def open_queries(folder: Path, limits: QueryLimits) -> CallQueries:
+    return CallQueries(folder, SystemClock(), limits, KEEP_US, is_held=hold_nothing)
+
+
+async def hold_nothing(_: Tx) -> bool:
+    return False
+
+
+def scope(*names: str) -> Scope:
+    """Return a scope of segments of that names; without any, of the one that there is."""
+    return Scope(segments=[segment(name) for name in names or ("prj/a.parquet",)])
+
+
+def segment(name: str) -> Segment:
     return Segment(
         name=name,
         project_id="prj",
         level=0,
         rows=300,
         size_bytes=1,
-        first_at_us=first_at_us,
-        last_at_us=first_at_us,
+        first_at_us=NOON_US,
+        last_at_us=NOON_US,
         created_at_us=NOON_US,
     )
 
@@ -70,6 +87,7 @@ def find(folder: Path, sql: str, tenant_id: str = "") -> Answer:
             files=[str(folder / "prj/a.parquet")],
             tenant_id=tenant_id,
             since_us=0,
+            until_us=None,
             most_rows=LIMITS.most_rows,
             most_bytes=LIMITS.most_bytes,
             memory_mb=LIMITS.memory_mb,
@@ -80,7 +98,7 @@ def find(folder: Path, sql: str, tenant_id: str = "") -> Answer:
 
 async def ask(queries: CallQueries, sql: str, tenant_id: str = "") -> Answer:
     """Answer in a process of its own."""
-    return (await queries.run(Asked(sql=sql, tenant_id=tenant_id), [segment()])).answer
+    return (await queries.run(Asked(sql=sql, tenant_id=tenant_id), scope())).answer
 
 
 def rows_of(found: Answer) -> list[str]:
@@ -93,7 +111,7 @@ async def test_the_columns_are_what_they_are_said_to_be(queries: CallQueries, fo
     for sql, tenant_id in ((f"SELECT {names} FROM calls", ""), ("FROM calls", "ten_1")):
         found = find(folder, sql, tenant_id)
         assert [(column.name, column.type) for column in found.columns] == said
-    empty = await queries.run(Asked(sql="FROM calls"), [])
+    empty = await queries.run(Asked(sql="FROM calls"), Scope(segments=[]))
     assert [(column.name, column.type) for column in empty.answer.columns] == said
 
 
@@ -169,7 +187,7 @@ async def test_an_error_says_what_was_meant(queries: CallQueries, folder: Path) 
 
 
 async def test_answers_have_an_end(folder: Path) -> None:
-    queries = CallQueries(folder, SystemClock(), QueryLimits(most_rows=5, most_bytes=1000), KEEP_US)
+    queries = open_queries(folder, QueryLimits(most_rows=5, most_bytes=1000))
     five = await ask(queries, "SELECT seq FROM calls ORDER BY seq DESC")
     assert rows_of(five) == ["[299]", "[298]", "[297]", "[296]", "[295]"]
     assert five.is_cut
@@ -178,7 +196,7 @@ async def test_answers_have_an_end(folder: Path) -> None:
     exact = await ask(queries, "SELECT seq FROM calls LIMIT 5")
     assert (len(exact.rows), exact.is_cut) == (5, False)
     with pytest.raises(PilotageError, match="from 1 to 5"):
-        await queries.run(Asked(sql="FROM calls", most_rows=6), [])
+        await queries.run(Asked(sql="FROM calls", most_rows=6), scope())
 
 
 @pytest.mark.parametrize(
@@ -192,7 +210,7 @@ async def test_a_query_that_takes_too_much_is_stopped(
     queries: CallQueries, sql: str, timeout_s: float | None, why: str
 ) -> None:
     with pytest.raises(PilotageError, match=why) as refused:
-        await queries.run(Asked(sql=sql, timeout_s=timeout_s), [segment()])
+        await queries.run(Asked(sql=sql, timeout_s=timeout_s), scope())
     assert refused.value.code == "query_too_large"
 
 
@@ -203,7 +221,7 @@ async def test_a_query_ends_when_nobody_waits_and_only_a_few_run(queries: CallQu
         await gone.wait()
 
     running = [
-        asyncio.ensure_future(queries.run(Asked(sql=FOR_EVER), [], wait_gone))
+        asyncio.ensure_future(queries.run(Asked(sql=FOR_EVER), scope(), wait_gone))
         for _ in range(AT_ONCE)
     ]
     await asyncio.sleep(0)
@@ -216,17 +234,93 @@ async def test_a_query_ends_when_nobody_waits_and_only_a_few_run(queries: CallQu
     assert len((await ask(queries, "FROM calls")).rows) == 300
 
 
-async def test_calls_older_than_their_retention_are_gone(folder: Path) -> None:
+async def test_a_time_leaves_only_the_calls_in_it(
+    database: Database, queries: CallQueries, folder: Path
+) -> None:
+    async with database.write(SYSTEM) as tx:
+        await store.insert_segments(tx, [segment("prj/a.parquet")])
+    for since_us, until_us, rows in (
+        (NOON_US, NOON_US + 1, [300]),
+        (NOON_US + 1, None, []),
+        (0, NOON_US, []),
+    ):
+        async with database.read(SYSTEM) as tx:
+            there = await queries.find_scope(tx, since_us, until_us)
+        assert [item.rows for item in there.segments] == rows
+        for tenant_id in ("", "ten_1"):
+            asked = Asked(sql="SELECT count(*) FROM calls", tenant_id=tenant_id)
+            found = await queries.run(asked, replace(there, segments=scope().segments))
+            seen = sum(rows) // (3 if tenant_id else 1)
+            assert rows_of(found.answer) == [f"[{seen}]"]
+
+
+async def test_calls_older_than_their_retention_are_gone_but_for_a_hold(
+    database: Database, folder: Path
+) -> None:
+    is_held = False
+
+    async def hold(_: Tx) -> bool:
+        return is_held
+
     clock = ManualClock(NOON_US + 10)
-    young = CallQueries(folder, clock, LIMITS, 10)
-    assert rows_of(await ask(young, "SELECT count(*) FROM calls")) == ["[300]"]
+    young = CallQueries(folder, clock, LIMITS, 10, is_held=hold)
+    late = replace(segment("prj/a.parquet"), last_at_us=NOON_US + 5)
+    async with database.write(SYSTEM) as tx:
+        await store.insert_segments(tx, [late])
+
+    async def count() -> list[str]:
+        async with database.read(SYSTEM) as tx:
+            there = await young.find_scope(tx)
+        asked = Asked(sql="SELECT count(*) FROM calls")
+        return rows_of((await young.run(asked, there)).answer)
+
+    assert await count() == ["[300]"]
     clock.advance(1e-6)
-    assert rows_of(await ask(young, "SELECT count(*) FROM calls")) == ["[0]"]
+    assert await count() == ["[0]"]
+    is_held = True
+    assert await count() == ["[300]"]
 
 
-async def test_a_file_that_is_missing_is_told(queries: CallQueries) -> None:
-    found = await queries.run(Asked(sql="FROM calls"), [segment(), segment("prj/b.parquet")])
-    assert (found.segments, found.missing) == (1, 1)
+@pytest.mark.parametrize("tenant_id", ["", "ten_1"])
+async def test_files_that_cannot_be_read_are_left_out_and_told_of(
+    queries: CallQueries, folder: Path, tenant_id: str
+) -> None:
+    whole = (folder / "prj/a.parquet").read_bytes()
+    middle, end = len(whole) // 2, b"\x10\x00\x00\x00PAR1"
+    damaged = {
+        "half": whole[:middle],
+        "empty": b"",
+        "zeros": whole[:4] + bytes(middle) + whole[middle + 4 :],
+        "end": whole[: -len(end) - 16] + bytes(16) + end,
+    }
+    for name, content in damaged.items():
+        (folder / "prj" / name).write_bytes(content)
+    there = scope("prj/a.parquet", "prj/gone", *(f"prj/{name}" for name in damaged))
+    found = await queries.run(Asked(sql="FROM calls", tenant_id=tenant_id), there)
+    assert len(found.answer.rows) == (100 if tenant_id else 300)
+    assert (found.segments, found.answer.missing) == (6, 5)
+    with pytest.raises(PilotageError, match="Referenced column") as refused:
+        await queries.run(Asked(sql="SELECT nothing FROM calls", tenant_id=tenant_id), there)
+    assert str(folder) not in refused.value.detail
+
+
+def test_a_query_learns_nothing_of_whose_machine_it_is_on(folder: Path) -> None:
+    settings = rows_of(find(folder, "SELECT value FROM duckdb_settings()"))
+    assert not [value for value in settings if str(Path.home()) in value]
+
+
+async def test_a_query_that_cannot_start_says_so(queries: CallQueries, folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (sum(1 for _ in Path("/proc/self/fd").iterdir()), hard)
+    )
+    try:
+        with pytest.raises(PilotageError, match="No process can be started") as refused:
+            await ask(queries, "FROM calls")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refused.value.code == "unavailable"
+    assert len((await ask(queries, "FROM calls")).rows) == 300
 
 
 # through the API
@@ -257,11 +351,16 @@ async def test_a_call_is_found_in_its_project_and_by_its_tenant(api: Api) -> Non
     assert (found["segments"], found["missing"], found["is_cut"]) == (1, 0, False)
     mine = await api.make("/queries", {"sql": sums, "tenant": "acme"})
     assert mine["rows"] == [[2, 3]]
+    late = {"sql": sums, "since": rfc3339(now_us + 1)}
+    assert (await api.make("/queries", late))["rows"] == [[0, None]]
+    early = {"sql": sums, "until": rfc3339(now_us + 1)}
+    assert (await api.make("/queries", early))["rows"] == [[3, 7]]
     other = await api.make("/queries", {"sql": sums}, params={"project": "other"})
     assert other["rows"] == [[0, None]]
     assert refusal(await post(api, {"sql": "FROM calls", "tenant": "nobody"})) == (404, "not_found")
     assert refusal(await post(api, {"sql": "FROM"})) == (400, "invalid_query")
-    assert refusal(await post(api, {"sql": "FROM calls", "limit": 0})) == (400, "invalid_request")
+    for wrong in ({"limit": 0}, {"since": "noon"}, {"until": "noon"}):
+        assert refusal(await post(api, {"sql": "FROM calls", **wrong})) == (400, "invalid_request")
 
 
 async def post(api: Api, body: Json) -> httpx.Response:

@@ -9,7 +9,7 @@ from pilotage.core.frames import Ended, Outcome, encode_frame
 from pilotage.core.usage import Usage
 from pilotage.kit.spool import SpoolWriter, open_spool
 
-NOON_US = 1_700_049_600_000_000  # 2023-11-15T12:00:00Z
+NOON_US = 1_699_963_200_000_000  # 2023-11-14T12:00:00Z, ten hours before a ManualClock begins
 
 _CALL = Ended(
     call_id="call_0",

@@ -70,6 +70,10 @@ class HoldService:
         """Return the oldest hold that is in force."""
         return await hold_store.find_in_force(tx)
 
+    async def is_held(self, tx: Tx) -> bool:
+        """Say whether a hold is in force."""
+        return await self.find_in_force(tx) is not None
+
     async def check_none(self, tx: Tx, what: str) -> None:
         """Raise ``on_hold``, naming the hold, if one is in force.
 

@@ -11,10 +11,12 @@ from pilotage.core.duration import parse_duration_us
 from pilotage.sdk.control import ControlClient
 
 
-def query(
+def query(  # noqa: PLR0913 - what narrows a question, and what an answer may take
     sql: Annotated[str, typer.Argument(help="One SELECT about the view calls.")],
     *,
     tenant: Annotated[str, typer.Option(help="Show only the calls of this tenant.")] = "",
+    since: Annotated[str, typer.Option(help="From this day or time on (UTC).")] = "",
+    until: Annotated[str, typer.Option(help="Before this day or time (UTC).")] = "",
     limit: Annotated[int, typer.Option(help="Rows to show at most.")] = 100,
     timeout: Annotated[str, typer.Option(help="Longest time it may take, like 10s.")] = "",
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV instead of a table.")] = False,
@@ -25,7 +27,13 @@ def query(
 
     [bold]Example[/bold]: pilotage query "SELECT model, sum(cost_usd) FROM calls GROUP BY 1"
     """
-    body: dict[str, object] = {"sql": sql, "tenant": tenant, "limit": limit}
+    body: dict[str, object] = {
+        "sql": sql,
+        "tenant": tenant,
+        "since": since,
+        "until": until,
+        "limit": limit,
+    }
     if timeout:
         body["timeout_s"] = parse_duration_us(timeout) / 1e6
 
@@ -45,7 +53,7 @@ def query(
     if found["is_cut"] and not as_json:
         note(f"There are more than {len(found['rows'])} rows: see --limit.")
     if found["missing"] and not as_json:
-        note(f"{found['missing']} files of calls are missing: the answer is not whole.")
+        note(f"{found['missing']} files of calls are missing or damaged: the answer is not whole.")
 
 
 def _is_number(kind: str) -> bool:

@@ -7,7 +7,7 @@ from pilotage.kit.api import Route
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import Settings, duration_s
 from pilotage.kit.data_folder import DataFolder
-from pilotage.kit.db import Database, Tx
+from pilotage.kit.db import Database
 from pilotage.kit.worker import Worker
 from pilotage.monitoring.calls.http import query_routes
 from pilotage.monitoring.calls.queries import CallQueries
@@ -30,14 +30,13 @@ class Recording:
         holds: HoldService,
     ) -> None:
         self.segments = CallSegments(db, folder.calls, clock, label_users=users.keep)
-        self._holds = holds
         keep_us = round(duration_s(settings.calls.keep) * 1e6)
         limits = QueryLimits(
             timeout_s=duration_s(settings.calls.query_timeout),
             memory_mb=settings.calls.query_memory_mb,
         )
-        self._queries = CallQueries(folder.calls, clock, limits, keep_us)
-        self._keeper = SegmentKeeper(self.segments, clock, keep_us, self._is_held)
+        self._queries = CallQueries(folder.calls, clock, limits, keep_us, is_held=holds.is_held)
+        self._keeper = SegmentKeeper(self.segments, clock, keep_us, holds.is_held)
 
     def list_routes(self, identity: IdentityService) -> list[Route]:
         """List the routes of queries."""
@@ -50,6 +49,3 @@ class Recording:
     async def close(self) -> None:
         """Give back what writing segments holds."""
         await self.segments.close()
-
-    async def _is_held(self, tx: Tx) -> bool:
-        return await self._holds.find_in_force(tx) is not None

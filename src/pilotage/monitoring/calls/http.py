@@ -8,16 +8,20 @@ from pilotage.identity.service import IdentityService
 from pilotage.kit.api import ApiCall, Body, Route, View
 from pilotage.monitoring.calls.queries import Asked, CallQueries
 from pilotage.monitoring.calls.types import QueryResult
+from pilotage.monitoring.rollups.asking import read_time
 
 
 class QueryBody(Body):
     """One SELECT about ``calls``, at most as many rows and as many seconds as the settings allow.
 
-    ``tenant`` leaves only that tenant's calls to be seen.
+    ``tenant``, ``since`` and ``until`` leave only that tenant's calls to be seen, and those that
+    ended from one time to before another (``2026-01-31``, ``2026-01-31T12:00:00Z``).
     """
 
     sql: str
     tenant: str = ""
+    since: str = ""
+    until: str = ""
     limit: int | None = None
     timeout_s: float | None = None
 
@@ -33,7 +37,7 @@ class QueryView(View):
     """What a query found; ``is_cut`` says that there were more rows than asked for.
 
     Decimals, and whole numbers of more than 64 bits, are texts; times are UTC. ``missing`` counts
-    the files of calls that should be there and are not: without any the answer is whole.
+    the files of calls that are not there or damaged: without any the answer is whole.
     """
 
     columns: list[ColumnView]
@@ -53,14 +57,18 @@ def query_routes(queries: CallQueries, identity: IdentityService) -> list[Route]
             tenant_id = body.tenant
             if tenant_id and not tenant_id.startswith("ten_"):  # calls keep deleted tenants' ids
                 tenant_id = (await identity.get_tenant(tx, tenant_id)).id
-            segments = await queries.list_segments(tx)
+            scope = await queries.find_scope(
+                tx,
+                read_time(body.since, "since") if body.since else 0,
+                read_time(body.until, "until") if body.until else None,
+            )
         asked = Asked(
             sql=body.sql,
             tenant_id=tenant_id,
             most_rows=body.limit,
             timeout_s=body.timeout_s,
         )
-        return _show(await queries.run(asked, segments, call.wait_gone))
+        return _show(await queries.run(asked, scope, call.wait_gone))
 
     return [
         Route(
@@ -79,6 +87,6 @@ def _show(result: QueryResult) -> QueryView:
         rows=[msgspec.json.decode(row) for row in result.answer.rows],
         is_cut=result.answer.is_cut,
         segments=result.segments,
-        missing=result.missing,
+        missing=result.answer.missing,
         elapsed_ms=result.elapsed_us / 1e3,
     )

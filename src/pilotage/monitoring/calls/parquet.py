@@ -5,7 +5,7 @@ A file appears under its name only when it is whole and on disk.
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,16 +20,30 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 MEMORY_MB = 512
-CLOSED = {  # it asks nobody and fetches nothing
+_Config = dict[str, str | bool | int | float | list[str]]  # as duckdb.connect wants it
+CLOSED: _Config = {  # it asks nobody and fetches nothing
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
     "python_enable_replacements": "false",
 }
+_SMALL: _Config = {
+    "threads": 1,  # of a core that gateways and engines need as well
+    "memory_limit": f"{MEMORY_MB}MB",
+    "temp_directory": "",
+}
 _COPY = "COPY ({rows}) TO {path} (FORMAT parquet, COMPRESSION zstd)"
 _NUL = b"\\u0000"  # as JSON writes it
 _ENCODER = msgspec.json.Encoder()
 _TEXTS = [name for name, kind in CallRow.__annotations__.items() if kind is str]
+
+
+class DamagedFiles(OSError):  # noqa: N818 - a state of the disk, which merging goes around
+    """Files of calls that are not there or cannot be read."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = list(paths)
+        super().__init__(f"{len(self.paths)} files of calls cannot be read")
 
 
 class SegmentWriter:
@@ -61,15 +75,22 @@ class SegmentWriter:
             lines.unlink(missing_ok=True)
 
     def merge(self, path: Path, parts: Sequence[Path]) -> int:
-        """Write the rows of other files, one after the other; return the size of the file."""
-        return self._copy(f"FROM {read_files(list(map(str, parts)))}", path)
+        """Write the rows of other files, one after the other; return the size of the file.
+
+        Raises :class:`DamagedFiles` if some of them cannot be read.
+        """
+        files = list(map(str, parts))
+        try:
+            return self._copy(f"FROM {read_files(files)}", path)
+        except OSError as failed:
+            if damaged := find_damaged(files):
+                raise DamagedFiles(map(Path, damaged)) from failed
+            raise
 
     def close(self) -> None:
         """Give back what DuckDB holds."""
         with self._one:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._close()
 
     def _copy(self, rows: str, path: Path) -> int:
         temporary = path.with_name(f".{path.name}")
@@ -90,17 +111,17 @@ class SegmentWriter:
         import duckdb
 
         if self._connection is None:
-            config: dict[str, str | bool | int | float | list[str]] = {
-                **CLOSED,
-                "threads": 1,  # of a core that gateways and engines need as well
-                "memory_limit": f"{MEMORY_MB}MB",
-                "temp_directory": "",
-            }
-            self._connection = duckdb.connect(":memory:", config=config)
+            self._connection = duckdb.connect(":memory:", config=CLOSED | _SMALL)
         try:
             self._connection.execute(statement).fetchall()
         except duckdb.Error as failed:
+            self._close()  # after some errors a connection answers nothing any more
             raise OSError(f"a file of calls cannot be written: {failed}") from failed
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def read_files(files: Sequence[str]) -> str:
@@ -108,9 +129,31 @@ def read_files(files: Sequence[str]) -> str:
     return f"read_parquet([{', '.join(map(quote, files))}], union_by_name = true)"
 
 
+def find_damaged(files: Sequence[str]) -> list[str]:
+    """Return the files that have no readable end; if all have, those that cannot be read."""
+    return _list_failing(files, "FROM parquet_file_metadata({})") or _list_failing(
+        files, "SELECT max(hash(*COLUMNS(*))) FROM read_parquet({})"
+    )
+
+
 def quote(text: str) -> str:
     """Return a text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def _list_failing(files: Sequence[str], statement: str) -> list[str]:
+    import duckdb
+
+    waiting, failing = list(files), []
+    while waiting:
+        with duckdb.connect(":memory:", config=CLOSED | _SMALL) as connection:
+            try:
+                while waiting:
+                    connection.execute(statement.format(quote(waiting[-1]))).fetchall()
+                    waiting.pop()
+            except duckdb.Error:  # a connection may be of no use after it
+                failing.append(waiting.pop())
+    return failing
 
 
 def _encode(rows: Sequence[CallRow]) -> bytes:

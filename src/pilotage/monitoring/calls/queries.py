@@ -4,8 +4,8 @@ import asyncio
 import math
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Awaitable, Callable, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from pilotage.kit.process import end
 from pilotage.monitoring.calls import store
 from pilotage.monitoring.calls.types import (
     Answer,
+    IsHeld,
     QueryLimits,
     QueryResult,
     Question,
-    Segment,
+    Scope,
 )
 
 AT_ONCE = 2  # queries; they take cores from gateways and engines
@@ -50,36 +51,48 @@ class _Said(msgspec.Struct, frozen=True):
 class CallQueries:
     """Answers queries, a few at a time."""
 
-    def __init__(self, folder: Path, clock: Clock, limits: QueryLimits, retention_us: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        limits: QueryLimits,
+        retention_us: int,
+        *,
+        is_held: IsHeld,
+    ) -> None:
         self._folder = folder
         self._clock = clock
         self._limits = limits
         self._retention_us = retention_us
+        self._is_held = is_held
         self._running = 0
 
-    async def list_segments(self, tx: Tx) -> list[Segment]:
-        """Return the segments of the transaction's project."""
-        return await store.list_living(tx, self._clock.now_us() - self._retention_us)
+    async def find_scope(self, tx: Tx, since_us: int = 0, until_us: int | None = None) -> Scope:
+        """Return where the calls of the transaction's project are that ended in a time.
+
+        Calls older than their retention are none, unless a legal hold keeps them.
+        """
+        if not await self._is_held(tx):
+            since_us = max(since_us, self._clock.now_us() - self._retention_us)
+        segments = await store.list_living(tx, since_us, until_us)
+        return Scope(segments=segments, since_us=since_us, until_us=until_us)
 
     async def run(
-        self, asked: Asked, segments: Sequence[Segment], wait_gone: WaitGone | None = None
+        self, asked: Asked, scope: Scope, wait_gone: WaitGone | None = None
     ) -> QueryResult:
-        """Answer a query about the calls of some segments.
+        """Answer a query about the calls of a scope.
 
         Raises ``invalid_query`` that says why it has no answer, ``query_too_large`` for one that
         takes more time or memory than it may, ``unavailable`` while others run, and ``cancelled``
         once ``wait_gone`` has returned: nobody wants the answer any more.
         """
         limits = self._limit(asked)
-        paths = [self._folder / segment.name for segment in segments]
-        files = [str(path) for path in paths if path.is_file()]
-        oldest_us = self._clock.now_us() - self._retention_us
-        is_old = any(segment.first_at_us < oldest_us for segment in segments)
         question = Question(
             sql=asked.sql,
-            files=files,
+            files=[str(self._folder / segment.name) for segment in scope.segments],
             tenant_id=asked.tenant_id,
-            since_us=oldest_us if is_old else 0,
+            since_us=scope.since_us,
+            until_us=scope.until_us,
             most_rows=limits.most_rows,
             most_bytes=limits.most_bytes,
             memory_mb=limits.memory_mb,
@@ -89,8 +102,7 @@ class CallQueries:
         answer = await self._ask(question, limits, wait_gone or _wait_for_ever)
         return QueryResult(
             answer=answer,
-            segments=len(files),
-            missing=len(paths) - len(files),
+            segments=len(scope.segments),
             elapsed_us=round((self._clock.monotonic_s() - started_s) * 1e6),
         )
 
@@ -119,20 +131,34 @@ class CallQueries:
                 hint="Try again when one of them has ended.",
             )
         self._running += 1
-        cpu_s = math.ceil(limits.timeout_s * limits.threads) + 1
-        deadline = asyncio.timeout(limits.timeout_s)
         try:
-            async with deadline, asyncio.TaskGroup() as group:
-                gone = group.create_task(_stop_when(wait_gone, deadline))
-                said = await _ask_child(question, cpu_s)
-                gone.cancel()
-        except TimeoutError:
-            if not gone.cancelled():
-                raise PilotageError("cancelled", "Whoever asked has gone.") from None
-            raise _refuse(f"it takes longer than {limits.timeout_s:g} s") from None
+            return await _ask_child(question, limits, wait_gone)
         finally:
             self._running -= 1
-        return _judge(said)
+
+
+async def _ask_child(question: Question, limits: QueryLimits, wait_gone: WaitGone) -> Answer:
+    cpu_s = math.ceil(limits.timeout_s * limits.threads) + 1
+    child = await _start_child(cpu_s)
+    deadline = asyncio.timeout(limits.timeout_s)
+    try:
+        async with deadline, asyncio.TaskGroup() as group:
+            gone = group.create_task(_stop_when(wait_gone, deadline))
+            written, _ = await child.communicate(msgspec.json.encode(question))
+            gone.cancel()
+    except TimeoutError:
+        if not gone.cancelled():
+            raise PilotageError("cancelled", "Whoever asked has gone.") from None
+        raise _refuse(f"it takes longer than {limits.timeout_s:g} s") from None
+    finally:
+        await end(child)
+    if child.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise _refuse(f"it takes more than {cpu_s} s of CPU time")
+    try:
+        said = msgspec.json.decode(written, type=_Said)
+    except msgspec.DecodeError:
+        raise _refuse(f"its process broke down (exit code {child.returncode})") from None
+    return _judge(said)
 
 
 async def _stop_when(wait_gone: WaitGone, deadline: asyncio.Timeout) -> None:
@@ -144,25 +170,22 @@ async def _wait_for_ever() -> None:
     await asyncio.Event().wait()
 
 
-async def _ask_child(question: Question, cpu_s: int) -> _Said:
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-m", "pilotage.monitoring.calls.query_child", str(cpu_s)),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        env={},
-        cwd="/",
-    )
+async def _start_child(cpu_s: int) -> Process:
     try:
-        written, _ = await child.communicate(msgspec.json.encode(question))
-    finally:
-        await end(child)
-    if child.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        return _Said(too_large=f"it takes more than {cpu_s} s of CPU time")
-    try:
-        return msgspec.json.decode(written, type=_Said)
-    except msgspec.DecodeError:
-        return _Said(too_large=f"its process broke down (exit code {child.returncode})")
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-m", "pilotage.monitoring.calls.query_child", str(cpu_s)),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            env={},
+            cwd="/",
+        )
+    except OSError as failed:
+        raise PilotageError(
+            "unavailable",
+            f"No process can be started for the query: {failed.strerror}.",
+            hint="Try again later; the machine has too few processes or open files left.",
+        ) from failed
 
 
 def _judge(said: _Said) -> Answer:
@@ -177,5 +200,5 @@ def _refuse(why: str) -> PilotageError:
     return PilotageError(
         "query_too_large",
         f"The query was stopped: {why}.",
-        hint="Ask for fewer calls (WHERE ended_at >= ...), fewer columns or sums instead of rows.",
+        hint="Ask for less time (since and until), fewer columns or sums instead of rows.",
     )

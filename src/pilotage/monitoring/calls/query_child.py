@@ -4,19 +4,22 @@ Run as ``python -I -m pilotage.monitoring.calls.query_child`` with the limit of 
 seconds; a :class:`Question` comes as JSON on stdin. Writes one JSON object to stdout:
 ``{"found": {...}}``, ``{"refused": "why"}`` or ``{"too_large": "why"}``.
 
+Files that cannot be read are left out of the answer and counted in it.
+
 Whoever asks for one tenant must not learn of another by an error that a row of the other causes
 before it is filtered out: the tenant's rows are copied first, and then there are no files at all.
 """
 
 import resource
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pilotage.monitoring.calls.columns import COLUMNS, list_shown
-from pilotage.monitoring.calls.parquet import CLOSED, quote, read_files
+from pilotage.monitoring.calls.parquet import CLOSED, find_damaged, quote, read_files
 from pilotage.monitoring.calls.rules import find_columns
 from pilotage.monitoring.calls.types import Answer, Column, Question
 
@@ -24,14 +27,16 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _ALL = frozenset(column.name for column in COLUMNS)
-_ROOM_BYTES = 3 << 30  # of addresses beside the memory that queries may take
-_AT_ONCE = 1_000
+_ROOM_BYTES = 1 << 30  # of addresses: for the program, its threads, and rows on their way out
+_NOWHERE = "/dev/null"  # for folders that DuckDB would look for in somebody's home, and tell of
 _LARGEST = 2**63
 
 
 def main() -> None:
     """Limit this process, then answer what it is asked."""
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # if memory runs out, this goes first
     room = _ROOM_BYTES + 2 * (question.memory_mb << 20)
     for limited, limit in (
         (resource.RLIMIT_CORE, 0),
@@ -50,21 +55,26 @@ def answer(question: Question) -> Answer:
     """
     import duckdb
 
-    config: dict[str, str | bool | int | float | list[str]] = {
-        **CLOSED,
-        "threads": question.threads,
-        "memory_limit": f"{question.memory_mb}MB",
-        "temp_directory": "",
-    }
-    try:
-        with duckdb.connect(":memory:", config=config) as connection:
-            _check(connection, question.sql)
-            _offer(connection, question)
-            return _ask(connection, question)
-    except duckdb.OutOfMemoryException as failed:
-        raise MemoryError from failed
-    except duckdb.Error as failed:
-        raise ValueError(str(failed)) from failed
+    missing = 0
+    while True:
+        try:
+            return _answer(question, missing)
+        except duckdb.OutOfMemoryException as failed:
+            raise MemoryError from failed
+        except (
+            duckdb.ParserException,
+            duckdb.CatalogException,
+            duckdb.BinderException,
+            duckdb.ConversionException,
+        ) as wrong:
+            raise ValueError(str(wrong)) from wrong
+        except duckdb.Error as failed:
+            damaged = find_damaged(question.files)
+            if not damaged:
+                raise ValueError(str(failed)) from failed
+        left = [file for file in question.files if file not in damaged]
+        question = msgspec.structs.replace(question, files=left)
+        missing += len(damaged)
 
 
 def _try(question: Question) -> dict[str, object]:
@@ -74,6 +84,24 @@ def _try(question: Question) -> dict[str, object]:
         return {"refused": str(wrong)}
     except MemoryError:
         return {"too_large": f"it takes more than {question.memory_mb} MiB of memory"}
+
+
+def _answer(question: Question, missing: int) -> Answer:
+    import duckdb
+
+    config = CLOSED | {
+        "threads": question.threads,
+        "memory_limit": f"{question.memory_mb}MB",
+        "temp_directory": "",
+        "home_directory": _NOWHERE,
+        "secret_directory": _NOWHERE,
+        "extension_directory": _NOWHERE,
+    }
+    with duckdb.connect(":memory:", config=config) as connection:
+        _check(connection, question.sql)
+        _offer(connection, question)
+        columns, rows, is_cut = _ask(connection, question)
+    return Answer(columns=columns, rows=rows, is_cut=is_cut, missing=missing)
 
 
 def _check(connection: "DuckDBPyConnection", sql: str) -> None:
@@ -104,6 +132,8 @@ def _select(question: Question, wanted: "frozenset[str] | set[str]") -> str:
         conditions.append(f"tenant_id = {quote(question.tenant_id)}")
     if question.since_us:
         conditions.append(f"ended_at >= make_timestamp({question.since_us})")
+    if question.until_us is not None:
+        conditions.append(f"ended_at < make_timestamp({question.until_us})")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT {list_shown(wanted)} FROM {read_files(question.files)}{where}"  # noqa: S608
 
@@ -116,7 +146,10 @@ def _parse(connection: "DuckDBPyConnection", sql: str) -> object:
     return parsed
 
 
-def _ask(connection: "DuckDBPyConnection", question: Question) -> Answer:
+def _ask(
+    connection: "DuckDBPyConnection", question: Question
+) -> tuple[list[Column], list[msgspec.Raw], bool]:
+    """Return columns and rows, and whether there were more."""
     connection.execute(question.sql)
     columns = [Column(str(item[0]), str(item[1])) for item in connection.description or ()]
     for column in columns:
@@ -126,19 +159,14 @@ def _ask(connection: "DuckDBPyConnection", question: Question) -> Answer:
             )
     rows: list[msgspec.Raw] = []
     size = 0
-    for row in _fetch(connection):
+    while row := connection.fetchone():  # any one of them may be large
         encoded = msgspec.json.encode([_plain(value) for value in row], enc_hook=str)
         size += len(encoded)
         if len(rows) == question.most_rows or size > question.most_bytes:
             connection.abort()
-            return Answer(columns=columns, rows=rows, is_cut=True)
+            return columns, rows, True
         rows.append(msgspec.Raw(encoded))
-    return Answer(columns=columns, rows=rows, is_cut=False)
-
-
-def _fetch(connection: "DuckDBPyConnection") -> Iterator[tuple[object, ...]]:
-    while some := connection.fetchmany(_AT_ONCE):
-        yield from some
+    return columns, rows, False
 
 
 def _plain(value: object) -> object:

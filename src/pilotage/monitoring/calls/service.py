@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,8 +14,9 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.monitoring.calls import rules, store
 from pilotage.monitoring.calls.columns import CallRow, make_row
-from pilotage.monitoring.calls.parquet import SUFFIX, SegmentWriter
-from pilotage.monitoring.calls.types import Segment
+from pilotage.monitoring.calls.parquet import SUFFIX, DamagedFiles, SegmentWriter
+from pilotage.monitoring.calls.rules import DAY_US
+from pilotage.monitoring.calls.types import IsHeld, Segment
 from pilotage.monitoring.rollups.worker import CallBatch
 
 GRACE_US = 900_000_000  # a file nobody lists is kept so long: a query may have it open
@@ -23,14 +25,12 @@ _LOG = logging.getLogger("pilotage.monitoring")
 
 LabelUsers = Callable[[Tx, Collection[tuple[str, str, str]]], Awaitable[dict[tuple[str, str], str]]]
 """Return the tokens of (tenant, user) for (tenant, project, user)."""
-IsHeld = Callable[[Tx], Awaitable[bool]]
-"""Say whether a legal hold keeps everything where it is."""
 
 
 class CallSegments:
     """A sink of the rollup reader that keeps each call as a row of a Parquet file.
 
-    A batch becomes a file for each project, listed in the transaction that counts the batch.
+    A batch becomes a file for each project and day, listed in the transaction that counts it.
     """
 
     def __init__(
@@ -42,36 +42,49 @@ class CallSegments:
         self._label_users = label_users
         self._writer = SegmentWriter()
         self._prepared: list[Segment] = []
+        self._unlisted: set[str] = set()
+        self._damaged: set[str] = set()
 
     async def prepare(self, batch: CallBatch) -> None:
         """Write the files of a batch; one that is not listed afterwards is swept up later."""
         self._prepared = []
+        self._unlisted.clear()
         if not batch.ended:
             return
         tokens = await self._find_tokens(batch)
-        rows: dict[str, list[CallRow]] = defaultdict(list)
+        rows: dict[tuple[str, int], list[CallRow]] = defaultdict(list)
         for seq, ended in batch.ended:
             token = tokens.get((ended.tenant_id, ended.user), "")
             row = make_row(seq, batch.records.spool, batch.records.epoch, ended, token)
-            rows[ended.project_id.replace("\x00", "\N{REPLACEMENT CHARACTER}")].append(row)
-        for project_id, some in rows.items():
+            project_id = ended.project_id.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+            rows[project_id, ended.at_us // DAY_US].append(row)
+        for (project_id, _), some in rows.items():
             self._prepared.append(await self._write(project_id, some))
 
     async def write(self, tx: Tx) -> None:
         """List the files that were prepared last."""
         await store.insert_segments(tx, self._prepared)
+        self._unlisted.clear()
 
     async def merge_next(self) -> bool:
-        """Merge the next segments that are worth it; False if none are."""
+        """Merge the next segments that are worth it; False if none are.
+
+        Those that cannot be read are told of and left alone until the next sweep.
+        """
         async with self._db.read(SYSTEM) as tx:
             living = await store.list_living(tx)
-        there = await asyncio.to_thread(self._list_files)
+        there = await asyncio.to_thread(self._list_files) - self._damaged
         found = rules.pick_merge(
             [segment for segment in living if segment.name in there], self._clock.now_us()
         )
         if not found:
             return False
-        merged = await self._merge(found)
+        try:
+            merged = await self._merge(found)
+        except DamagedFiles as damaged:
+            self._damaged |= {str(path.relative_to(self.folder)) for path in damaged.paths}
+            _LOG.error("%s, one is %s: %s", damaged, damaged.paths[0], damaged.__cause__)
+            return True
         async with self._db.write(SYSTEM) as tx:
             if not await store.replace_segments(tx, [segment.name for segment in found]):
                 raise PilotageError("conflict", "Segments were merged by another process.")
@@ -89,6 +102,7 @@ class CallSegments:
                 await store.expire_segments(tx, now_us - retention_us)
             await store.delete_replaced(tx, now_us - GRACE_US)
             listed = await store.list_names(tx)
+        self._damaged = set()
         there = await asyncio.to_thread(self._drop_unlisted, listed, now_us - GRACE_US)
         if missing := listed - there:
             _LOG.error("%d segments of calls are missing, one is %s", len(missing), min(missing))
@@ -110,6 +124,7 @@ class CallSegments:
 
     async def _write(self, project_id: str, rows: Sequence[CallRow]) -> Segment:
         name = self._make_name(project_id)
+        self._unlisted.add(name)
         size = await asyncio.to_thread(self._writer.write, self.folder / name, rows)
         times = [row.at_us for row in rows]
         return self._make_segment(name, project_id, 0, len(rows), size, (min(times), max(times)))
@@ -151,8 +166,10 @@ class CallSegments:
             name = str(path.relative_to(self.folder))
             if name in listed:
                 there.add(name)
-            elif path.stat().st_mtime_ns // 1000 < before_us:
-                path.unlink(missing_ok=True)
+            elif name not in self._unlisted:
+                with suppress(FileNotFoundError):  # a half that was a whole file a moment later
+                    if path.stat().st_mtime_ns // 1000 < before_us:
+                        path.unlink()
         return there
 
 

@@ -30,11 +30,13 @@ async def insert_segments(tx: Tx, segments: Sequence[Segment]) -> None:
     await tx.insert_many(CALL_SEGMENT, rows)
 
 
-async def list_living(tx: Tx, since_us: int = 0) -> list[Segment]:
-    """Return the segments with calls that ended at or after a time, oldest calls first."""
+async def list_living(tx: Tx, since_us: int = 0, until_us: int | None = None) -> list[Segment]:
+    """Return the segments with calls from one time to before another, oldest calls first."""
     statement = tx.select(CALL_SEGMENT).where(
         _C.replaced_at_us.is_(None), _C.last_at_us >= since_us
     )
+    if until_us is not None:
+        statement = statement.where(_C.first_at_us < until_us)
     return [Segment(**row) for row in await tx.all(statement.order_by(_C.first_at_us, _C.name))]
 
 

@@ -1,13 +1,21 @@
 """What there is of single calls: the segments that hold them, and questions about them."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from pilotage.kit.db import Tx
+
+IsHeld = Callable[[Tx], Awaitable[bool]]
+"""Say whether a legal hold keeps everything where it is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A sealed Parquet file of one project's calls; ``name`` is its path below the folder of calls.
+    """A sealed Parquet file of one project's calls that ended on one day (UTC).
+
+    ``name`` is its path below the folder of calls.
 
     ``level`` says how often its rows were merged. One that was replaced by a merge, or whose time
     is over, is kept a while for the queries that still read it.
@@ -24,6 +32,15 @@ class Segment:
     replaced_at_us: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a question is about: segments, and from when to before when its calls ended."""
+
+    segments: Sequence[Segment]
+    since_us: int = 0
+    until_us: int | None = None
+
+
 class Column(msgspec.Struct, frozen=True):
     """A column of an answer and its type, as DuckDB writes it."""
 
@@ -35,13 +52,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What a query process is told: a statement, the files it is about and what it may take.
 
     Rows of other tenants than ``tenant_id`` (empty: none is special) and of calls that ended
-    before ``since_us`` are not there for it.
+    before ``since_us`` or not before ``until_us`` are not there for it.
     """
 
     sql: str
     files: list[str]
     tenant_id: str
     since_us: int
+    until_us: int | None
     most_rows: int
     most_bytes: int
     memory_mb: int
@@ -49,11 +67,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of a query, each a JSON list; ``is_cut``: there were more than was allowed."""
+    """The rows of a query, each a JSON list; ``is_cut``: there were more than was allowed.
+
+    ``missing`` counts the files that are not there or damaged.
+    """
 
     columns: list[Column]
     rows: list[msgspec.Raw]
     is_cut: bool
+    missing: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +91,8 @@ class QueryLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """What a query found. ``missing`` counts files that are listed and not there."""
+    """What a query found, and how many segments it was about."""
 
     answer: Answer
     segments: int
-    missing: int
     elapsed_us: int

@@ -2,7 +2,8 @@
 
 from pilotage.kit.clock import Clock
 from pilotage.kit.worker import Wakeup, Worker
-from pilotage.monitoring.calls.service import SWEEP_EVERY_S, CallSegments, IsHeld
+from pilotage.monitoring.calls.service import SWEEP_EVERY_S, CallSegments
+from pilotage.monitoring.calls.types import IsHeld
 
 LOOK_EVERY_S = 10.0
 

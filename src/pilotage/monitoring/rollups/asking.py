@@ -30,9 +30,9 @@ def read_window(window: str, since: str, until: str, now_us: int) -> Window:
             hint="Leave one of them out.",
             param="window",
         )
-    until_us = _read_time(until, "until") if until else now_us
+    until_us = read_time(until, "until") if until else now_us
     if since:
-        since_us = _read_time(since, "since")
+        since_us = read_time(since, "since")
     else:
         since_us = max(0, until_us - _read_duration(window or _LAST_HOUR, "window"))
     if since_us >= until_us:
@@ -102,15 +102,8 @@ def read_filters(text: str) -> dict[Dimension, str]:
     return filters
 
 
-def _read_duration(text: str, param: str) -> int:
-    try:
-        length_us = parse_duration_us(text)
-    except ValueError as wrong:
-        raise PilotageError("invalid_request", f"{param}: {wrong}", param=param) from None
-    return length_us
-
-
-def _read_time(text: str, param: str) -> int:
+def read_time(text: str, param: str) -> int:
+    """Return a time that a request names; raise ``invalid_request``."""
     try:
         at_us = parse_time(text)
     except ValueError:
@@ -123,3 +116,11 @@ def _read_time(text: str, param: str) -> int:
             param=param,
         )
     return at_us
+
+
+def _read_duration(text: str, param: str) -> int:
+    try:
+        length_us = parse_duration_us(text)
+    except ValueError as wrong:
+        raise PilotageError("invalid_request", f"{param}: {wrong}", param=param) from None
+    return length_us

@@ -132,7 +132,8 @@ async def read_cells(folder: Path) -> Cells:
     db = await spool_counter.open_counted(folder)
     try:
         async with db.read(SYSTEM) as tx:
-            found = await store.list_cells(tx, Stretch(Level.MINUTE, 0, 2**62), None)
+            pages = store.stream_cells(tx, Stretch(Level.MINUTE, 0, 2**62), None)
+            found = [cell async for page in pages for cell in page]
     finally:
         await db.close()
     return {(at_us, key): cell for at_us, key, cell in found}

@@ -61,6 +61,7 @@ async def test_a_full_disk_stops_counting_until_there_is_room(
                 await reader.step()
         assert len([line for line in caplog.messages if "gateway-0" in line]) == 1
         assert "No space left" in caplog.text
+        assert not reader.is_current
         counted, kept = await look(db)
         assert counted == kept < CALLS
         assert not list(disk.glob("calls/*/.*"))
@@ -69,6 +70,7 @@ async def test_a_full_disk_stops_counting_until_there_is_room(
         for _ in range(CALLS // BATCH + 1):
             await reader.step()
         assert await look(db) == (CALLS, CALLS)
+        assert reader.is_current
     finally:
         await reader.close()
         await segments.close()
@@ -78,6 +80,7 @@ async def test_a_full_disk_stops_counting_until_there_is_room(
 async def look(db: Database) -> tuple[int, int]:
     """Return how many calls are counted, and how many are rows of files that are listed."""
     async with db.read(SYSTEM) as tx:
-        cells = await store.list_cells(tx, Stretch(Level.MINUTE, 0, 2**62), None)
+        pages = store.stream_cells(tx, Stretch(Level.MINUTE, 0, 2**62), None)
+        cells = [cell async for page in pages for cell in page]
         rows = sum(segment.rows for segment in await call_store.list_living(tx))
     return sum(cell.calls for _, _, cell in cells), rows

@@ -21,6 +21,7 @@ BROAD_EXCEPT_EDGES = {
     "gateway door": "pilotage/gateway/http.py",
     "one call's texts beside others": "pilotage/gateway/measures/tap.py",
     "worker loop": "pilotage/kit/worker.py",
+    "notice sender": "pilotage/monitoring/notify/sender.py",
     "release maker": "pilotage/governance/worker.py",
     "one spool beside others": "pilotage/kit/spool_consumer.py",
     "operation runner": "pilotage/kit/operations.py",

@@ -1,11 +1,12 @@
 """The loop that writes the ledger from the gateways' spools, each call exactly once.
 
 A batch's charges and the spool's cursor are one transaction, so a crash at any point repeats the
-whole batch or none of it. A frame that cannot be read is counted and passed over.
+whole batch or none of it. A frame that cannot be read, or whose charge no table can hold, is
+counted and passed over.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from pilotage.finops.types import LedgerEntry, SpoolPlace
 from pilotage.finops.users import Users
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database
-from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer
+from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer, SpoolHealth
 from pilotage.kit.spool_reader import drop_segments, list_spools
 from pilotage.kit.worker import Wakeup, Worker
 
@@ -28,24 +29,22 @@ _LOG = logging.getLogger("pilotage.finops")
 
 @dataclass(slots=True)
 class LedgerCounts:
-    """What the worker did since it was made.
-
-    ``unreadable`` frames could not be decoded, ``repeated`` ones ended a call charged before,
-    ``damaged`` counts places in spools where records are missing.
-    """
+    """What the worker did since it was made; ``repeated`` frames ended a call charged before."""
 
     written: int = 0
     repeated: int = 0
-    unreadable: int = 0
-    damaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a batch of frames charges, and by call what it drew from limits' counters."""
+    """What a batch of frames charges, and by call what it drew from limits' counters.
+
+    ``unreadable`` are the records that are no frames or charge what no table can hold.
+    """
 
     charges: list[LedgerEntry] = field(default_factory=list)
     draws: dict[str, dict[str, int]] = field(default_factory=dict)
+    unreadable: dict[int, Exception] = field(default_factory=dict)
 
 
 class LedgerReader:
@@ -67,6 +66,7 @@ class LedgerReader:
         batch: int = BATCH,
     ) -> None:
         self.counts = LedgerCounts()
+        self.is_level = False  # whether the ledger had all there was when it last looked
         self._db = db
         self._root = spool_root
         self._service = service
@@ -80,9 +80,14 @@ class LedgerReader:
     async def step(self) -> bool:
         """Read a batch of each spool; return whether one has more."""
         has_more = await self._spools.step()
-        self.counts.damaged = self._spools.damaged
+        self.is_level = not has_more
         await self._drop_old()
         return has_more
+
+    @property
+    def health(self) -> SpoolHealth:
+        """How reading goes."""
+        return self._spools.health
 
     async def close(self) -> None:
         """Close every file."""
@@ -92,33 +97,15 @@ class LedgerReader:
         async with self._db.read(SYSTEM) as tx:
             return (await self._service.get_place(tx, spool, epoch)).seq
 
-    async def _take(self, batch: SpoolBatch) -> None:
-        found = self._decode(batch.spool, batch.records)
+    async def _take(self, batch: SpoolBatch) -> Mapping[int, Exception]:
+        found = _decode(batch.spool, batch.records)
         place = SpoolPlace(gateway=batch.spool, epoch=batch.epoch, seq=batch.after_seq)
         async with self._db.write(SYSTEM) as tx:
             charges = await self._users.label(tx, found.charges)
             recorded = await self._service.record(tx, place, batch.last_seq, charges, found.draws)
         self.counts.written += recorded.written
         self.counts.repeated += recorded.repeated
-
-    def _decode(self, gateway: str, records: list[tuple[int, bytes]]) -> _Found:
-        found = _Found()
-        for seq, payload in records:
-            try:
-                frame = decode_frame(payload)
-                if isinstance(frame, Ended):
-                    found.charges.append(make_charge(frame, gateway))
-                    found.draws.setdefault(found.charges[-1].call_id, list_draws(frame))
-            except ValueError as unreadable:
-                self.counts.unreadable += 1
-                if self.counts.unreadable == 1:
-                    _LOG.error(
-                        "record %d of the spool %s is passed over, others are only counted: %s",
-                        seq,
-                        gateway,
-                        unreadable,
-                    )
-        return found
+        return found.unreadable
 
     async def _drop_old(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -138,3 +125,16 @@ class LedgerReader:
 def make_ledger_worker(reader: LedgerReader, wakeup: Wakeup, interval_s: float = 1.0) -> Worker:
     """Make the worker; it looks at the spools every ``interval_s`` and when woken."""
     return Worker("ledger", reader.step, wakeup, interval_s)
+
+
+def _decode(gateway: str, records: list[tuple[int, bytes]]) -> _Found:
+    found = _Found()
+    for seq, payload in records:
+        try:
+            frame = decode_frame(payload)
+            if isinstance(frame, Ended):
+                found.charges.append(make_charge(frame, gateway))
+                found.draws.setdefault(found.charges[-1].call_id, list_draws(frame))
+        except ValueError as wrong:
+            found.unreadable[seq] = wrong
+    return found

@@ -28,6 +28,7 @@ METADATA = sa.MetaData(
     }
 )
 Row = sa.RowMapping
+_DATA_EXCEPTION = "22"  # the class of Postgres' states for values that do not fit
 _LOST_RACES = {"40001", "40P01"}  # Postgres: serialization failure, deadlock
 
 
@@ -76,6 +77,14 @@ class Tx:
         """See the moment of the next query until the end; only before any other query."""
         if self.dialect == "postgresql":  # SQLite does anyway
             await self.conn.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+
+    async def take_turn(self, turn: int) -> None:
+        """Let nobody else who takes this turn go on before this writing transaction ends.
+
+        On SQLite there is one writer at a time anyway.
+        """
+        if self.dialect == "postgresql":
+            await self.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": turn})
 
     def select(self, table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         """Begin a SELECT of a table (or of some columns of it) within the scope."""
@@ -206,6 +215,20 @@ class Database:
             dialect=self.dialect,
             read_clock=self._clock.now_us,
         )
+
+
+def refuses_values(error: BaseException | None) -> bool:
+    """Say whether the database refused the values of a write, so that it will do so again.
+
+    A key that is there already may be one that somebody else has written at the same time.
+    """
+    if isinstance(error, PilotageError):
+        return isinstance(error.__cause__, sa.exc.IntegrityError)
+    if not isinstance(error, sa.exc.DBAPIError) or error.orig is None:
+        return False
+    state = getattr(error.orig, "sqlstate", None) or ""
+    is_unfit = state.startswith(_DATA_EXCEPTION) or isinstance(error.orig.__cause__, ValueError)
+    return is_unfit or isinstance(error, sa.exc.DataError)
 
 
 def _is_race(error: sa.exc.DBAPIError) -> bool:

@@ -52,7 +52,7 @@ LONGEST_LEAP_US = 24 * 3_600_000_000
 _AT_ONCE = 500
 Item = TypeVar("Item")
 _LOG = logging.getLogger("pilotage.outbox")
-_ONE_ORDER = 7_310_583  # the Postgres advisory lock that makes commit order the order of seq
+_ONE_ORDER = 7_310_583  # the turn that makes commit order the order of seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +106,8 @@ async def append_revision(
 
 
 async def hold_revisions(tx: Tx) -> None:
-    """Let nobody else append a revision before this writing transaction ends.
-
-    On SQLite there is one writer at a time anyway.
-    """
-    if tx.dialect == "postgresql":
-        await tx.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_ORDER})
+    """Let nobody else append a revision before this writing transaction ends."""
+    await tx.take_turn(_ONE_ORDER)
 
 
 async def read_revisions(tx: Tx, after_seq: int, limit: int) -> Sequence[Revision]:
@@ -192,8 +188,7 @@ def _in_chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 async def _find_time(tx: Tx) -> int:
     """Return the time of a transaction's changes, which are the next in order from here on."""
-    if tx.dialect == "postgresql":
-        await tx.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_ORDER})
+    await hold_revisions(tx)
     newest = sa.select(REVISION.c.at_us).order_by(REVISION.c.seq.desc()).limit(1)
     found = await tx.conn.scalar(newest)
     if found is None:

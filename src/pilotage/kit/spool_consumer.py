@@ -1,16 +1,24 @@
 """Follow every spool below a folder, batch by batch, from where a consumer says that it is.
 
 The consumer keeps its own place and moves it in the transaction of whatever it makes of a batch, so
-that a crash at any point repeats the whole batch or none of it.
+that a crash at any point repeats the whole batch or none of it. One spool that is held up holds up
+no other, and one record that can never be kept holds up none that come behind it.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pilotage.core.errors import PilotageError
+from pilotage.kit.db import refuses_values
 from pilotage.kit.spool_reader import SpoolDamage, SpoolReader, list_spools, read_epoch
+
+_TRIES_ALONE = 3
+_TOLD_AT = 2  # failures in a row
+_OF_RECORDS = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +38,20 @@ class SpoolBatch:
 
 FindPlace = Callable[[str, str], Awaitable[int]]
 """Return the last record of a spool and epoch that was taken, 0 for none."""
-TakeBatch = Callable[[SpoolBatch], Awaitable[None]]
-"""Make something of a batch and move the place to its ``last_seq``, or raise and do neither."""
+TakeBatch = Callable[[SpoolBatch], Awaitable[Mapping[int, Exception]]]
+"""Make something of a batch and move the place to its ``last_seq``, or raise and do neither.
+
+Return the records that nothing could be made of, by number, and why.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolHealth:
+    """How reading goes: spools held up now; records passed over and losses since the start."""
+
+    held_up: int
+    passed_over: int
+    damaged: int
 
 
 @dataclass(slots=True)
@@ -44,20 +64,24 @@ class _Follower:
 class SpoolConsumer:
     """Hands the batches of every spool to ``take``.
 
-    ``damaged`` counts places where records are missing.
+    A batch that cannot be kept for what is in it comes again in halves, until the record alone that
+    is the reason has failed three times; it is passed over if the place can be moved behind it.
+    Whatever else fails, such as a full disk, holds the spool up and is tried again.
     """
 
     def __init__(
         self, root: Path, find_place: FindPlace, take: TakeBatch, log: logging.Logger, batch: int
     ) -> None:
-        self.damaged = 0
         self._root = root
         self._find_place = find_place
         self._take = take
         self._log = log
         self._batch = batch
         self._followers: dict[Path, _Follower] = {}
-        self._failing: set[Path] = set()
+        self._failures: Counter[Path] = Counter()  # in a row
+        self._halvings: Counter[Path] = Counter()  # of batches, for what is in them
+        self._passed_over = 0
+        self._damaged = 0
         self._busy = asyncio.Lock()
         self._is_closed = False
 
@@ -66,10 +90,20 @@ class SpoolConsumer:
         async with self._busy:
             return not self._is_closed and await self._step()
 
+    @property
+    def health(self) -> SpoolHealth:
+        """How reading goes."""
+        return SpoolHealth(
+            held_up=len(self._failures), passed_over=self._passed_over, damaged=self._damaged
+        )
+
     def taken_until(self, folder: Path) -> int:
         """Return the last record of a spool that is needed no more, 0 if all may be needed."""
         follower = self._followers.get(folder)
-        return follower.seq if follower else 0
+        try:
+            return follower.seq if follower and follower.epoch == read_epoch(folder) else 0
+        except (OSError, ValueError):
+            return 0
 
     async def close(self) -> None:
         """Close every file for good, once nothing reads them."""
@@ -83,16 +117,29 @@ class SpoolConsumer:
         folders = list_spools(self._root)
         for gone in self._followers.keys() - set(folders):
             self._forget(gone)
+        for counts in (self._failures, self._halvings):
+            for gone in counts.keys() - set(folders):
+                del counts[gone]
         for folder in folders:
             try:
                 has_more |= await self._read_on(folder)
-            except OSError as failed:  # one spool that is held up holds up no other
-                if folder not in self._failing:
-                    self._log.error("the spool %s is held up: %s", folder.name, failed)
-                self._failing.add(folder)
+            except Exception as failed:
+                self._note_failure(folder, failed)
             else:
-                self._failing.discard(folder)
+                del self._failures[folder]
         return has_more
+
+    def _note_failure(self, folder: Path, failed: Exception) -> None:
+        """Count a failure; tell of the second in a row, for one may be a race that was lost."""
+        self._failures[folder] += 1
+        if self._failures[folder] == _TOLD_AT:
+            is_plain = isinstance(failed, OSError | PilotageError)
+            self._log.error(
+                "the spool %s is held up: %s",
+                folder.name,
+                failed,
+                exc_info=None if is_plain else failed,
+            )
 
     async def _read_on(self, folder: Path) -> bool:
         try:
@@ -113,28 +160,66 @@ class SpoolConsumer:
         return follower
 
     async def _read_batch(self, folder: Path, follower: _Follower) -> bool:
+        limit = max(1, self._batch >> self._halvings[folder])
         try:
-            records = await asyncio.to_thread(follower.reader.read, self._batch)
+            records = await asyncio.to_thread(follower.reader.read, limit)
         except SpoolDamage as damage:
             await self._step_over(folder, follower, damage)
             return True
-        if records:
+        if not records:
+            return False
+        try:
             await self._hand_on(folder, follower, records[-1][0], records)
-        return len(records) == self._batch
+        except Exception as failed:
+            if not isinstance(failed, _OF_RECORDS) and not refuses_values(failed):
+                raise
+            await self._narrow(folder, follower, records, failed)
+            return True
+        if self._halvings[folder]:
+            self._halvings[folder] -= 1
+        return len(records) == limit
 
     async def _hand_on(
         self, folder: Path, follower: _Follower, seq: int, records: list[tuple[int, bytes]]
     ) -> None:
-        await self._take(
-            SpoolBatch(
-                spool=folder.name,
-                epoch=follower.epoch,
-                after_seq=follower.seq,
-                last_seq=seq,
-                records=records,
-            )
+        batch = SpoolBatch(
+            spool=folder.name,
+            epoch=follower.epoch,
+            after_seq=follower.seq,
+            last_seq=seq,
+            records=records,
         )
+        unreadable = await self._take(batch)
         follower.seq = seq
+        for passed, reason in unreadable.items():
+            self._pass_over(folder, passed, reason)
+
+    async def _narrow(
+        self,
+        folder: Path,
+        follower: _Follower,
+        records: list[tuple[int, bytes]],
+        failed: Exception,
+    ) -> None:
+        """Let half as many records come next time, or pass over the one that was alone."""
+        is_alone = self._batch.bit_length()  # after so many halvings
+        if len(records) == 1 and self._halvings[folder] >= is_alone + _TRIES_ALONE - 1:
+            await self._hand_on(folder, follower, records[0][0], [])
+            self._pass_over(folder, records[0][0], failed)
+            self._halvings[folder] = is_alone
+        else:
+            self._halvings[folder] += 1
+        self._begin_behind(folder, follower, follower.seq)
+
+    def _pass_over(self, folder: Path, seq: int, reason: Exception) -> None:
+        self._passed_over += 1
+        if self._passed_over == 1:
+            self._log.error(
+                "record %d of the spool %s is passed over, others are only counted: %s",
+                seq,
+                folder.name,
+                reason,
+            )
 
     async def _step_over(self, folder: Path, follower: _Follower, damage: SpoolDamage) -> None:
         """Go on behind missing records, or before records that were numbered again.
@@ -142,11 +227,14 @@ class SpoolConsumer:
         Numbers come again when a power cut took records that had been read: the place goes back
         to where the spool really ends, or what is written there next would be passed over.
         """
-        self.damaged += 1
+        self._damaged += 1
         self._log.error("reading goes on behind missing records: %s", damage)
         await self._hand_on(folder, follower, damage.next_seq - 1, [])
+        self._begin_behind(folder, follower, damage.next_seq - 1)
+
+    def _begin_behind(self, folder: Path, follower: _Follower, seq: int) -> None:
         follower.reader.close()
-        follower.reader = SpoolReader(folder, damage.next_seq - 1)
+        follower.reader = SpoolReader(folder, seq)
 
     def _forget(self, folder: Path) -> None:
         follower = self._followers.pop(folder, None)

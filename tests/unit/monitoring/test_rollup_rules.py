@@ -13,6 +13,7 @@ from pilotage.core.frames import Ended, Outcome
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.monitoring.rollups.packing import pack, unpack
 from pilotage.monitoring.rollups.rules import (
+    AHEAD_US,
     GRACE_US,
     Cells,
     Stretch,
@@ -26,12 +27,14 @@ from pilotage.monitoring.rollups.rules import (
     fit,
     floor,
     mark_folded,
+    settle_time,
     spread,
 )
 from pilotage.monitoring.rollups.types import (
     MOST_NAMES,
     OTHER,
     Cell,
+    CellKey,
     Keep,
     Level,
     Marks,
@@ -62,6 +65,10 @@ calls = st.builds(
 )
 
 
+def list_cells(cells: Cells) -> list[tuple[int, CellKey, Cell]]:
+    return [(at_us, key, cell) for (at_us, key), cell in cells.items()]
+
+
 class Book:
     """The levels as a store keeps them, in memory."""
 
@@ -81,7 +88,7 @@ class Book:
         for level, below in ((Level.HOUR, Level.MINUTE), (Level.DAY, Level.HOUR)):
             while stretch := find_next_fold(level, self.first(level, below), self.marks, now_us):
                 found = self.read(stretch._replace(level=below))
-                self.merge(level, coarsen(found, level))
+                coarsen(self.levels[level], list_cells(found), level)
                 self.marks = mark_folded(self.marks, stretch)
 
     def first(self, level: Level, below: Level) -> int | None:
@@ -286,7 +293,8 @@ def test_copies_unknown_names_and_odd_letters_find_their_cells() -> None:
 
 @given(st.lists(calls, max_size=40), st.integers(0, 3))
 def test_cells_of_a_span_are_bounded_and_complete(some: list[Ended], most: int) -> None:
-    cells = coarsen(add_up(some), Level.DAY)
+    cells: Cells = {}
+    coarsen(cells, list_cells(add_up(some)), Level.DAY)
     fitted = fit(cells, [], most)
     for at_us in {at for at, _ in fitted}:
         mine = [key for at, key in fitted if at == at_us]
@@ -313,6 +321,8 @@ def test_what_is_known_keeps_its_place_when_there_are_too_many() -> None:
         {"chunks": 10**17},
         {"duration_us": -2},
         {"at_us": 10**18},
+        {"status": 2**31},
+        {"snapshot_n": 2**63},
         {"usage": msgspec.structs.replace(make_call().usage, output=-5)},
     ],
 )
@@ -320,3 +330,17 @@ def test_numbers_that_no_call_has_are_refused(wrong: dict[str, object]) -> None:
     assert check_call(make_call()) == make_call()
     with pytest.raises(ValueError, match=next(iter(wrong))):
         check_call(make_call(**wrong))
+
+
+@given(calls, st.integers(0, 2 * NOON_US))
+def test_no_frame_is_of_a_time_far_ahead(call: Ended, now_us: int) -> None:
+    settled = settle_time(call, now_us)
+    assert settled.at_us <= now_us + AHEAD_US
+    assert settled == msgspec.structs.replace(call, at_us=settled.at_us)
+    assert settled.at_us in {call.at_us, now_us}
+    assert settle_time(settled, now_us) is settled
+
+
+def test_there_was_no_call_before_1970() -> None:
+    with pytest.raises(ValueError, match="at_us"):
+        settle_time(make_call(at_us=-1), 0)

@@ -6,13 +6,13 @@ alone is complete: hours up to ``Marks.hours_until_us`` and days up to ``Marks.d
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
-from pilotage.core.frames import Ended, Flag, Outcome
+from pilotage.core.frames import Ended, Flag, Frame, Outcome
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.monitoring.rollups.types import (
     OTHER,
@@ -24,9 +24,24 @@ from pilotage.monitoring.rollups.types import (
 )
 
 MOST_CELLS = 2_000  # of one project in one span that tell tenants apart
+AHEAD_US = 3_600_000_000  # of ours, that gateways' clocks may be
 GRACE_US = 120_000_000  # after the end of an hour or day until it is folded
-_MOST = 10**16  # of anything in one call; sums of hundreds of them still fit 64 bits
+_MOST = 10**9  # of anything in one call: what 10^9 such calls add up to still fits 64 bits
+_MOST_US = 10**11  # a day and a bit
+_MOST_NANO = 10**13  # 10,000 USD
+_MOST_STATUS = 999
 _LAST_US = 253_402_300_799_000_000  # the last second of the year 9999
+_BOUNDS = (
+    ("at_us", 0, _LAST_US),
+    ("status", 0, _MOST_STATUS),
+    ("snapshot_n", 0, 2**53),
+    ("cost_nano", 0, _MOST_NANO),
+    ("chunks", 0, _MOST),
+    ("attempts", 0, _MOST),
+    ("duration_us", -1, _MOST_US),
+    ("ttft_us", -1, _MOST_US),
+    ("queue_us", -1, _MOST_US),
+)
 _NO_MODEL = "model_not_found"
 
 Place = tuple[int, CellKey]
@@ -42,16 +57,24 @@ class Stretch(NamedTuple):
     until_us: int
 
 
+def settle_time(frame: Frame, now_us: int) -> Frame:
+    """Return a frame of a time that can be; raise ValueError for one before 1970.
+
+    One from far ahead was written by a clock that was wrong, and counts as written now: else what
+    is made of it would be kept until that time has come and gone.
+    """
+    if frame.at_us < 0:
+        raise ValueError(f"at_us is {frame.at_us}")
+    if frame.at_us <= now_us + AHEAD_US:
+        return frame
+    return msgspec.structs.replace(frame, at_us=now_us)
+
+
 def check_call(ended: Ended) -> Ended:
     """Return a call that can be counted; raise ValueError for numbers that no call has."""
-    for name in ("cost_nano", "chunks", "attempts"):
-        if not 0 <= getattr(ended, name) <= _MOST:
+    for name, least, most in _BOUNDS:
+        if not least <= getattr(ended, name) <= most:
             raise ValueError(f"{name} is {getattr(ended, name)}")
-    for name in ("duration_us", "ttft_us", "queue_us"):
-        if not -1 <= getattr(ended, name) <= _MOST:
-            raise ValueError(f"{name} is {getattr(ended, name)}")
-    if not 0 <= ended.at_us <= _LAST_US:
-        raise ValueError(f"at_us is {ended.at_us}")
     if not all(0 <= tokens <= _MOST for tokens in msgspec.structs.astuple(ended.usage)):
         raise ValueError(f"usage is {ended.usage}")
     return ended
@@ -60,19 +83,27 @@ def check_call(ended: Ended) -> Ended:
 def find_key(ended: Ended) -> CellKey:
     """Return whose cell a call belongs to.
 
-    A copy that no client waited for belongs to nobody's, and a name that no alias has is not kept:
-    clients can think of any number of them. NUL letters, which Postgres refuses, are replaced.
+    A copy that no client waited for belongs to nobody's. NUL letters, which Postgres refuses, are
+    replaced.
     """
     is_copy = Flag.SHADOW in ended.flags
-    is_unknown = ended.outcome is Outcome.REFUSED and ended.code == _NO_MODEL and not ended.arm
     return _make_key(
         ended.project_id,
         SHADOW_TENANT if is_copy else ended.tenant_id,
-        OTHER if is_unknown else ended.alias,
+        find_alias(ended),
         ended.arm,
         ended.version_id,
         ended.model,
     )
+
+
+def find_alias(ended: Ended) -> str:
+    """Return the alias of a call; a name that no alias has is not kept.
+
+    Clients can think of any number of them, and write anything there.
+    """
+    is_unknown = ended.outcome is Outcome.REFUSED and ended.code == _NO_MODEL and not ended.arm
+    return OTHER if is_unknown else ended.alias
 
 
 def add_up(calls: Iterable[Ended]) -> Cells:
@@ -87,12 +118,10 @@ def add_up(calls: Iterable[Ended]) -> Cells:
     return cells
 
 
-def coarsen(cells: Mapping[Place, Cell], level: Level) -> Cells:
-    """Return the cells of a longer level that shorter ones make up."""
-    coarse: Cells = {}
-    for (at_us, key), cell in cells.items():
+def coarsen(coarse: Cells, cells: Iterable[tuple[int, CellKey, Cell]], level: Level) -> None:
+    """Add cells to those of a longer level that they are parts of."""
+    for at_us, key, cell in cells:
         _merge_at(coarse, (floor(at_us, level), key), cell)
-    return coarse
 
 
 def spread(cells: Cells, marks: Marks) -> dict[Level, Cells]:

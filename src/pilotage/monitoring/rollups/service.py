@@ -1,6 +1,8 @@
 """The verbs of rollups. Never commits: whoever opened the transaction does."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.db import Tx
@@ -8,6 +10,7 @@ from pilotage.kit.spool_consumer import SpoolBatch
 from pilotage.monitoring.rollups import store
 from pilotage.monitoring.rollups.rules import (
     Cells,
+    Stretch,
     age,
     coarsen,
     cover,
@@ -31,8 +34,21 @@ from pilotage.monitoring.rollups.types import (
     Series,
 )
 
+MOST_READ = 100_000  # cells that one ask may be made of: some seconds of work
+MOST_SHOWN = 20_000  # points of series
 _NOTHING = Counts()
 _AS_USUAL = Keep()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """An hour or day that is over, as it was read: what it consists of, ``calls`` in all."""
+
+    stretch: Stretch
+    below: Level
+    marks: Marks
+    cells: Cells
+    calls: int
 
 
 class RollupService:
@@ -40,7 +56,7 @@ class RollupService:
 
     A window is widened to whole minutes, so that one of the last minute looks at the one before
     and at as much of the running one as there is; an old one to whole hours or days, where only
-    those are kept.
+    those are kept. Cells are decoded and merged page by page in threads.
     """
 
     def __init__(self, keep: Keep = _AS_USUAL) -> None:
@@ -57,8 +73,8 @@ class RollupService:
         """Return what the calls of a window add up to, by group; none has no calls."""
         found: dict[tuple[str, ...], Cell] = {}
         for stretch in cover(since_us, until_us, await store.find_marks(tx)):
-            for _, key, cell in await store.list_cells(tx, stretch, select):
-                found.setdefault(_labels(key, by), Cell()).merge(cell)
+            async for cells in store.stream_cells(tx, stretch, select):
+                await asyncio.to_thread(_merge_groups, found, cells, by)
         return found
 
     async def read_counts(
@@ -94,15 +110,25 @@ class RollupService:
         found: dict[tuple[str, ...], dict[int, Cell]] = {}
         marks = await store.find_marks(tx)
         for stretch in cover(since_us, until_us, marks, find_longest(step_us)):
-            for at_us, key, cell in await store.list_cells(tx, stretch, select):
-                points = found.setdefault(_labels(key, by), {})
-                points.setdefault(at_us - at_us % step_us, Cell()).merge(cell)
+            async for cells in store.stream_cells(tx, stretch, select):
+                await asyncio.to_thread(_merge_steps, found, cells, by, step_us)
+                if sum(map(len, found.values())) > MOST_SHOWN:
+                    raise _too_large(f"The series have more than {MOST_SHOWN:,} points.")
         return [
             Series(
                 labels=labels, points=[Point(at_us=at, cell=points[at]) for at in sorted(points)]
             )
             for labels, points in sorted(found.items())
         ]
+
+    async def check_size(
+        self, tx: Tx, select: Selection, since_us: int, until_us: int, step_us: int = 0
+    ) -> None:
+        """Raise ``query_too_large`` if too many cells make up a window, or its steps."""
+        longest = find_longest(step_us) if step_us else Level.DAY
+        stretches = cover(since_us, until_us, await store.find_marks(tx), longest)
+        if sum([await store.count_cells(tx, one, select) for one in stretches]) > MOST_READ:
+            raise _too_large(f"The window has more than {MOST_READ:,} cells of calls.")
 
     async def get_place(self, tx: Tx, spool: str, epoch: str) -> int:
         """Return the last record of a spool that is counted, 0 for none."""
@@ -117,13 +143,14 @@ class RollupService:
             tx, batch.spool, batch.epoch, batch.after_seq, batch.last_seq
         ):
             raise PilotageError("conflict", f"The spool {batch.spool} is read by another process.")
+        await store.take_turn(tx)
         for level, more in spread(cells, await store.find_marks(tx)).items():
             await store.add_cells(tx, level, more)
 
-    async def fold_next(self, tx: Tx) -> bool:
-        """Make the next hour or day that is over of what it consists of; False if there is none.
+    async def prepare_fold(self, tx: Tx) -> Fold | None:
+        """Read the next hour or day that is over from what it consists of; None if there is none.
 
-        Raises ``conflict`` if another process does the same.
+        Only reads, for it takes long: what is read is written by :meth:`write_fold`.
         """
         marks = await store.find_marks(tx)
         for level, below, done_us in (
@@ -133,15 +160,28 @@ class RollupService:
             first_us = await store.find_first(tx, below, done_us)
             stretch = find_next_fold(level, first_us, marks, tx.now_us)
             if stretch is not None:
-                found = await store.list_cells(tx, stretch._replace(level=below), None)
-                cells = {(at_us, key): cell for at_us, key, cell in found}
-                await store.add_cells(tx, level, coarsen(cells, level))
-                await _move(tx, marks, mark_folded(marks, stretch))
-                return True
-        return False
+                folded: Cells = {}
+                async for cells in store.stream_cells(tx, stretch._replace(level=below), None):
+                    await asyncio.to_thread(coarsen, folded, cells, level)
+                calls = sum(cell.calls for cell in folded.values())
+                return Fold(stretch=stretch, below=below, marks=marks, cells=folded, calls=calls)
+        return None
+
+    async def write_fold(self, tx: Tx, fold: Fold) -> None:
+        """Write an hour or day, and that it is folded.
+
+        Raises ``conflict`` if it has got calls since it was read, or another process folded it.
+        """
+        await store.take_turn(tx)
+        now = await store.sum_cells(tx, fold.stretch._replace(level=fold.below), None, ())
+        if now.get((), _NOTHING).calls != fold.calls:
+            raise PilotageError("conflict", "Another process has counted calls meanwhile.")
+        await _move(tx, fold.marks, mark_folded(fold.marks, fold.stretch))
+        await store.add_cells(tx, fold.stretch.level, fold.cells)
 
     async def drop_old(self, tx: Tx) -> int:
         """Forget the cells that are older than their level is kept; return how many."""
+        await store.take_turn(tx)
         old = await store.find_marks(tx)
         new = age(old, self._keep, tx.now_us)
         dropped = 0
@@ -163,3 +203,33 @@ async def _move(tx: Tx, old: Marks, new: Marks) -> None:
 
 def _labels(key: CellKey, by: Sequence[Dimension]) -> tuple[str, ...]:
     return tuple(getattr(key, FIELDS[dimension]) for dimension in by)
+
+
+def _merge_groups(
+    found: dict[tuple[str, ...], Cell],
+    cells: Sequence[tuple[int, CellKey, Cell]],
+    by: Sequence[Dimension],
+) -> None:
+    for _, key, cell in cells:
+        found.setdefault(_labels(key, by), Cell()).merge(cell)
+
+
+def _merge_steps(
+    found: dict[tuple[str, ...], dict[int, Cell]],
+    cells: Sequence[tuple[int, CellKey, Cell]],
+    by: Sequence[Dimension],
+    step_us: int,
+) -> None:
+    for at_us, key, cell in cells:
+        points = found.setdefault(_labels(key, by), {})
+        points.setdefault(at_us - at_us % step_us, Cell()).merge(cell)
+
+
+def _too_large(detail: str) -> PilotageError:
+    return PilotageError(
+        "query_too_large",
+        detail,
+        hint="Ask for a shorter window, for longer steps or fewer groups, or name an alias or a "
+        "tenant with where.",
+        param="window",
+    )

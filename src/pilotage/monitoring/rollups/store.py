@@ -1,7 +1,8 @@
 """The tables of rollups, and all SQL on them."""
 
-from collections.abc import Sequence
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.kit.db import METADATA, Row, Tx
 from pilotage.monitoring.rollups.packing import pack, unpack
-from pilotage.monitoring.rollups.rules import Cells, Stretch, fit
+from pilotage.monitoring.rollups.rules import Cells, Place, Stretch, fit
 from pilotage.monitoring.rollups.types import (
     FIELDS,
     Cell,
@@ -49,9 +50,16 @@ ROLLUP_MARK = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("at_us", sa.BigInteger, nullable=False),
 )
+Item = TypeVar("Item")
 _C = ROLLUP_CELL.c
 _KEY = (_C.project_id, _C.tenant_id, _C.alias, _C.arm, _C.version_id, _C.model)
-_PAGE = 500  # of spans in one statement
+_PAGE = 500  # spans, places or rows at a time
+_TURN = 7_310_584  # of whoever adds to cells: they are read, grown and written back
+
+
+async def take_turn(tx: Tx) -> None:
+    """Let no other process add to cells, or fold them, before this transaction ends."""
+    await tx.take_turn(_TURN)
 
 
 async def find_place(tx: Tx, spool: str, epoch: str) -> int:
@@ -123,23 +131,33 @@ async def drop_cells(tx: Tx, level: Level, before_us: int) -> int:
 async def add_cells(tx: Tx, level: Level, cells: Cells) -> None:
     """Add cells to those of a level, which grow by what they count."""
     spans = sorted({at_us for at_us, _ in cells})
-    for start in range(0, len(spans), _PAGE):
-        page = set(spans[start : start + _PAGE])
-        await _add_page(tx, level, {place: cells[place] for place in cells if place[0] in page})
+    for page in _split(spans):
+        there = await _list_places(tx, level, page)
+        more = {place: cell for place, cell in cells.items() if place[0] in set(page)}
+        fitted = await asyncio.to_thread(fit, more, there)
+        for places in _split(list(fitted)):
+            await _grow(tx, level, {place: fitted[place] for place in places})
 
 
-async def list_cells(
+async def stream_cells(
     tx: Tx, stretch: Stretch, select: Selection | None
-) -> Sequence[tuple[int, CellKey, Cell]]:
-    """Return the cells of a stretch; without a selection those of copies too."""
-    rows = await tx.all(_choose(tx.select(ROLLUP_CELL), stretch, select))
-    return [(row["at_us"], _key(row), unpack(row["cell"])) for row in rows]
+) -> AsyncIterator[list[tuple[int, CellKey, Cell]]]:
+    """Yield the cells of a stretch page by page; without a selection those of copies too."""
+    async for rows in tx.stream(_choose(tx.select(ROLLUP_CELL), stretch, select), _PAGE):
+        yield await asyncio.to_thread(_unpack_all, rows)
+
+
+async def count_cells(tx: Tx, stretch: Stretch, select: Selection) -> int:
+    """Return how many cells a stretch has."""
+    counted = tx.select(ROLLUP_CELL, sa.func.count().label("cells"))
+    row = await tx.find(_choose(counted, stretch, select))
+    return int(row["cells"]) if row else 0
 
 
 async def sum_cells(
-    tx: Tx, stretch: Stretch, select: Selection, by: Sequence[Dimension]
+    tx: Tx, stretch: Stretch, select: Selection | None, by: Sequence[Dimension]
 ) -> dict[tuple[str, ...], Counts]:
-    """Return the plain sums of a stretch by group."""
+    """Return the plain sums of a stretch by group; without a selection those of copies too."""
     columns = [_C[FIELDS[dimension]] for dimension in by]
     sums = [sa.func.sum(_C[name]).label(name) for name in SUMS]
     statement = _choose(tx.select(ROLLUP_CELL, *columns, *sums), stretch, select)
@@ -177,25 +195,44 @@ def _choose(
     return statement
 
 
-async def _add_page(tx: Tx, level: Level, cells: Cells) -> None:
-    spans = sorted({at_us for at_us, _ in cells})
-    rows = await tx.all(tx.select(ROLLUP_CELL).where(_C.level == level, _C.at_us.in_(spans)))
+async def _list_places(tx: Tx, level: Level, spans: Collection[int]) -> set[Place]:
+    """Return whose cells there are in some spans."""
+    wanted = tx.select(ROLLUP_CELL, _C.at_us, *_KEY)
+    wanted = wanted.where(_C.level == level, _C.at_us.in_(spans))
+    return {(row["at_us"], _key(row)) async for rows in tx.stream(wanted, _PAGE) for row in rows}
+
+
+async def _grow(tx: Tx, level: Level, cells: Cells) -> None:
+    of_places = sa.tuple_(_C.at_us, *_KEY).in_([(at_us, *key) for at_us, key in cells])
+    rows = await tx.all(tx.select(ROLLUP_CELL).where(_C.level == level, of_places))
     known = {(row["at_us"], _key(row)): row["cell"] for row in rows}
-    changed: list[dict[str, object]] = []
-    made: list[dict[str, object]] = []
-    for place, cell in fit(cells, known).items():
-        if place in known:
-            grown = unpack(known[place])
-            grown.merge(cell)
-            changed.append(_values(level, place, grown, "b_"))
-        else:
-            made.append(_values(level, place, cell))
+    changed, made = await asyncio.to_thread(_merge_all, level, cells, known)
     same = [column == sa.bindparam(f"b_{column.name}") for column in (_C.level, _C.at_us, *_KEY)]
     grown_by = tx.update(ROLLUP_CELL).where(*same)
     for name in (*SUMS, "cell"):
         grown_by = grown_by.values({name: sa.bindparam(f"b_{name}")})
     await tx.change_many(grown_by, changed)
     await tx.insert_many(ROLLUP_CELL, made)
+
+
+def _merge_all(
+    level: Level, cells: Cells, known: Mapping[Place, bytes]
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Return the rows that change and those that are new."""
+    changed: list[dict[str, object]] = []
+    made: list[dict[str, object]] = []
+    for place, cell in cells.items():
+        if place in known:
+            grown = unpack(known[place])
+            grown.merge(cell)
+            changed.append(_values(level, place, grown, "b_"))
+        else:
+            made.append(_values(level, place, cell))
+    return changed, made
+
+
+def _unpack_all(rows: Sequence[Row]) -> list[tuple[int, CellKey, Cell]]:
+    return [(row["at_us"], _key(row), unpack(row["cell"])) for row in rows]
 
 
 def _key(row: Row) -> CellKey:
@@ -218,3 +255,9 @@ def _values(
         "cell": pack(cell),
     }
     return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _split(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yield some at a time."""
+    for start in range(0, len(items), _PAGE):
+        yield items[start : start + _PAGE]

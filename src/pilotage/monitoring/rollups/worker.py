@@ -1,23 +1,23 @@
 """The loop that counts the calls of the gateways' spools, each exactly once.
 
 A batch's cells, whatever the sinks keep of it, and the place in the spool are one transaction, so a
-crash at any point repeats the whole batch or none of it. A frame that cannot be read is counted and
-passed over.
+crash at any point repeats the whole batch or none of it. A frame that cannot be read, or whose call
+no table can hold, is counted and passed over.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from pilotage.core.frames import Ended, Feedback, Measured, decode_frame
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
-from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer
+from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer, SpoolHealth
 from pilotage.kit.worker import Wakeup, Worker
-from pilotage.monitoring.rollups.rules import Cells, add_up, check_call
+from pilotage.monitoring.rollups.rules import Cells, add_up, check_call, settle_time
 from pilotage.monitoring.rollups.service import RollupService
 
 BATCH = 20_000  # frames: a file of calls is made of each batch, and small ones cost more a call
@@ -30,13 +30,15 @@ _LOG = logging.getLogger("pilotage.monitoring")
 class CallBatch:
     """The calls that ended in a batch of a spool, each with the number of its record.
 
-    ``measured`` and ``feedback`` are what became known of answers, to these calls or to others.
+    ``measured`` and ``feedback`` are what became known of answers, to these calls or to others,
+    ``unreadable`` the records that are no frames or have numbers that no call has.
     """
 
     records: SpoolBatch
     ended: Sequence[tuple[int, Ended]]
     measured: Sequence[Measured] = ()
     feedback: Sequence[Feedback] = ()
+    unreadable: Mapping[int, Exception] = field(default_factory=dict)
 
 
 class CallSink(Protocol):
@@ -52,10 +54,7 @@ class CallSink(Protocol):
 
 
 class RollupReader:
-    """Follows every spool below a folder.
-
-    ``unreadable`` counts frames that could not be decoded.
-    """
+    """Follows every spool below a folder."""
 
     def __init__(
         self,
@@ -67,7 +66,6 @@ class RollupReader:
         sinks: Sequence[CallSink] = (),
         batch: int = BATCH,
     ) -> None:
-        self.unreadable = 0
         self._db = db
         self._service = service
         self._clock = clock
@@ -80,7 +78,7 @@ class RollupReader:
         """Count a batch of each spool, and fold and drop what is due; say whether there is more."""
         has_more = await self._spools.step()
         now_s = self._clock.monotonic_s()
-        if not has_more:
+        if not has_more and not self._spools.health.held_up:
             self._ended_at_s = now_s
         if self._tended_at_s is not None and now_s - self._tended_at_s < _TEND_EVERY_S:
             return has_more
@@ -91,9 +89,14 @@ class RollupReader:
 
     @property
     def is_current(self) -> bool:
-        """Whether all that there was a moment ago is counted."""
+        """Whether all that there was a moment ago is counted, in every spool."""
         ended_s = self._ended_at_s
         return ended_s is not None and self._clock.monotonic_s() - ended_s < CURRENT_S
+
+    @property
+    def health(self) -> SpoolHealth:
+        """How reading goes."""
+        return self._spools.health
 
     def read_until(self, folder: Path) -> int:
         """Return the last record of a spool that is needed no more."""
@@ -105,54 +108,56 @@ class RollupReader:
 
     async def _fold(self) -> bool:
         """Fold the next hour or day, and drop what is old once there is none; say if there was."""
+        async with self._db.read(SYSTEM) as tx:
+            fold = await self._service.prepare_fold(tx)
         async with self._db.write(SYSTEM) as tx:
-            if await self._service.fold_next(tx):
-                return True
-            await self._service.drop_old(tx)
-        return False
+            if fold is None:
+                await self._service.drop_old(tx)
+            else:
+                await self._service.write_fold(tx, fold)
+        return fold is not None
 
     async def _find_place(self, spool: str, epoch: str) -> int:
         async with self._db.read(SYSTEM) as tx:
             return await self._service.get_place(tx, spool, epoch)
 
-    async def _take(self, records: SpoolBatch) -> None:
-        batch, cells = await asyncio.to_thread(self._digest, records)
+    async def _take(self, records: SpoolBatch) -> Mapping[int, Exception]:
+        batch, cells = await asyncio.to_thread(_digest, records, self._clock.now_us())
         for sink in self._sinks:
             await sink.prepare(batch)
         async with self._db.write(SYSTEM) as tx:
             await self._service.record(tx, records, cells)
             for sink in self._sinks:
                 await sink.write(tx)
-
-    def _digest(self, records: SpoolBatch) -> tuple[CallBatch, Cells]:
-        batch = self._decode(records)
-        return batch, add_up(ended for _, ended in batch.ended)
-
-    def _decode(self, records: SpoolBatch) -> CallBatch:
-        ended: list[tuple[int, Ended]] = []
-        measured: list[Measured] = []
-        feedback: list[Feedback] = []
-        for seq, payload in records.records:
-            try:
-                frame = decode_frame(payload)
-                if isinstance(frame, Ended):
-                    ended.append((seq, check_call(frame)))
-                elif isinstance(frame, Measured):
-                    measured.append(frame)
-                elif isinstance(frame, Feedback):
-                    feedback.append(frame)
-            except ValueError as unreadable:
-                self.unreadable += 1
-                if self.unreadable == 1:
-                    _LOG.error(
-                        "record %d of the spool %s is passed over, others are only counted: %s",
-                        seq,
-                        records.spool,
-                        unreadable,
-                    )
-        return CallBatch(records=records, ended=ended, measured=measured, feedback=feedback)
+        return batch.unreadable
 
 
 def make_rollup_worker(reader: RollupReader, interval_s: float = 1.0) -> Worker:
     """Make the worker; it looks at the spools every ``interval_s``."""
     return Worker("rollups", reader.step, Wakeup(), interval_s)
+
+
+def _digest(records: SpoolBatch, now_us: int) -> tuple[CallBatch, Cells]:
+    batch = _decode(records, now_us)
+    return batch, add_up(ended for _, ended in batch.ended)
+
+
+def _decode(records: SpoolBatch, now_us: int) -> CallBatch:
+    ended: list[tuple[int, Ended]] = []
+    measured: list[Measured] = []
+    feedback: list[Feedback] = []
+    unreadable: dict[int, Exception] = {}
+    for seq, payload in records.records:
+        try:
+            frame = settle_time(decode_frame(payload), now_us)
+            if isinstance(frame, Ended):
+                ended.append((seq, check_call(frame)))
+            elif isinstance(frame, Measured):
+                measured.append(frame)
+            elif isinstance(frame, Feedback):
+                feedback.append(frame)
+        except ValueError as wrong:
+            unreadable[seq] = wrong
+    return CallBatch(
+        records=records, ended=ended, measured=measured, feedback=feedback, unreadable=unreadable
+    )

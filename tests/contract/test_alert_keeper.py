@@ -1,11 +1,15 @@
 """The look at all rules: pending, firing, resolved, and what interrupts it."""
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pytest
 
 from alert_lab import AlertLab, open_lab
+from pilotage.core.condition.parser import parse
+from pilotage.core.condition.types import Labels
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.kit.clock import ManualClock
@@ -13,7 +17,8 @@ from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import get_last_seq
 from pilotage.monitoring.alerts import rules
 from pilotage.monitoring.alerts.types import Alert, AlertState, Indicator, RuleSpec, SloSpec
-from pilotage.monitoring.alerts.values import Found, Wanted
+from pilotage.monitoring.alerts.values import Found, Picture, Wanted
+from pilotage.monitoring.alerts.worker import _Watched
 
 SLOW = "p95_latency > 2s for 5s"
 
@@ -156,9 +161,132 @@ async def test_while_the_numbers_are_not_those_of_now_nothing_begins_and_nothing
 
     lab.is_current = False
     assert await lab.look(300, times=3) == []
+    (look,) = lab.keeper.looks.values()
+    assert look.problem == "p95_latency: calls are not counted up to now"
 
     lab.is_current = True
     assert await lab.look() == [("slow", "resolved")]
+
+
+async def test_what_is_told_by_no_call_is_watched_while_calls_are_not_counted(
+    database: Database, clock: ManualClock
+) -> None:
+    source = Flapping("ready_replicas")
+    lab = await open_lab(database, clock, source)
+    source.project_id = lab.mine.project_id or ""
+    await lab.set_rule("few", "ready_replicas < 1")
+    await lab.set_rule("slow", "p95_latency > 2s")
+    await lab.put_calls(lab.call(seconds=3))
+    lab.is_current = False
+
+    assert await lab.look() == [("few", "firing")]
+    assert await lab.look() == [("few", "resolved")]
+    assert lab.keeper.looked_at_us == lab.clock.now_us()
+
+
+class Flapping:
+    """A source of one metric that is 0 for some series at every other time it is read."""
+
+    def __init__(self, name: str, series: int = 1) -> None:
+        self.names = frozenset({name})
+        self.project_id = ""
+        self._labels: list[Labels] = [(("alias", f"a{number}"),) for number in range(series)]
+        self._reads = 0
+
+    async def read(self, _: Tx, wanted: Sequence[Wanted], __: int) -> Found:
+        self._reads += 1
+        value = float(self._reads % 2 == 0)
+        found = dict.fromkeys(self._labels, value)
+        return {one: {self.project_id: found} for one in wanted}
+
+
+async def test_of_a_rule_that_flaps_only_so_many_alerts_are_over_in_an_hour(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "MOST_ENDS", 6)
+    source = Flapping("ready_replicas", series=2)
+    lab = await open_lab(database, clock, source)
+    source.project_id = lab.mine.project_id or ""
+    await lab.set_rule("few", "ready_replicas < 1")
+
+    told = await lab.look(times=10)
+    assert (
+        told
+        == [("few", "firing"), ("few", "firing"), *[("few", "resolved")] * 2] * 3
+        + [("few", "firing")] * 2
+    )
+    assert await lab.look(times=100) == []
+    assert len(await list_alerts(lab, AlertState.FIRING)) == 2
+
+    assert await lab.look(600) == []
+    assert await lab.look(1) == [("few", "resolved")]
+
+
+async def test_looks_that_take_long_leave_time_for_others(
+    lab: AlertLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.set_rule("slow", "p95_latency > 2s")
+    await lab.put_calls(lab.call(seconds=3))
+    looked = []
+    read = lab.values.read
+
+    async def read_slowly(tx: Tx, wanted: Iterable[Wanted], at_us: int) -> Picture:
+        lab.clock.advance(2)
+        looked.append(lab.clock.monotonic_s())
+        return await read(tx, wanted, at_us)
+
+    monkeypatch.setattr(lab.values, "read", read_slowly)
+
+    await lab.look(times=20)
+
+    assert [later - one for one, later in pairwise(looked)] == [8.0] * 3
+
+
+async def test_between_slices_of_very_many_rules_others_run(lab: AlertLab) -> None:
+    """Count how often something else has its turn within one look at 200 rules."""
+    for number in range(200):
+        await lab.set_rule(f"slow{number}", f"p95_latency > {number + 1}s")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    watched = await watch(lab)
+    picture = Picture(lab.clock.now_us(), {}, frozenset())
+    counting = asyncio.ensure_future(count())
+    try:
+        await lab.keeper._decide(watched, picture, [])
+    finally:
+        counting.cancel()
+    assert turns >= 10
+
+
+async def watch(lab: AlertLab) -> _Watched:
+    async with lab.db.read(SYSTEM) as tx:
+        return await lab.keeper._watch(tx)
+
+
+async def test_a_condition_is_tried_on_the_numbers_of_its_own_project(lab: AlertLab) -> None:
+    await lab.put_calls(lab.call(seconds=3))
+    condition = parse("p95_latency > 2s")
+    scopes = []
+    read = lab.values.read
+
+    async def note_scope(tx: Tx, wanted: Iterable[Wanted], at_us: int) -> Picture:
+        scopes.append(tx.actor.project_id)
+        return await read(tx, wanted, at_us)
+
+    lab.values.read = note_scope  # type: ignore[method-assign]
+    async with lab.db.read(lab.mine) as tx:
+        mine = await lab.keeper.try_condition(tx, condition)
+    async with lab.db.read(lab.other) as tx:
+        other = await lab.keeper.try_condition(tx, condition)
+
+    assert (list(mine.found), other.found) == ([(("alias", "chat"),)], {})
+    assert scopes == [lab.mine.project_id, lab.other.project_id]
 
 
 async def test_an_alert_of_a_rule_that_is_no_more_is_over(lab: AlertLab) -> None:

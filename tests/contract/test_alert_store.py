@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 import stores
 from alert_lab import AlertLab, open_lab
@@ -118,11 +119,80 @@ async def test_of_many_who_create_the_same_rule_one_does(lab: AlertLab) -> None:
 async def test_a_project_has_only_so_many_rules(
     lab: AlertLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "MOST_RULES", 1)
+    """Count those that an objective comes with."""
+    monkeypatch.setattr(service_module, "MOST_RULES", 5)
     async with lab.db.write(lab.mine) as tx:
+        await lab.service.create_slo(tx, "chat", SLO)
         await lab.service.create_rule(tx, "slow", SLOW)
-        with pytest.raises(PilotageError, match="has 1 of them already"):
+        with pytest.raises(PilotageError, match="has 5 rules already, of at most 5"):
             await lab.service.create_rule(tx, "more", SLOW)
+        await lab.service.delete_rule(tx, "slow")
+        with pytest.raises(PilotageError, match="has 4 rules already"):
+            await lab.service.create_slo(tx, "more", SLO)
+        await lab.service.delete_slo(tx, "chat")
+        await lab.service.create_slo(tx, "more", SLO)
+
+
+async def test_a_projects_rules_look_at_only_so_many_windows(
+    lab: AlertLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MOST_READINGS", 2)
+    one, two = (RuleSpec(condition=f"p95_latency[{window}] > 2s") for window in ("2m", "3m"))
+    async with lab.db.write(lab.mine) as tx:
+        await lab.service.create_rule(tx, "one", one)
+        await lab.service.create_rule(tx, "both", replace(one, condition="error_rate[2m] > 1%"))
+        await lab.service.create_rule(tx, "now", RuleSpec(condition="daily_cost > $1"))
+        await lab.service.create_rule(tx, "two", two)
+        for name in ("more", "split"):
+            condition = "p95_latency > 2s" if name == "more" else 'error_rate{arm!=""}[2m] > 1%'
+            with pytest.raises(PilotageError, match="would look at 3 windows") as refused:
+                await lab.service.create_rule(tx, name, RuleSpec(condition=condition))
+            assert refused.value.code == "conflict"
+        await lab.service.change_rule(tx, "two", SLOW)
+    async with lab.db.write(lab.other) as tx:
+        await lab.service.create_rule(tx, "one", SLOW)
+
+
+@pytest.mark.parametrize("name", ["chat-burn-1h", "a-burn-3d"])
+async def test_no_rule_is_called_as_those_of_objectives(lab: AlertLab, name: str) -> None:
+    async with lab.db.write(lab.mine) as tx:
+        with pytest.raises(PilotageError, match="as the rules of objectives are called"):
+            await lab.service.create_rule(tx, name, SLOW)
+
+
+async def test_of_a_projects_past_alerts_the_newest_are_kept(
+    lab: AlertLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "MOST_PAST", 2)
+    await lab.set_rule("slow", "p95_latency > 2s")
+    await lab.put_calls(*(lab.call(seconds=3, alias=name) for name in "abcd"))
+    await lab.look()
+    async with lab.db.read(lab.mine) as tx:
+        fired = await lab.service.list_alerts(tx)
+    assert len(await lab.look(300)) == 4
+
+    async with lab.db.write(SYSTEM) as tx:
+        assert await lab.service.drop_past(tx) == 2
+        assert await lab.service.drop_past(tx) == 0
+    async with lab.db.read(lab.mine) as tx:
+        left = await lab.service.list_alerts(tx, (AlertState.RESOLVED,))
+    assert [alert.id for alert in left] == [alert.id for alert in fired][:2]
+
+
+async def test_what_is_asked_of_alerts_again_and_again_reads_no_past(lab: AlertLab) -> None:
+    """Ask the database how it would find what lives, what is too old, and what is too many."""
+    asked = (
+        "SELECT * FROM alert WHERE state IN ('pending', 'firing') ORDER BY id",
+        "DELETE FROM alert WHERE resolved_at_us < 1",
+        "SELECT project_id FROM alert WHERE state = 'resolved' GROUP BY project_id",
+    )
+    async with lab.db.engine.connect() as conn:
+        if conn.dialect.name == "postgresql":
+            await conn.execute(sa.text("SET enable_seqscan = off"))
+        for text in asked:
+            explain = "EXPLAIN" if conn.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+            plan = "\n".join(map(str, await conn.execute(sa.text(f"{explain} {text}"))))
+            assert "ix_alert_" in plan, plan
 
 
 async def test_an_alert_is_written_as_it_was_and_by_one_alone(lab: AlertLab) -> None:

@@ -11,9 +11,12 @@ from pilotage.core.condition.parser import parse
 from pilotage.core.condition.types import Labels
 from pilotage.core.errors import PilotageError
 from pilotage.monitoring.alerts.rules import (
+    HOUR_US,
+    MOST_ENDS,
     MOST_KEPT_US,
     MOST_SERIES,
     VOUCHED_US,
+    Ends,
     Move,
     begin_standing,
     check_rule,
@@ -23,6 +26,8 @@ from pilotage.monitoring.alerts.rules import (
     find_type,
     look_at_rule,
     move_standing,
+    refill_ends,
+    spend_ends,
     tell,
 )
 from pilotage.monitoring.alerts.types import (
@@ -297,3 +302,29 @@ def test_a_rule_has_only_so_many_labels() -> None:
     check_rule("a", RuleSpec(condition="", labels=most, team="ops", keep_firing_us=5))
     with pytest.raises(PilotageError, match="at most 16"):
         check_rule("a", RuleSpec(condition="", labels=most | {"l16": ""}))
+
+
+def test_ends_come_back_evenly_and_never_by_a_clock_that_went_back() -> None:
+    fresh = refill_ends(None, NOW)
+    spent = Ends(0, NOW)
+
+    assert fresh == Ends(MOST_ENDS, NOW)
+    assert refill_ends(spent, NOW + HOUR_US // 2).left == MOST_ENDS / 2
+    assert refill_ends(spent, NOW + 10 * HOUR_US).left == MOST_ENDS
+    assert refill_ends(spent, NOW - HOUR_US) == Ends(0, NOW - HOUR_US)
+
+
+def test_what_cannot_be_over_goes_on_firing_and_is_over_at_its_turn() -> None:
+    series: dict[Labels, float] = {(("alias", name),): 1.0 for name in "abc"}
+    begun = look_at_rule(RULE, 0, [], series, NOW, str)
+    firing = [move.after for move in begun if move.after is not None]
+
+    moves = look_at_rule(RULE, 0, firing, {}, NOW + SECOND, str, most_ends=2)
+
+    states = [move.after.state for move in moves if move.after is not None]
+    assert states == [AlertState.RESOLVED, AlertState.RESOLVED, AlertState.FIRING]
+    assert spend_ends(Ends(2, NOW), moves).left == 0
+    (rest,) = [move.after for move in moves if move.after is not None and move.after.is_living]
+    (last,) = look_at_rule(RULE, 0, [rest], {}, NOW + 2 * SECOND, str, most_ends=1)
+    assert last.after is not None
+    assert last.after.state is AlertState.RESOLVED

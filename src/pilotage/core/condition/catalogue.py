@@ -122,7 +122,7 @@ def _list_costs() -> list[Metric]:
         name="budget",
         unit=USD,
         help="The budget of a day; of one for a month, the share of one of its days",
-        labels=("alias", "tenant"),
+        labels=("alias", "tenant", "model", "feature"),
         split_by=(),
         window_us=0,
     )

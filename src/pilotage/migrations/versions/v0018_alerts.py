@@ -47,6 +47,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("series", name=op.f("uq_alert_series")),
     )
     op.create_index("ix_alert_project_id_state", "alert", ["project_id", "state", "id"])
+    op.create_index("ix_alert_state", "alert", ["state", "id"])
+    op.create_index("ix_alert_resolved_at_us", "alert", ["resolved_at_us"])
 
 
 def _object() -> list[sa.Column[str] | sa.Column[int]]:

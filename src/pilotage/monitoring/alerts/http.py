@@ -252,8 +252,7 @@ def _use_routes(
         """Read a condition and look at it once; nothing is kept and nobody is told."""
         condition = parse(body.read())
         async with call.read() as tx:
-            project_id = tx.project_id
-        look = await keeper.try_condition(project_id, condition)
+            look = await keeper.try_condition(tx, condition)
         return CheckView(
             condition=write_condition(condition),
             metric_type=find_type(condition),

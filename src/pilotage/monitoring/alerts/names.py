@@ -27,9 +27,12 @@ class Names:
         """Look up what is new; projects and tenants every ten seconds."""
         scope, now_s = tx.actor.project_id, self._clock.monotonic_s()
         if now_s - self._looked_s.get(scope, -LOOK_EVERY_S) >= LOOK_EVERY_S:
-            self.projects |= {item.id: item.name for item in await self._identity.list_projects(tx)}
-            tenants = await self._identity.list_tenants(tx)
-            self._tenants |= {item.id: item.name for item in tenants}
+            projects = {item.id: item.name for item in await self._identity.list_projects(tx)}
+            tenants = {item.id: item.name for item in await self._identity.list_tenants(tx)}
+            if scope is None:
+                self.projects, self._tenants = {}, {}
+            self.projects |= projects
+            self._tenants |= tenants
             self._versions.clear()
             self._looked_s[scope] = now_s
         new = sorted({one for one in version_ids if one} - self._versions.keys())

@@ -1,6 +1,8 @@
 """How objectives are kept: bad calls and all calls of a window, and how fast their budget burns."""
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from pilotage.core.condition.types import Labels
 from pilotage.kit.db import Tx
@@ -12,6 +14,7 @@ from pilotage.monitoring.alerts.windows import Windows
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.monitoring.rollups.types import Cell, Counts, Dimension, Selection
 
+Summed = TypeVar("Summed", Counts, Cell)
 _EVERYTHING = 1_000_000
 _BY = (Dimension.ALIAS,)
 
@@ -30,6 +33,7 @@ class ObjectiveSource:
         counted = {window: await self._count(tx, slos, window, at_us) for window in windows}
         found: Found = {one: {} for one in wanted}
         for one in wanted:
+            await asyncio.sleep(0)  # there may be thousands of objectives
             for slo, bad, total in counted[one.window_us]:
                 value = _METRICS[one.name](slo, bad, total)
                 if value is not None:
@@ -41,16 +45,33 @@ class ObjectiveSource:
         self, tx: Tx, slos: Sequence[Slo], window_us: int, at_us: int
     ) -> list[tuple[Slo, int, int]]:
         """Return bad and all calls of each objective in a window; sketches only where needed."""
+        on_errors = [slo for slo in slos if slo.indicator is Indicator.ERRORS]
+        on_time = [slo for slo in slos if slo.indicator is not Indicator.ERRORS]
         found = []
-        for slo in slos:
-            if slo.indicator is Indicator.ERRORS:
-                counts = await self._windows.read_counts(tx, window_us, _BY, at_us)
-                added = add_counts(counts[key] for key in counts if _is_of(slo, key))
-            else:
-                cells = await self._windows.read_cells(tx, window_us, _BY, at_us)
-                added = add_cells(slo, (cells[key] for key in cells if _is_of(slo, key)))
-            found.append((slo, *added))
+        if on_errors:
+            counts = _Calls(await self._windows.read_counts(tx, window_us, _BY, at_us))
+            found += [(slo, *add_counts(counts.of(slo))) for slo in on_errors]
+        if on_time:
+            cells = _Calls(await self._windows.read_cells(tx, window_us, _BY, at_us))
+            found += [(slo, *add_cells(slo, cells.of(slo))) for slo in on_time]
         return found
+
+
+class _Calls(Generic[Summed]):
+    """What calls add up to, by project and alias, for one objective after another."""
+
+    def __init__(self, by_alias: Mapping[tuple[str, ...], Summed]) -> None:
+        self._by_alias: Mapping[tuple[str, ...], Summed] = by_alias
+        self._by_project: dict[str, list[Summed]] = {}
+        for (project_id, _), one in by_alias.items():
+            self._by_project.setdefault(project_id, []).append(one)
+
+    def of(self, slo: Slo) -> Iterable[Summed]:
+        """Return what an objective is about."""
+        if not slo.alias:
+            return self._by_project.get(slo.project_id, ())
+        one = self._by_alias.get((slo.project_id, slo.alias))
+        return () if one is None else (one,)
 
 
 async def count_events(
@@ -80,11 +101,6 @@ def add_cells(slo: Slo, cells: Iterable[Cell]) -> tuple[int, int]:
         sketch = cell.duration if slo.indicator is Indicator.LATENCY else cell.ttft
         bad, total = bad + sketch.count_above(slo.threshold_us), total + sketch.count
     return bad, total
-
-
-def _is_of(slo: Slo, key: tuple[str, ...]) -> bool:
-    project_id, alias = key
-    return project_id == slo.project_id and slo.alias in {"", alias}
 
 
 def _find_burn(slo: Slo, bad: int, total: int) -> float | None:

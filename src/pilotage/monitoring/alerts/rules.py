@@ -6,6 +6,7 @@ leaps adds next to nothing, and no alert fires for time in which nobody looked.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -29,6 +30,8 @@ LONGEST_TEXT = 1000
 MOST_LABELS = 16
 MOST_KEPT_US = 24 * 3_600_000_000
 MOST_SERIES = 500  # that can be pending or fire of one rule
+MOST_ENDS = 1000  # alerts of one rule that are over in an hour; beyond, they go on firing
+HOUR_US = 3_600_000_000
 RESERVED_LABELS = frozenset(
     {
         *("alertname", "rule", "project", "severity", "team", "window", "le"),
@@ -37,12 +40,20 @@ RESERVED_LABELS = frozenset(
 )
 
 
+BURN_NAME = re.compile(r"-burn-\d+[mhd]\Z")
 _QUALITY = frozenset(
     {
         *("prediction_distribution_shift", "drift_score", "feedback_score", "accuracy"),
         *("hallucination_rate", "toxicity_score", "validation_pass_rate"),
     }
 )
+
+
+class Ends(NamedTuple):
+    """How many more alerts of a rule may be over just now, and when that was reckoned."""
+
+    left: float
+    at_us: int
 
 
 class Move(NamedTuple):
@@ -64,11 +75,14 @@ def look_at_rule(
     found: Mapping[Labels, float],
     now_us: int,
     make_id: Callable[[], str],
+    *,
+    most_ends: int = MOST_ENDS,
 ) -> list[Move]:
     """Return what becomes of a rule's alerts, given the series for which its condition holds.
 
     ``living`` are those that are pending or fire. Of more than ``MOST_SERIES`` series, those that
-    are new are left out; :func:`count_left_out` says how many.
+    are new are left out; :func:`count_left_out` says how many. No more than ``most_ends`` alerts
+    are over: of a rule that flaps, the others go on firing until it is their turn.
     """
     held = {_name(rule, labels): value for labels, value in found.items()}
     moves = []
@@ -81,6 +95,10 @@ def look_at_rule(
             for_us=for_us,
             keep_us=rule.keep_firing_us,
         )
+        if standing is not None and standing.state is AlertState.RESOLVED:
+            if most_ends <= 0:
+                standing = replace(standing, state=AlertState.FIRING)
+            most_ends -= 1
         moves.append(Move(alert, _move(alert, standing, value, now_us)))
     room = max(0, MOST_SERIES - len(moves))
     for labels in sorted(held)[:room]:
@@ -95,6 +113,20 @@ def count_left_out(moves: Iterable[Move], found: Mapping[Labels, float]) -> int:
         1 for move in moves if move.after is not None and move.after.standing.gone_us is None
     )
     return len(found) - alive
+
+
+def refill_ends(before: Ends | None, now_us: int) -> Ends:
+    """Return how many alerts of a rule may be over now: it is given them evenly over the hour."""
+    if before is None:
+        return Ends(MOST_ENDS, now_us)
+    passed_us = count_passed(before.at_us, now_us, HOUR_US)
+    return Ends(min(MOST_ENDS, before.left + MOST_ENDS * passed_us / HOUR_US), now_us)
+
+
+def spend_ends(ends: Ends, moves: Iterable[Move]) -> Ends:
+    """Return what is left of them after a look."""
+    over = sum(1 for move in moves if move.after is not None and not move.after.is_living)
+    return Ends(ends.left - over, ends.at_us)
 
 
 def end_alert(alert: Alert, now_us: int) -> Move:
@@ -182,6 +214,13 @@ def to_finite(value: float) -> float | None:
 def check_rule(name: str, spec: RuleSpec) -> None:
     """Raise ``invalid_request`` for what a rule cannot say; its condition is checked elsewhere."""
     check_name(name)
+    if BURN_NAME.search(name):
+        raise PilotageError(
+            "invalid_request",
+            f"{name!r} is as the rules of objectives are called.",
+            hint="Choose a name that does not end so.",
+            param="name",
+        )
     for field in ("team", "runbook", "summary"):
         _check_text(getattr(spec, field), field)
     if spec.team:

@@ -1,7 +1,9 @@
 """The verbs of alert rules, objectives and alerts. Never commits: the edge does."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from pilotage.core.condition.parser import parse
@@ -11,7 +13,7 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 from pilotage.monitoring.alerts import store
-from pilotage.monitoring.alerts.burn import check_slo, list_burn_rules
+from pilotage.monitoring.alerts.burn import PAIRS, check_slo, list_burn_rules
 from pilotage.monitoring.alerts.rules import Move, check_rule
 from pilotage.monitoring.alerts.types import (
     Alert,
@@ -23,7 +25,9 @@ from pilotage.monitoring.alerts.types import (
 )
 
 EVERYTHING = 1_000_000
-MOST_RULES = 1_000  # rules and objectives of a project, so that a look at all of them is bounded
+MOST_RULES = 1_000  # of a project, with those of its objectives, so that a look is bounded
+MOST_READINGS = 32  # windows and splits of calls that a project's rules look at
+MOST_PAST = 10_000  # alerts of a project that are over and not forgotten
 KEEP_PAST_US = 90 * 24 * 3_600_000_000
 _RULE_FIELDS = tuple(RuleSpec.__dataclass_fields__)
 _SLO_FIELDS = tuple(SloSpec.__dataclass_fields__)
@@ -44,10 +48,11 @@ class AlertService:
         cannot be read or could never hold.
         """
         check_rule(name, spec)
-        parse(spec.condition)
+        read_condition(spec.condition)
         if await store.find_rule(tx, name):
             raise _taken("an alert rule", name)
-        await _check_room(len(await store.list_rules(tx, "", EVERYTHING)))
+        await _check_room(tx, 1)
+        await _check_readings(tx, spec.condition)
         rule = AlertRule(
             id=self._clock.new_id("alr"),
             rev=1,
@@ -84,12 +89,13 @@ class AlertService:
         """Change what a rule says; what fires goes on as long as the new condition holds for it."""
         rule = await self.get_rule(tx, name_or_id)
         check_rule(rule.name, spec)
-        parse(spec.condition)
+        read_condition(spec.condition)
         if expected_rev not in (None, rule.rev):
             raise _changed("Alert rule", rule.name)
         after, before = _said(spec, _RULE_FIELDS), _said(rule, _RULE_FIELDS)
         if after == before:
             return rule
+        await _check_readings(tx, spec.condition, rule.id)
         if not await store.change_rule(tx, rule, **after):
             raise _changed("Alert rule", rule.name)
         await append_revision(
@@ -115,7 +121,7 @@ class AlertService:
         check_slo(name, spec)
         if await store.find_slo(tx, name):
             raise _taken("an objective", name)
-        await _check_room(len(await store.list_slos(tx, "", EVERYTHING)))
+        await _check_room(tx, len(PAIRS))
         slo = Slo(
             id=self._clock.new_id("slo"),
             rev=1,
@@ -217,13 +223,15 @@ class AlertService:
                 )
 
     async def drop_past(self, tx: Tx) -> int:
-        """Forget alerts that have been over for 90 days; return how many."""
-        return await store.delete_past(tx, tx.now_us - KEEP_PAST_US)
+        """Forget alerts that have been over for 90 days, or long before many; return how many."""
+        old = await store.delete_past(tx, tx.now_us - KEEP_PAST_US)
+        return old + await store.delete_surplus(tx, MOST_PAST)
 
 
-def read_condition(rule: AlertRule) -> Condition:
-    """Return the condition of a rule that is kept; raise ``invalid_request`` if it is none now."""
-    return parse(rule.condition)
+@lru_cache(maxsize=2 * MOST_RULES)
+def read_condition(text: str) -> Condition:
+    """Return a condition, read once however often it is looked at; raise ``invalid_request``."""
+    return parse(text)
 
 
 async def _write(tx: Tx, move: Move) -> bool:
@@ -240,12 +248,33 @@ def _said(item: object, fields: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(item, name) for name in fields}
 
 
-async def _check_room(count: int) -> None:
-    if count >= MOST_RULES:
+async def _check_room(tx: Tx, more: int) -> None:
+    """Raise ``conflict`` if a project has no room for more rules."""
+    count = await store.count_rules(tx) + len(PAIRS) * await store.count_slos(tx)
+    if count + more > MOST_RULES:
         raise PilotageError(
             "conflict",
-            f"The project has {count} of them already.",
+            f"The project has {count} rules already, of at most {MOST_RULES}; an objective comes "
+            f"with {len(PAIRS)}.",
             hint="Delete some, or let one rule watch several endpoints: each is a series of it.",
+        )
+
+
+async def _check_readings(tx: Tx, condition: str, instead_of: str = "") -> None:
+    """Raise ``conflict`` if a project's rules looked at too many windows and splits of calls."""
+    kept = [rule for rule in await store.list_rules(tx, "", EVERYTHING) if rule.id != instead_of]
+    readings: set[tuple[int, tuple[str, ...]]] = set()
+    for text in (*(rule.condition for rule in kept), condition):
+        with suppress(PilotageError):  # what cannot be read any more reads nothing
+            refs = read_condition(text).metrics
+            readings |= {(ref.window_us, ref.by) for ref in refs if ref.window_us}
+    if len(readings) > MOST_READINGS:
+        raise PilotageError(
+            "conflict",
+            f"The project's rules would look at {len(readings)} windows and splits of calls, of at "
+            f"most {MOST_READINGS}.",
+            hint="Use the same windows and labels in several rules: they are read once.",
+            param="condition",
         )
 
 

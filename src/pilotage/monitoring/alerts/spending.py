@@ -36,15 +36,15 @@ class CostSource:
     async def read(self, tx: Tx, wanted: Sequence[Wanted], _: int) -> Found:
         """Return the values of some metrics in all projects."""
         await self._names.learn(tx)
-        found: Found = {one: {} for one in wanted}
-        for one in wanted:
-            for project_id in self._names.list_projects(tx):
-                found[one][project_id] = await self._kept.read(
-                    (tx.actor.project_id, project_id, one),
-                    READ_EVERY_S,
-                    partial(self._sum, tx, project_id, one),
-                )
-        return found
+        return {
+            one: await self._kept.read(
+                tx.actor.project_id, one, READ_EVERY_S, partial(self._sum_all, tx, one)
+            )
+            for one in wanted
+        }
+
+    async def _sum_all(self, tx: Tx, one: Wanted) -> dict[str, dict[Labels, float]]:
+        return {name: await self._sum(tx, name, one) for name in self._names.list_projects(tx)}
 
     async def _sum(self, tx: Tx, project_id: str, one: Wanted) -> dict[Labels, float]:
         spent = await self._read[one.name](tx, project_id, [CostBy(name) for name in one.by])
@@ -55,7 +55,7 @@ class CostSource:
 
 
 class BudgetSource:
-    """Answers ``budget`` and ``budget_used`` for budgets of a whole project, a tenant, an alias."""
+    """Answers ``budget`` and ``budget_used``, by whatever a budget is for."""
 
     def __init__(self, budgets: BudgetService, names: Names, clock: Clock) -> None:
         self.names = frozenset(_BUDGETS)
@@ -67,7 +67,7 @@ class BudgetSource:
         """Return the values of some metrics in all projects."""
         await self._names.learn(tx)
         statuses = await self._kept.read(
-            tx.actor.project_id, READ_EVERY_S, lambda: self._budgets.list_statuses(tx)
+            tx.actor.project_id, _BUDGETS, READ_EVERY_S, lambda: self._budgets.list_statuses(tx)
         )
         return {one: self._find(one, statuses, at_us) for one in wanted}
 
@@ -79,7 +79,7 @@ class BudgetSource:
         for status in statuses:
             budget = status.budget
             ids = list_scope(budget)
-            if ids is None or tuple(ids) != one.by:
+            if tuple(ids) != one.by:
                 continue
             labels = self._names.say_all(one.by, list(ids.values()))
             values = found.setdefault(budget.project_id, {})
@@ -91,11 +91,14 @@ class BudgetSource:
         return found
 
 
-def list_scope(budget: Budget) -> dict[str, str] | None:
-    """Return whose costs a budget is for, by label in order; None if labels cannot say it."""
-    if budget.model or budget.feature:
-        return None
-    scope = {"alias": budget.alias, "tenant": budget.tenant_id}
+def list_scope(budget: Budget) -> dict[str, str]:
+    """Return whose costs a budget is for, by label in order; none for all of a project."""
+    scope = {
+        "alias": budget.alias,
+        "feature": budget.feature,
+        "model": budget.model,
+        "tenant": budget.tenant_id,
+    }
     return {name: value for name, value in scope.items() if value}
 
 

@@ -82,6 +82,8 @@ ALERT = sa.Table(
     sa.Column("resolved_at_us", sa.BigInteger),
     sa.Column("series", sa.Text, nullable=False, unique=True),  # of what lives; of the past, its id
     sa.Index("ix_alert_project_id_state", "project_id", "state", "id"),
+    sa.Index("ix_alert_state", "state", "id"),
+    sa.Index("ix_alert_resolved_at_us", "resolved_at_us"),
 )
 Named = TypeVar("Named", AlertRule, Slo)
 _LIVING = (AlertState.PENDING, AlertState.FIRING)
@@ -105,6 +107,11 @@ async def list_rules(tx: Tx, after: str, limit: int) -> Sequence[AlertRule]:
     return [_rule(row) for row in await _list_named(tx, ALERT_RULE, after, limit)]
 
 
+async def count_rules(tx: Tx) -> int:
+    """Return how many living rules there are, without those of objectives."""
+    return await _count_named(tx, ALERT_RULE)
+
+
 async def change_rule(tx: Tx, rule: AlertRule, **changed: object) -> bool:
     """Change a rule; False if it has changed meanwhile."""
     return await _change_named(tx, ALERT_RULE, rule, changed)
@@ -124,6 +131,11 @@ async def find_slo(tx: Tx, name_or_id: str) -> Slo | None:
 async def list_slos(tx: Tx, after: str, limit: int) -> Sequence[Slo]:
     """Return living objectives by name."""
     return [_slo(row) for row in await _list_named(tx, SLO, after, limit)]
+
+
+async def count_slos(tx: Tx) -> int:
+    """Return how many living objectives there are."""
+    return await _count_named(tx, SLO)
 
 
 async def change_slo(tx: Tx, slo: Slo, **changed: object) -> bool:
@@ -182,6 +194,23 @@ async def delete_past(tx: Tx, before_us: int) -> int:
     return await tx.change(past)
 
 
+async def delete_surplus(tx: Tx, most: int) -> int:
+    """Forget the oldest of each project's alerts that are over, beyond so many; return how many."""
+    columns = ALERT.c
+    is_over = columns.state == AlertState.RESOLVED
+    counted = tx.select(ALERT, columns.project_id).where(is_over).group_by(columns.project_id)
+    gone = 0
+    for row in await tx.all(counted.having(sa.func.count() > most)):
+        of_project = columns.project_id == row["project_id"]
+        newest = tx.select(ALERT, columns.id).where(of_project, is_over).order_by(columns.id.desc())
+        last = await tx.find(newest.offset(most).limit(1))
+        if last is not None:
+            gone += await tx.change(
+                tx.delete(ALERT).where(of_project, is_over, columns.id <= last["id"])
+            )
+    return gone
+
+
 async def _find_named(tx: Tx, table: sa.Table, name_or_id: str) -> Row | None:
     named = (table.c.name == name_or_id) | (table.c.id == name_or_id)
     return await tx.find(tx.select(table).where(named))
@@ -190,6 +219,12 @@ async def _find_named(tx: Tx, table: sa.Table, name_or_id: str) -> Row | None:
 async def _list_named(tx: Tx, table: sa.Table, after: str, limit: int) -> Sequence[Row]:
     living = tx.select(table).where(table.c.deleted_at_us.is_(None), table.c.name > after)
     return await tx.all(living.order_by(table.c.name, table.c.id).limit(limit))
+
+
+async def _count_named(tx: Tx, table: sa.Table) -> int:
+    count = sa.func.count().label("count")
+    row = await tx.find(tx.select(table, count).where(table.c.deleted_at_us.is_(None)))
+    return int(row["count"]) if row else 0
 
 
 async def _change_named(tx: Tx, table: sa.Table, item: Named, changed: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from pilotage.core.condition.catalogue import METRICS
 from pilotage.core.condition.evaluator import Values
-from pilotage.core.condition.types import Labels, MetricRef
+from pilotage.core.condition.types import Labels, Match, MetricRef
 from pilotage.core.errors import PilotageError
 from pilotage.kit.db import Tx
 
@@ -37,6 +37,7 @@ class Wanted(NamedTuple):
 
 
 Found = dict[Wanted, dict[str, dict[Labels, float]]]  # by project id, then by labels
+_Index = dict[str, dict[Labels, float]]
 
 
 class Source(Protocol):
@@ -56,14 +57,33 @@ class Picture:
         self.at_us = at_us
         self.found = found
         self.unread = unread
+        self._indexes: dict[tuple[Wanted, str, str], _Index] = {}
 
     def of(self, project_id: str) -> Values:
-        """Return the values of a project, as conditions are evaluated on them."""
+        """Return the values of a project, as conditions are evaluated on them.
+
+        Of a reference that wants a label to be something, only the series with it are looked at:
+        rules by the thousand ask for one series each.
+        """
 
         def values(ref: MetricRef) -> Mapping[Labels, float]:
-            return self.found.get(Wanted.of(ref), {}).get(project_id, {})
+            wanted = Wanted.of(ref)
+            for each in ref.filters:
+                if each.match is Match.EQUAL and each.label in ref.by:
+                    return self._index(wanted, project_id, each.label).get(each.value, {})
+            return self.found.get(wanted, {}).get(project_id, {})
 
         return values
+
+    def _index(self, wanted: Wanted, project_id: str, label: str) -> "_Index":
+        """Return the series of a project by the value of a label."""
+        index = self._indexes.get((wanted, project_id, label))
+        if index is None:
+            index = {}
+            for labels, value in self.found.get(wanted, {}).get(project_id, {}).items():
+                index.setdefault(dict(labels).get(label, ""), {})[labels] = value
+            self._indexes[wanted, project_id, label] = index
+        return index
 
 
 class ValueSource:

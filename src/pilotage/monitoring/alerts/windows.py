@@ -26,7 +26,8 @@ class Windows:
         """Return cells by project and some dimensions."""
         span = (at_us - window_us, at_us + 1)
         return await self._kept.read(
-            (tx.actor.project_id, Cell, window_us, by),
+            tx.actor.project_id,
+            (Cell, window_us, by),
             _find_usual_s(window_us),
             lambda: self._rollups.read_cells(tx, _EVERYBODY, *span, (Dimension.PROJECT, *by)),
         )
@@ -37,7 +38,8 @@ class Windows:
         """Return plain sums by project and some dimensions, for much less work."""
         span = (at_us - window_us, at_us + 1)
         return await self._kept.read(
-            (tx.actor.project_id, Counts, window_us, by),
+            tx.actor.project_id,
+            (Counts, window_us, by),
             _find_usual_s(window_us),
             lambda: self._rollups.read_counts(tx, _EVERYBODY, *span, (Dimension.PROJECT, *by)),
         )

@@ -37,7 +37,7 @@ LOOK_EVERY_S = 1.0
 WRITE_EVERY_S = 10.0
 DROP_EVERY_S = 600.0
 LARGEST_SHARE = 0.25  # of the time that looks may take: thousands of rules may be there
-SLICE = 50  # rules, after which whatever else waits has its turn
+SLICE = 20  # rules, after which whatever else waits has its turn
 _LOG = logging.getLogger("pilotage.alerts")
 
 
@@ -100,17 +100,17 @@ class AlertKeeper:
         self._living: list[Alert] | None = None
         self._watched: _Watched | None = None
         self._ends: dict[str, Ends] = {}
-        self._rests_until_s = clock.monotonic_s()
+        self._began_s = self._rest_s = 0.0
         self._written_s = self._dropped_s = clock.monotonic_s()
 
     async def step(self) -> bool:
         """Look once, unless the look before took so long that it is too early."""
         began_s = self._clock.monotonic_s()
-        if began_s < self._rests_until_s:
+        if 0 <= began_s - self._began_s < self._rest_s:
             return False
         await self._look_at_all()
-        took_s = self._clock.monotonic_s() - began_s
-        self._rests_until_s = began_s + took_s / LARGEST_SHARE
+        self._began_s = began_s
+        self._rest_s = (self._clock.monotonic_s() - began_s) / LARGEST_SHARE
         if began_s - self._dropped_s >= DROP_EVERY_S:
             self._dropped_s = began_s
             async with self._db.write(SYSTEM) as tx:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pilotage.core.condition.catalogue import MAX_WINDOW_US, METRICS
 from pilotage.core.condition.checks import suggest
-from pilotage.core.duration import format_duration, parse_duration_us
+from pilotage.core.duration import UNITS_US, format_duration, parse_duration_us
 from pilotage.core.errors import PilotageError
 from pilotage.kit.api import ApiCall, RawCall, RawReply, RawRoute, Route, View
 from pilotage.monitoring.alerts.values import Picture, Wanted
@@ -126,9 +126,9 @@ def _read_window(window: str) -> int:
         window_us = parse_duration_us(window)
     except ValueError as wrong:
         raise PilotageError("invalid_request", f"{wrong}.", param="window") from None
-    if not 0 < window_us <= MAX_WINDOW_US:
+    if window_us % UNITS_US["m"] or not 0 < window_us <= MAX_WINDOW_US:
         longest = format_duration(MAX_WINDOW_US)
         raise PilotageError(
-            "invalid_request", f"A window is at most {longest} and not 0.", param="window"
+            "invalid_request", f"A window is whole minutes, from 1m to {longest}.", param="window"
         )
     return window_us

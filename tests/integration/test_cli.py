@@ -418,6 +418,10 @@ MISUSES = {
     "limits set x --usd 1/day --tokens 1/day": "a limit is of one thing",
     "limits set x --usd 1/day --warn --block": "A limit does one thing",
     "traffic tail -n 100000": "-n",
+    "query SELECT --timeout soon": "--timeout: not a duration: 'soon'",
+    "top --window soon": "--window: not a duration: 'soon'",
+    "silences create --for soon --match rule=slow --reason x": "'soon'",
+    "endpoints route x --first-byte-timeout soon": "--first-byte-timeout: not a duration: 'soon'",
 }
 
 
@@ -449,6 +453,17 @@ REFUSALS = {
     "operations show op_nothing": "There is no operation 'op_nothing'.",
     "chat hello": "No server runs, so no model answers.",
     "traffic tail": "No server runs, so there are no calls to follow.",
+    "metrics --window soon": "window: not a duration: 'soon'",
+    "quality --window soon": "window: not a duration: 'soon'",
+    "alerts set slow p95_latency>2s --keep-firing-for soon": "'soon'",
+    "routes set page --to mail --repeat soon": "'soon'",
+    "routes export -o gone/x.yml": "gone/x.yml: No such file or directory.",
+    "alerts export -o gone/x.yml": "gone/x.yml: No such file or directory.",
+    "audit checkpoint -o gone/x": "gone/x: No such file or directory.",
+    "audit export gone/x.jsonl": "gone/x.jsonl: No such file or directory.",
+    "calendar list --ics gone/x.ics": "gone/x.ics: No such file or directory.",
+    "chargeback export 2026-03 gone/x.csv": "gone/x.csv: No such file or directory.",
+    "chargeback reconcile 2026-03 gone.csv --provider openai": "gone.csv: No such file",
 }
 
 

@@ -1,6 +1,5 @@
 """``pilotage alerts``: what fires, and the rules that say when."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ import yaml
 from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import (
     Json,
+    Out,
     Project,
     Reason,
     at,
@@ -248,9 +248,7 @@ def check(condition: ConditionText, *, project: Project = "default", as_json: Js
 @command(GROUP)
 def export(
     *,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to; stdout without.")
-    ] = None,
+    out: Out = None,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:

@@ -11,6 +11,7 @@ from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import (
     FAILURE,
     Json,
+    Out,
     at,
     collect,
     make_bar,
@@ -112,11 +113,7 @@ def export(
                 place["after"] = page["next"]
         return written
 
-    try:
-        written = run(work)
-    except OSError as failed:
-        raise _unwritable(out, failed) from None
-    say(f"{out}: {written} entries")
+    say(f"{out}: {run(work)} entries")
 
 
 @command(GROUP)
@@ -192,7 +189,7 @@ def _inspect_files(why: str) -> dict[str, Any]:
 @command(GROUP)
 def checkpoint(
     *,
-    out: Annotated[Path | None, typer.Option(help="Write it to a file.")] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Sign what the log is now; keep it elsewhere, and no later change can hide from it.
@@ -205,7 +202,7 @@ def checkpoint(
 
     made = run(work)
     if out is not None:
-        _write(out, made["checkpoint"])
+        out.write_text(made["checkpoint"])
     if as_json:
         show_json(made)
     elif out is None:
@@ -223,7 +220,7 @@ def prove(
     is_revision: Annotated[
         bool, typer.Option("--revision", help="The number is a revision's.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write it to a file.")] = None,
+    out: Out = None,
 ) -> None:
     """Prove that an entry is in the log; anybody can check the proof without this installation.
 
@@ -244,7 +241,7 @@ def prove(
     if out is None:
         show_json(proof)
         return
-    _write(out, msgspec.json.format(msgspec.json.encode(proof)).decode() + "\n")
+    out.write_text(msgspec.json.format(msgspec.json.encode(proof)).decode() + "\n")
     say(f"{out}: entry {proof['index']} of {proof['size']}")
 
 
@@ -321,14 +318,3 @@ def _read(path: Path) -> bytes:
         raise PilotageError(
             "invalid_request", f"{path} cannot be read: {failed.strerror}."
         ) from None
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as failed:
-        raise _unwritable(path, failed) from None
-
-
-def _unwritable(path: Path, failed: OSError) -> PilotageError:
-    return PilotageError("invalid_request", f"{path} cannot be written: {failed.strerror}.")

@@ -20,7 +20,6 @@ from pilotage.cli.session import (
     show_table,
     show_time,
 )
-from pilotage.core.errors import PilotageError
 from pilotage.sdk.control import ControlClient
 
 GROUP = make_group("chargeback", "Chargeback: costs as FOCUS rows, and a provider's invoice.")
@@ -59,12 +58,7 @@ def export(
         return content, any(month <= item["month"] for item in closed)
 
     content, is_closed = run(work, project)
-    try:
-        file.write_bytes(content)
-    except OSError as failed:
-        raise PilotageError(
-            "invalid_request", f"{file} cannot be written: {failed}.", hint="Name another file."
-        ) from None
+    file.write_bytes(content)
     if as_json:
         known = {"file": str(file), "bytes": len(content), "month": month}
         show_json(known | {"is_closed": is_closed})
@@ -115,12 +109,7 @@ def reconcile(
 
     [bold]Example[/bold]: pilotage chargeback reconcile 2026-03 openai.csv --provider openai
     """
-    try:
-        content = invoice.read_bytes()
-    except OSError as failed:
-        raise PilotageError(
-            "invalid_request", f"{invoice} cannot be read: {failed}.", hint="Name another file."
-        ) from None
+    content = invoice.read_bytes()
 
     async def send() -> AsyncIterator[bytes]:
         yield content

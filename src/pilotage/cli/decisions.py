@@ -135,7 +135,7 @@ def add_note(
 def bundle(
     decision: Decision,
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to.")],
     project: Project = "default",
     as_json: Json = False,
 ) -> None:

@@ -30,6 +30,10 @@ def _run(words: list[str]) -> int:
         return explain(failed)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as failed:
+        if failed.filename is None:  # of no file that somebody named
+            raise
+        return explain(PilotageError("invalid_request", f"{failed.filename}: {failed.strerror}."))
     except Exception as broken:
         message = getattr(broken, "format_message", None)
         if message is None:

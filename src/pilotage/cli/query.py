@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pilotage.cli.session import Json, Project, note, run, show_json, show_table
+from pilotage.cli.session import Json, Project, fail_usage, note, run, show_json, show_table
 from pilotage.core.duration import parse_duration_us
 from pilotage.sdk.control import ControlClient
 
@@ -35,7 +35,10 @@ def query(  # noqa: PLR0913 - what narrows a question, and what an answer may ta
         "limit": limit,
     }
     if timeout:
-        body["timeout_s"] = parse_duration_us(timeout) / 1e6
+        try:
+            body["timeout_s"] = parse_duration_us(timeout) / 1e6
+        except ValueError as wrong:
+            fail_usage(f"--timeout: {wrong}.")
 
     async def work(control: ControlClient) -> dict[str, Any]:
         return await control.post("/queries", body)

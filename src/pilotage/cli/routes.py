@@ -1,6 +1,5 @@
 """``pilotage routes`` and ``pilotage inhibitions``: which alerts are told where, and which not."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ import yaml
 from pilotage.cli.commands import command, make_group
 from pilotage.cli.session import (
     Json,
+    Out,
     Project,
     Reason,
     at,
@@ -160,9 +160,7 @@ def delete(
 @command(ROUTES)
 def export(
     *,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to; standard output if not told.")
-    ] = None,
+    out: Out = None,
     project: Project = "default",
     as_json: Json = False,
 ) -> None:
@@ -179,11 +177,11 @@ def export(
         show_json(made)
         return
     text = yaml.safe_dump(made["config"], sort_keys=False, allow_unicode=True)
-    if output is None:
+    if out is None:
         say(text.rstrip())
     else:
-        output.write_text(text, encoding="utf-8")
-        say(f"{output} is written.")
+        out.write_text(text, encoding="utf-8")
+        say(f"{out} is written.")
     for line in made["notes"]:
         note(line)
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -27,6 +28,10 @@ FAILURE = 1
 Result = TypeVar("Result")
 Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
 Project = Annotated[str, typer.Option("--project", help="The project.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FILE", help="Where to; standard output without."),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why: kept in the audit log.")]
 
 

@@ -194,10 +194,24 @@ def make_api() -> str:
         "| method | path | permission | what it does |",
         "|---|---|---|---|",
     ]
-    for route in sorted(list_routes(), key=lambda item: (item.path, item.method)):
-        text = (inspect.getdoc(route.handler) or "").partition("\n")[0]
-        lines.append(f"| {route.method} | `{route.path}` | `{route.permission}` | {text} |")
+    routes, raw_routes = open_routes()
+    lines += list_rows(routes)
+    lines += [
+        "",
+        "Files, and what gateways apart ask for; these are not in the OpenAPI document:",
+        "",
+        "| method | path | permission | what it does |",
+        "|---|---|---|---|",
+        *list_rows(raw_routes),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def list_rows(routes: Iterable[Route | RawRoute]) -> Iterable[str]:
+    """Yield a row for each route, by its path."""
+    for route in sorted(routes, key=lambda item: (item.path, item.method)):
+        text = (inspect.getdoc(route.handler) or "").partition("\n")[0]
+        yield f"| {route.method} | `{route.path}` | `{route.permission}` | {text} |"
 
 
 def make_permissions() -> str:
@@ -246,11 +260,6 @@ def make_data_classes() -> str:
         copied, logged = (("no", "yes")[flag] for flag in (rule.is_copied_out, rule.is_logged))
         lines.append(f"| `{rule.name}` | {rule.means} | {out} | {copied} | {logged} |")
     return "\n".join(lines) + "\n"
-
-
-def list_routes() -> list[Route]:
-    """Return every route of the control API."""
-    return list(open_routes()[0])
 
 
 @cache

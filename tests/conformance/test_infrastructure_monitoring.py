@@ -1,4 +1,4 @@
-"""The monitoring block of the design document as it is, and what it stands for, on real calls."""
+"""A program that monitors endpoints, as it is, and what it stands for, on real calls."""
 
 import json
 from collections.abc import AsyncIterator

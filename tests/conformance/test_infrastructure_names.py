@@ -1,4 +1,4 @@
-"""The wheel ``infrastructure.*``, and the registry's block of the design document as it is."""
+"""The wheel ``infrastructure.*``, and a program that registers models, as it is."""
 
 import ast
 import shutil
@@ -96,6 +96,7 @@ for module in (hybrid_llm_client, vertex_ai):
         "AlertRule",
         "AlertSeverity",
         "CostMetrics",
+        "CostTracker",
         "DeploymentStage",
         "MetricType",
         "ModelMetadata",

@@ -21,7 +21,7 @@ from pilotage.cli.session import (
 )
 from pilotage.sdk.control import ControlClient
 
-GROUP = make_group("limits", "Limits: budgets, quotas, rates and calls at once.")
+GROUP = make_group("limits", "Limits: what calls may use, in USD, tokens, requests and at once.")
 EMPTY = "There are no limits. Set one: pilotage limits set NAME --tenant TENANT --usd 500/month"
 MEASURES = ("usd", "tokens", "requests", "concurrency")
 PERIODS = ("minute", "day", "month", "total")

@@ -1,4 +1,4 @@
-"""What the Python API says of an alert rule: the names of the design documents."""
+"""What the Python API says of an alert rule: the names of ``infrastructure.vertex_ai``."""
 
 from __future__ import annotations
 

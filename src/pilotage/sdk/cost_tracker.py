@@ -1,4 +1,4 @@
-"""``CostTracker``: what was spent, from Python, by the names of the design documents.
+"""``CostTracker``: what was spent, from Python.
 
 There is no logic here: every method asks the control API and shows its answer. Amounts are Decimal
 USD, for money is no float.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import SystemClock, rfc3339
-from pilotage.sdk.held import hold_control
+from pilotage.sdk.held import hold_control, make_project
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,7 +39,8 @@ class CostTracker:
     """The costs of a project: all that its gateways saw, and what is told here.
 
     The constructor does no I/O. The first awaited call finds the live server of the data folder, or
-    opens its control plane in this process. Use ``async with``, or call :meth:`aclose`.
+    opens its control plane in this process. Use ``async with``, or call :meth:`aclose`. Asking of a
+    project that is not there raises ``not_found``.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class CostTracker:
     ) -> None:
         self.project_id = project_id or "default"
         self._clock = SystemClock()
-        self._held = hold_control(self.project_id, data_dir, reason)
+        self._held = hold_control(self.project_id, data_dir, reason, makes_project=False)
 
     async def __aenter__(self) -> Self:
         await self._held.open()
@@ -66,14 +67,22 @@ class CostTracker:
         await self._held.close()
 
     async def track_usage(
-        self, model: str, tokens_used: int, cost: Decimal | float | str, *, source: str = ""
+        self,
+        model: str,
+        tokens_used: int,
+        cost: Decimal | float | str,
+        *,
+        provider: str = "",
+        source: str = "",
     ) -> str:
         """Book usage that no gateway saw; return its id. Calls of gateways are booked already.
 
-        A ``source`` is booked once, so that the same usage told twice counts once: the second time
-        raises ``already_exists``.
+        ``provider`` is who charges it: its invoice is compared with what was recorded of openai,
+        anthropic or vertex. A ``source`` is booked once, so that the same usage told twice counts
+        once: the second time raises ``already_exists``. A project that is not there is made.
         """
         control = await self._held.open()
+        await make_project(control, self.project_id)
         now_us = self._clock.now_us()
         body = {
             "kind": "usage",
@@ -84,6 +93,7 @@ class CostTracker:
             "quantity": f"{Decimal(tokens_used).scaleb(-6):f}",
             "unit": "1000000 Tokens",
             "model": model,
+            "provider": provider,
         }
         made = await control.post("/cost-entries", body)
         return str(made["id"])
@@ -147,8 +157,8 @@ class CostTracker:
 def _day(day: date | str | None) -> date:
     if day is None:
         return datetime.fromisoformat(rfc3339(SystemClock().now_us())).astimezone(UTC).date()
-    if isinstance(day, datetime):
-        return day.astimezone(UTC).date()
+    if isinstance(day, datetime):  # one without a time zone is in UTC, as days are
+        return (day if day.tzinfo is None else day.astimezone(UTC)).date()
     if isinstance(day, date):
         return day
     try:

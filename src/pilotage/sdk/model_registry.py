@@ -1,4 +1,4 @@
-"""``ModelRegistry``: models and their versions from Python, by the names of the design documents.
+"""``ModelRegistry``: models from Python, as ``infrastructure.vertex_ai`` has it.
 
 There is no logic here: every method asks the control API and shows its answer.
 """
@@ -277,7 +277,7 @@ async def _add_metrics(
 
 
 async def _describe(control: ControlClient, found: Mapping[str, Any]) -> ModelMetadata:
-    """Return a version of the API as the design documents have it."""
+    """Return a version of the API as ``infrastructure.vertex_ai`` has it."""
     metrics: dict[str, dict[str, float]] = {_PERFORMANCE: {}, _COST: {}}
     place = _at(found["model"], found["version"])
     async for item in control.list(f"{place}/evidence", limit=_LARGEST_PAGE):

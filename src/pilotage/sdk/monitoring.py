@@ -1,4 +1,4 @@
-"""``VertexAIMonitoring``: how endpoints do, from Python, by the names of the design documents.
+"""``VertexAIMonitoring``: how endpoints do, from Python, as ``infrastructure.vertex_ai`` has it.
 
 There is no logic here: every method asks the control API and shows its answer.
 """

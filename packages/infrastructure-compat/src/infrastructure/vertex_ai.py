@@ -1,9 +1,10 @@
-"""Models, their versions and what endpoints do, by the names of the design documents."""
+"""Models, their versions, what endpoints do and what they cost."""
 
 from pilotage import (
     AlertRule,
     AlertSeverity,
     CostMetrics,
+    CostTracker,
     DeploymentStage,
     MetricType,
     ModelMetadata,
@@ -18,6 +19,7 @@ __all__ = [
     "AlertRule",
     "AlertSeverity",
     "CostMetrics",
+    "CostTracker",
     "DeploymentStage",
     "MetricType",
     "ModelMetadata",

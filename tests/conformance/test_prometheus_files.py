@@ -62,6 +62,14 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {'pilotage_worker_failures{worker="ledger"}': "9x80"},
         {'pilotage_worker_failures{worker="ledger"}': "1x80"},
     ),
+    "AlertsNotLookedAt": (
+        {"pilotage_alerts_looked_at_seconds": "0+15x40 600x40"},
+        {"pilotage_alerts_looked_at_seconds": "0+15x80"},
+    ),
+    "AlertRulesUnknown": (
+        {"pilotage_alert_rules_unknown": "3x80"},
+        {"pilotage_alert_rules_unknown": "0x80"},
+    ),
     "NoticesWait": (
         {'pilotage_notices{channel="mail",project="a",state="waiting"}': "3x80"},
         {

@@ -96,6 +96,22 @@ WATCHES = (
         "The control plane's log says why, once.",
     ),
     Watch(
+        "AlertsNotLookedAt",
+        "time() - pilotage_alerts_looked_at_seconds > 60",
+        "1m",
+        "critical",
+        "Alert rules were last looked at {{ $value | humanizeDuration }} ago: nobody is told.",
+        "See whether the worker alerts fails: pilotage_worker_failures",
+    ),
+    Watch(
+        "AlertRulesUnknown",
+        "pilotage_alert_rules_unknown > 0",
+        "10m",
+        "error",
+        "Nobody can say whether {{ $value }} alert rules hold.",
+        "Each says why: pilotage alerts rules. See also whether the worker rollups fails.",
+    ),
+    Watch(
         "NoticesWait",
         'pilotage_notices{state="waiting"} > 0',
         "15m",

@@ -21,6 +21,8 @@ from pilotage.monitoring.alerts.values import Picture, ValueSource, Wanted
 from pilotage.monitoring.alerts.worker import AlertKeeper
 from pilotage.monitoring.exports.table import (
     ALERT,
+    ALERT_RULES_UNKNOWN,
+    ALERTS_LOOKED_AT,
     BUILD,
     CPU,
     FILES,
@@ -105,9 +107,17 @@ class Exports:
         return [
             *list_gauges(picture, projects),
             write_alerts(alerts, projects),
+            *self._write_looks(),
             write_notices(notices, projects),
             LEDGER_POSITION.fill(((slot,), seq) for slot, seq in sorted(places.items())),
         ]
+
+    def _write_looks(self) -> Iterator[Family]:
+        looked_at_us = self._keeper.looked_at_us
+        if looked_at_us is not None:
+            yield ALERTS_LOOKED_AT.fill([((), looked_at_us / 1e6)])
+            unknown = sum(1 for look in self._keeper.looks.values() if look.problem)
+            yield ALERT_RULES_UNKNOWN.fill([((), float(unknown))])
 
 
 def list_usual() -> Iterator[Wanted]:

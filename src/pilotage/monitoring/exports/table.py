@@ -31,6 +31,14 @@ ALERT = Shown(
     help="1 for an alert that is pending or fires.",
     labels=("project", "rule", "severity", "team", "state", "alias", "tenant"),
 )
+ALERTS_LOOKED_AT = Shown(
+    name="pilotage_alerts_looked_at_seconds",
+    help="When all alert rules were last looked at, in seconds since 1970.",
+)
+ALERT_RULES_UNKNOWN = Shown(
+    name="pilotage_alert_rules_unknown",
+    help="Alert rules of which nobody can say whether they hold: their numbers cannot be read.",
+)
 LEDGER_POSITION = Shown(
     name="pilotage_ledger_position",
     help="The number of the last call frame that the ledger has read.",
@@ -58,4 +66,15 @@ CPU = Shown(
 )
 MEMORY = Shown(name="process_resident_memory_bytes", help="Memory of the process.")
 FILES = Shown(name="process_open_fds", help="Open files and sockets of the process.")
-CONTROL = (ALERT, NOTICES, LEDGER_POSITION, WORKER_FAILURES, BUILD, CPU, MEMORY, FILES)
+CONTROL = (
+    ALERT,
+    ALERTS_LOOKED_AT,
+    ALERT_RULES_UNKNOWN,
+    NOTICES,
+    LEDGER_POSITION,
+    WORKER_FAILURES,
+    BUILD,
+    CPU,
+    MEMORY,
+    FILES,
+)

@@ -1,5 +1,6 @@
 """Gauges of replicas and their machine, on both databases."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -54,6 +55,22 @@ class Machine:
 def machine(clock: ManualClock) -> Machine:
     mine = Replica(project_id="prj_1", alias="chat", version_id="ver_1", is_ready=True, pid=7)
     return Machine(clock, [mine])
+
+
+async def test_processes_that_write_the_same_minute_lose_nothing(database: Database) -> None:
+    one = Spread(readings=1, total=0.5, lowest=0.5, highest=0.5)
+
+    async def write() -> None:
+        for _ in range(10):
+            async with database.write(SYSTEM) as tx:
+                await store.add_spreads(tx, Level.DAY, 0, {GaugeKey("", "", "", Gauge.CPU): one})
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(write())
+    async with database.read(SYSTEM) as tx:
+        ((_, _, found),) = await store.list_spreads(tx, Level.DAY, 0, 1)
+    assert found.readings == 30
 
 
 async def test_gauges_are_read_and_written_minute_by_minute(

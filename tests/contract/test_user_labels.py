@@ -1,5 +1,6 @@
 """End users in the ledger are tokens; their names are sealed, found by who may, and erasable."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,23 @@ async def read_all(database: Database) -> str:
         for table in get_metadata().tables.values():
             found += [repr(tuple(row)) for row in await conn.execute(sa.select(table))]
     return "\n".join(found)
+
+
+async def test_two_who_meet_a_user_at_once_keep_the_name_once(
+    database: Database, users: Users
+) -> None:
+    names = [("ten_1", "prj_1", f"user {number}") for number in range(30)]
+
+    async def keep(some: list[tuple[str, str, str]]) -> None:
+        async with database.write(SYSTEM) as tx:
+            await users.keep(tx, some)
+
+    await keep(names[:1])  # from then on the tenant has a key
+    async with asyncio.TaskGroup() as group:
+        for some in (names[:20], names[10:], names[::-1]):
+            group.create_task(keep(some))
+    async with database.read(SYSTEM) as tx:
+        assert await users.count_users(tx, "ten_1") == len(names)
 
 
 async def test_the_ledger_has_tokens_and_names_are_found_by_them(

@@ -51,10 +51,10 @@ async def list_known(tx: Tx, tenant_id: str, tokens: Collection[str]) -> set[str
 
 
 async def insert_names(tx: Tx, names: Sequence[SealedName]) -> None:
-    """Add names."""
-    await tx.insert_many(
-        USER_LABEL, [name._asdict() | {"created_at_us": tx.now_us} for name in names]
-    )
+    """Add names; those that another transaction adds at the same time stay as they are there."""
+    in_order = sorted(names, key=lambda name: (name.tenant_id, name.token))  # so none waits for two
+    rows = [name._asdict() | {"created_at_us": tx.now_us} for name in in_order]
+    await tx.insert_missing(USER_LABEL, rows)
 
 
 async def list_names(

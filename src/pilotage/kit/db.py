@@ -112,6 +112,20 @@ class Tx:
         if rows:
             await self.conn.execute(sa.insert(table), rows)
 
+    async def insert_missing(self, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
+        """Insert those of some rows whose key nobody has written, now or at the same time."""
+        missing: sa.Insert
+        if self.dialect == "postgresql":
+            from sqlalchemy.dialects import postgresql
+
+            missing = postgresql.insert(table).on_conflict_do_nothing()
+        else:
+            from sqlalchemy.dialects import sqlite
+
+            missing = sqlite.insert(table).on_conflict_do_nothing()
+        if rows:
+            await self.conn.execute(missing, rows)
+
     async def all(self, statement: sa.Select[Any]) -> Sequence[Row]:
         """Return every row of a query."""
         rows: Sequence[Row] = (await self.conn.execute(statement)).mappings().all()

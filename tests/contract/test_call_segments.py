@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from calls import NOON_US, make_call, open_writer, put_calls
-from pilotage.core.frames import Ended
+from pilotage.core.frames import Ended, Outcome
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database, Tx
@@ -20,8 +20,9 @@ from pilotage.monitoring.calls.parquet import SegmentWriter, read_files
 from pilotage.monitoring.calls.rules import DAY_US, FAN_IN, SETTLED_US
 from pilotage.monitoring.calls.service import GRACE_US, CallSegments
 from pilotage.monitoring.rollups.service import RollupService
-from pilotage.monitoring.rollups.types import ANYBODY
+from pilotage.monitoring.rollups.types import ANYBODY, OTHER
 from pilotage.monitoring.rollups.worker import CallBatch, RollupReader
+from spool_counter import hold_nothing
 
 BATCH = 4
 KEEP_US = 400 * DAY_US
@@ -29,10 +30,6 @@ KEEP_US = 400 * DAY_US
 
 async def label_users(_: Tx, named: Collection[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
     return {(tenant, user): f"token of {user}" for tenant, _, user in named}
-
-
-async def hold_nothing(_: Tx) -> bool:
-    return False
 
 
 async def hold_all(_: Tx) -> bool:
@@ -86,7 +83,7 @@ async def test_a_call_is_a_row_with_all_that_its_frame_says(
     odd = 'a "model"\n\x00 \\u0000 \N{GRINNING FACE}, {'
     calls = [
         make_call(call_id="call_1", user="ada", model=odd, flags=["retried", "fell_back"]),
-        make_call(call_id="call_2", ttft_us=-1, queue_us=-1, cost_nano=2**53 + 1),
+        make_call(call_id="call_2", ttft_us=-1, queue_us=-1, cost_nano=10**13 - 1),
         make_call(call_id="call_3", user="ada", key_id="key", flags=["shadow"]),
     ]
     write_calls(tmp_path, calls)
@@ -99,7 +96,7 @@ async def test_a_call_is_a_row_with_all_that_its_frame_says(
     ]
     assert await ask(database, segments, "model, flags, ttft_us, queue_us, cost_nano") == [
         (odd.replace("\x00", "\ufffd"), ["retried", "fell_back"], 100_000, 0, 1000),
-        ("smollm2", [], None, None, 2**53 + 1),
+        ("smollm2", [], None, None, 10**13 - 1),
         ("smollm2", ["shadow"], 100_000, 0, 1000),
     ]
     assert await ask(database, segments, "tenant_id, key_id, is_shadow") == [
@@ -107,6 +104,17 @@ async def test_a_call_is_a_row_with_all_that_its_frame_says(
         ("ten_a", "key", False),
         (SHADOW_TENANT, "", True),
     ]
+
+
+async def test_a_model_that_there_is_not_is_not_written_down(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    refused = make_call(alias="ada's birthday", outcome=Outcome.REFUSED, arm="")
+    unknown = msgspec.structs.replace(refused, code="model_not_found")
+    write_calls(tmp_path, [refused, unknown])
+    await read_spools(database, tmp_path, segments, clock)
+
+    assert await ask(database, segments, "alias") == [("ada's birthday",), (OTHER,)]
 
 
 async def test_projects_have_files_of_their_own(
@@ -235,14 +243,14 @@ async def test_a_time_that_is_over_takes_its_calls_and_no_others_from_disk(
     database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
 ) -> None:
     clock.advance((NOON_US + 10 * DAY_US - clock.now_us()) / 1e6)
-    times = [NOON_US + days * DAY_US for days in (0, 1, 9)]
+    times = [NOON_US + days * DAY_US for days in (0, 1, 9)] + [2 * NOON_US]
     write_calls(tmp_path, [make_call(at_us=at_us, call_id=f"{at_us}") for at_us in times])
     await read_spools(database, tmp_path, segments, clock)
     while await segments.merge_next():
         pass
 
     kept = await ask(database, segments, "epoch_us(ended_at)")
-    assert kept == [(at_us,) for at_us in times]
+    assert kept == [(at_us,) for at_us in [*times[:3], clock.now_us()]]
     await segments.sweep(9 * DAY_US, is_held=hold_nothing)
     assert await ask(database, segments, "epoch_us(ended_at)") == kept[1:]
     clock.advance(9 * DAY_US / 1e6 + 1)

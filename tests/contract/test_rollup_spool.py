@@ -249,7 +249,7 @@ async def test_a_frame_that_cannot_be_counted_is_passed_over(
 ) -> None:
     with open_writer(root) as spool:
         spool.append(b"nonsense")
-        put_calls(spool, [make_call(cost_nano=-1), make_call(at_us=2**62), make_call()])
+        put_calls(spool, [make_call(cost_nano=-1), make_call(at_us=-1), make_call()])
     await drain(reader)
     assert reader.health.passed_over == 3
     assert reader.is_current

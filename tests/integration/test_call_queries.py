@@ -27,6 +27,7 @@ from pilotage.monitoring.calls.query_child import answer
 from pilotage.monitoring.calls.types import Answer, QueryLimits, Question, Scope, Segment
 from pilotage.runtime.backup.restore import restore_backup
 from pilotage.server.app import PREFIX
+from spool_counter import hold_nothing
 from system import poll
 
 LIMITS = QueryLimits(timeout_s=20.0, memory_mb=128)
@@ -55,10 +56,6 @@ def queries(folder: Path) -> CallQueries:
 
 def open_queries(folder: Path, limits: QueryLimits) -> CallQueries:
     return CallQueries(folder, SystemClock(), limits, KEEP_US, is_held=hold_nothing)
-
-
-async def hold_nothing(_: Tx) -> bool:
-    return False
 
 
 def scope(*names: str) -> Scope:

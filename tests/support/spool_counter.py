@@ -53,5 +53,10 @@ async def label_nobody(_: Tx, __: Collection[tuple[str, str, str]]) -> dict[tupl
     return {}
 
 
+async def hold_nothing(_: Tx) -> bool:
+    """Keep nothing for longer than it is kept."""
+    return False
+
+
 if __name__ == "__main__":
     print(asyncio.run(count(Path(sys.argv[1]), *map(int, sys.argv[2:]))))

@@ -10,6 +10,8 @@ import msgspec
 
 from pilotage.core.frames import Ended, Flag
 from pilotage.core.names import SHADOW_TENANT
+from pilotage.monitoring.rollups.rules import find_alias
+from pilotage.monitoring.rollups.types import OTHER
 
 USD = "CAST(cost_nano AS DECIMAL(18, 0)) * CAST(0.000000001 AS DECIMAL(10, 9))"  # exactly
 
@@ -74,7 +76,9 @@ COLUMNS = (
     CallColumn("project_id", "VARCHAR", "the project that owns the endpoint"),
     CallColumn("tenant_id", "VARCHAR", f"who pays; {SHADOW_TENANT} for copies nobody waited for"),
     CallColumn("key_id", "VARCHAR", "the API key"),
-    CallColumn("alias", "VARCHAR", "the model name that the client sent"),
+    CallColumn(
+        "alias", "VARCHAR", f"the model name that the client sent; {OTHER} for one that is none"
+    ),
     CallColumn("arm", "VARCHAR", "the deployment or upstream that answered"),
     CallColumn("assigned", "VARCHAR", "the arm that the call was dealt"),
     CallColumn("version_id", "VARCHAR", "the model version that answered"),
@@ -142,7 +146,7 @@ def make_row(seq: int, spool: str, epoch: str, ended: Ended, user_token: str) ->
         ended.snapshot_n,
         is_copy,
         "" if is_copy else ended.key_id,
-        ended.alias,
+        find_alias(ended),
         ended.arm,
         ended.assigned,
         ended.version_id,

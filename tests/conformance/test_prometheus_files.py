@@ -58,6 +58,14 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             'pilotage_ledger_position{job="pilotage-control",slot="s0"}': "19990x80",
         },
     ),
+    "SpoolHeldUp": (
+        {'pilotage_spools_held_up{reader="rollups"}': "1x80"},
+        {'pilotage_spools_held_up{reader="rollups"}': "0x80"},
+    ),
+    "RecordsPassedOver": (
+        {'pilotage_spool_passed_over_total{reader="ledger"}': "3x40 5x40"},
+        {'pilotage_spool_passed_over_total{reader="ledger"}': "3x80"},
+    ),
     "WorkerFails": (
         {'pilotage_worker_failures{worker="ledger"}': "9x80"},
         {'pilotage_worker_failures{worker="ledger"}': "1x80"},
@@ -76,6 +84,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
             'pilotage_notices{channel="mail",project="a",state="waiting"}': "0x80",
             'pilotage_notices{channel="mail",project="a",state="delivered"}': "9x80",
         },
+    ),
+    "NoticesGivenUp": (
+        {'pilotage_notices{channel="mail",project="a",state="failed"}': "_x40 1x300"},
+        {'pilotage_notices{channel="mail",project="a",state="failed"}': "1x80"},
     ),
     "CounterStoreAway": (
         {f"pilotage_counter_store_away{{{SLOT}}}": "1x80"},

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 GATEWAYS, CONTROL = "pilotage-gateway", "pilotage-control"
+_GIVEN_UP = 'pilotage_notices{state="failed"}'
 _BEHIND = "pilotage_spool_sequence - on (slot) group_left () pilotage_ledger_position"
 
 
@@ -88,6 +89,22 @@ WATCHES = (
         "See whether a worker fails: pilotage_worker_failures",
     ),
     Watch(
+        "SpoolHeldUp",
+        "pilotage_spools_held_up > 0",
+        "5m",
+        "error",
+        "The {{ $labels.reader }} cannot take the records of {{ $value }} spools.",
+        "The control plane's log says why, once; often a disk is full.",
+    ),
+    Watch(
+        "RecordsPassedOver",
+        "increase(pilotage_spool_passed_over_total[15m]) > 0",
+        "0s",
+        "warning",
+        "The {{ $labels.reader }} could make nothing of records of calls.",
+        "The control plane's log names the first. Is a gateway newer than the control plane?",
+    ),
+    Watch(
         "WorkerFails",
         "pilotage_worker_failures > 3",
         "5m",
@@ -118,6 +135,14 @@ WATCHES = (
         "error",
         "Nobody is told through {{ $labels.channel }}: {{ $value }} notices wait.",
         "Ask it: pilotage channels test {{ $labels.channel }}",
+    ),
+    Watch(
+        "NoticesGivenUp",
+        f"{_GIVEN_UP} > ({_GIVEN_UP} offset 15m or 0 * {_GIVEN_UP})",
+        "0s",
+        "error",
+        "Notices through {{ $labels.channel }} were given up: people were not told.",
+        "See which and why: pilotage notices list --state failed",
     ),
     Watch(
         "CounterStoreAway",

@@ -565,7 +565,7 @@ def test_the_examples_are_applied(
     tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pilotage = CommandLine(tmp_path)
-    examples = ("release.yaml", "governance.yaml", "notices.yaml", "alerts.yaml")
+    examples = ("release.yaml", "governance.yaml", "notices.yaml", "alerts.yaml", "costs.yaml")
     for name in examples:
         shutil.copy(ROOT / "examples" / name, tmp_path)
     shutil.copy(tiny_gguf, tmp_path / "support.gguf")

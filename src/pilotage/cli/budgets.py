@@ -90,42 +90,38 @@ def show_budget(name: Name, *, project: Project = "default", as_json: Json = Fal
 def set_budget(  # noqa: PLR0913 - a budget has that many parts
     name: Name,
     *,
-    usd: Annotated[str, typer.Option(metavar="USD/PERIOD", help="Per day or month (UTC).")],
+    usd: Annotated[
+        str | None, typer.Option(metavar="USD/PERIOD", help="Per day or month (UTC).")
+    ] = None,
     at_percent: Annotated[
-        str, typer.Option("--at", metavar="50,90,100", help="Thresholds in percent.")
-    ] = "50,90,100",
-    tenant: Annotated[str, typer.Option(help="Only its costs.")] = "",
-    alias: Annotated[str, typer.Option(help="Only an endpoint's.")] = "",
-    model: Annotated[str, typer.Option(help="Only a model's.")] = "",
-    feature: Annotated[str, typer.Option(help="Only a feature's.")] = "",
+        str | None, typer.Option("--at", metavar="50,90,100", help="Thresholds in percent.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only its costs.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Only an endpoint's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only a model's.")] = None,
+    feature: Annotated[str | None, typer.Option(help="Only a feature's.")] = None,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Set a budget; one that is there gets the amount and the thresholds.
+    """Set a budget; one that is there keeps what is not named.
 
-    [bold]Example[/bold]: pilotage budgets set search --usd 500/month --tenant acme --at 50,90,110
+    [bold]Examples[/bold]: pilotage budgets set search --usd 500/month --tenant acme --at 50,90,110
+    |    pilotage budgets set search --usd 600/month
     """
-    amount, _, per = usd.partition("/")
+    given = {"tenant": tenant, "alias": endpoint, "model": model, "feature": feature}
     try:
-        thresholds = [int(text) for text in at_percent.split(",")]
-    except ValueError:
-        fail_usage(f"{at_percent!r} are no percents.", "Such as: --at 50,90,100")
-    if per not in PERIODS:
-        fail_usage(f"{usd!r} says no period.", "Such as: --usd 500/month, --usd 20/day")
-    body = {"amount": amount, "per": per, "thresholds": thresholds} | {
-        "tenant": tenant,
-        "alias": alias,
-        "model": model,
-        "feature": feature,
-    }
+        body = read_amount(usd) | read_thresholds(at_percent)
+    except ValueError as wrong:
+        fail_usage(f"{wrong}.", "Such as: --usd 500/month, --usd 20/day, --at 50,90,100")
+    body |= {name: value for name, value in given.items() if value is not None}
 
     async def work(control: ControlClient) -> dict[str, Any]:
         path = at("budgets", name)
         now = await control.find(path)
         if now is None:
             return await control.post("/budgets", body | {"name": name})
-        return await control.put(path, body, rev=now["rev"])
+        return await control.put(path, repeat_budget(now) | body, rev=now["rev"])
 
     made = run(work, project, reason)
     if as_json:
@@ -151,6 +147,32 @@ def delete(
         show_json({"deleted": name})
     else:
         say(f"{name} is deleted.")
+
+
+def read_amount(text: str | None) -> dict[str, Any]:
+    """Return amount and period of ``500/month``, nothing of nothing; raise ValueError."""
+    if text is None:
+        return {}
+    amount, _, per = text.partition("/")
+    if per not in PERIODS:
+        raise ValueError(f"usd: {text!r} says no period, write USD/PERIOD ({', '.join(PERIODS)})")
+    return {"amount": amount, "per": per}
+
+
+def read_thresholds(text: str | None) -> dict[str, Any]:
+    """Return the thresholds of ``50,90,100``, nothing of nothing; raise ValueError."""
+    if text is None:
+        return {}
+    try:
+        return {"thresholds": [int(percent) for percent in text.split(",")]}
+    except ValueError:
+        raise ValueError(f"{text!r} are no percents") from None
+
+
+def repeat_budget(shown: dict[str, Any]) -> dict[str, Any]:
+    """Return what the API shows of a budget as it takes it."""
+    kept = ("amount", "per", "alias", "model", "feature", "thresholds")
+    return {name: shown[name] for name in kept} | {"tenant": shown["tenant_id"]}
 
 
 def _say_scope(item: dict[str, Any], names: dict[str, str]) -> str:

@@ -25,6 +25,12 @@ def hold_control(
     return Held(lambda: _open(project_id, data_dir, reason, makes_project=makes_project))
 
 
+async def make_project(control: "ControlClient", project_id: str) -> None:
+    """Make a project, unless it is there."""
+    if await control.find(f"/projects/{quote(project_id, safe='')}") is None:
+        await control.post("/projects", {"name": project_id})
+
+
 @asynccontextmanager
 async def _open(
     project_id: str, data_dir: str | None, reason: str, *, makes_project: bool
@@ -36,6 +42,6 @@ async def _open(
     if data_dir is not None:
         settings = msgspec.structs.replace(settings, data_dir=str(Path(data_dir)))
     async with share_control(settings, project_id, reason) as control:
-        if makes_project and await control.find(f"/projects/{quote(project_id, safe='')}") is None:
-            await control.post("/projects", {"name": project_id})
+        if makes_project:
+            await make_project(control, project_id)
         yield control

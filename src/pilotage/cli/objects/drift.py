@@ -35,6 +35,10 @@ _LISTINGS: dict[str, _Listing] = {
     "Price": _Listing("/prices", lambda item: str(item["subject"]), {"current": True}),
     "Endpoint": _Listing("/endpoints"),
     "Limit": _Listing("/limits"),
+    "Budget": _Listing("/budgets"),
+    "ResourcePrice": _Listing(
+        "/resource-prices", lambda item: f"{item['kind']} {item['subject']}", {"current": True}
+    ),
     "Freeze": _Listing("/calendar/freezes"),
     "Channel": _Listing("/channels"),
     "NoticeRoute": _Listing("/notice-routes"),

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pilotage.cli.objects.alerts import plan_alert_rule, plan_slo
+from pilotage.cli.objects.costs import plan_budget, plan_resource_price
 from pilotage.cli.objects.documents import Document
 from pilotage.cli.objects.endpoint import plan_endpoint
 from pilotage.cli.objects.identity import (
@@ -15,6 +16,7 @@ from pilotage.cli.objects.identity import (
 )
 from pilotage.cli.objects.kinds import (
     AlertRuleObject,
+    BudgetObject,
     ChannelObject,
     EndpointObject,
     FreezeObject,
@@ -30,6 +32,7 @@ from pilotage.cli.objects.kinds import (
     ProjectObject,
     PromptObject,
     ReleasePolicyObject,
+    ResourcePriceObject,
     RoleBindingObject,
     SloObject,
     TenantObject,
@@ -95,6 +98,8 @@ _PLANS: dict[type, Callable[[There, Document, Any], Awaitable[Step]]] = {
     EndpointObject: plan_endpoint,
     KeyObject: plan_key,
     LimitObject: plan_limit,
+    BudgetObject: plan_budget,
+    ResourcePriceObject: plan_resource_price,
     PrincipalObject: plan_principal,
     RoleBindingObject: plan_binding,
     IssuerObject: plan_issuer,

@@ -5,6 +5,7 @@ The reference is docs/reference/objects.md.
 
 from pilotage.cli.objects.kinds.alerts import AlertRuleObject, SloObject
 from pilotage.cli.objects.kinds.base import Object
+from pilotage.cli.objects.kinds.costs import BudgetObject, ResourcePriceObject
 from pilotage.cli.objects.kinds.identity import (
     GroupRolePart,
     IssuerObject,
@@ -42,6 +43,7 @@ __all__ = [
     "CLASSES",
     "KINDS",
     "AlertRuleObject",
+    "BudgetObject",
     "ChannelObject",
     "CheckPart",
     "EndpointObject",
@@ -60,6 +62,7 @@ __all__ = [
     "ProjectObject",
     "PromptObject",
     "ReleasePolicyObject",
+    "ResourcePriceObject",
     "RoleBindingObject",
     "RoutingPart",
     "Rule",
@@ -86,6 +89,8 @@ KINDS: dict[str, type[Object]] = {  # in the order in which they are applied
     "Endpoint": EndpointObject,
     "Key": KeyObject,
     "Limit": LimitObject,
+    "Budget": BudgetObject,
+    "ResourcePrice": ResourcePriceObject,
     "ReleasePolicy": ReleasePolicyObject,
     "Freeze": FreezeObject,
     "Channel": ChannelObject,

@@ -17,6 +17,7 @@ from pilotage.finops.service import FinopsService
 from pilotage.finops.types import SpoolPlace
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.spool_consumer import SpoolHealth
 from pilotage.monitoring.alerts import service as alert_service
 from pilotage.monitoring.alerts.store import change_rule
 from pilotage.monitoring.exports.exposition import render
@@ -56,6 +57,7 @@ async def shown(database: Database, clock: ManualClock) -> Shown:
         notices=NotifyService(clock),
         finops=FinopsService(clock),
         list_failures=lambda: list(failures.items()),
+        list_readers=lambda: [("rollups", SpoolHealth(held_up=1, passed_over=2, damaged=3))],
         read_process=lambda: [("process_open_fds", (), 12)],
     )
     return Shown(lab, exports, failures)
@@ -184,7 +186,7 @@ async def test_a_source_that_cannot_be_read_takes_no_other_with_it(
     exports = Exports(
         database, clock, values=lab.values, names=lab.names, alerts=lab.service,
         keeper=lab.keeper, notices=NotifyService(clock), finops=FinopsService(clock),
-        list_failures=list, read_process=list,
+        list_failures=list, list_readers=list, read_process=list,
     )  # fmt: skip
     await lab.put_calls(lab.call())
 
@@ -204,6 +206,10 @@ async def test_places_failures_and_the_process_itself_are_shown(shown: Shown) ->
 
     assert page.total("pilotage_ledger_position", slot="gateway-0") == 41
     assert page.total("pilotage_worker_failures", worker="ledger") == 3
+    assert page.total("pilotage_spools_held_up", reader="rollups") == 1
+    assert page.total("pilotage_spool_passed_over_total", reader="rollups") == 2
+    assert page.total("pilotage_spool_losses_total", reader="rollups") == 3
+    assert page.kinds["pilotage_spool_losses_total"] == "counter"
     assert page.total("pilotage_control_build_info") == 1
     assert page.total("process_open_fds") == 12
 

@@ -80,7 +80,7 @@ class LedgerReader:
     async def step(self) -> bool:
         """Read a batch of each spool; return whether one has more."""
         has_more = await self._spools.step()
-        self.is_level = not has_more
+        self.is_level = not has_more and not self.health.held_up
         await self._drop_old()
         return has_more
 

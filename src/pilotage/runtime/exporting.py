@@ -8,6 +8,7 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.config import TelemetrySettings, duration_s
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import Database
+from pilotage.kit.spool_consumer import SpoolHealth
 from pilotage.kit.spool_reader import is_held, list_spools
 from pilotage.kit.worker import Worker
 from pilotage.monitoring.exports.exposition import parse
@@ -24,7 +25,7 @@ CONTROL, GATEWAY = "pilotage-control", "pilotage-gateway"
 class Exporting:
     """The page of the control process; and everything that is told here, sent to a collector."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the page is put together from that many parts
         self,
         settings: TelemetrySettings,
         folder: DataFolder,
@@ -35,6 +36,7 @@ class Exporting:
         notices: NotifyService,
         finops: FinopsService,
         list_workers: Callable[[], Iterable[Worker]],
+        list_readers: Callable[[], Iterable[tuple[str, SpoolHealth]]],
     ) -> None:
         self._settings = settings
         self._folder = folder
@@ -50,6 +52,7 @@ class Exporting:
             notices=notices,
             finops=finops,
             list_failures=lambda: [(worker.name, worker.failures) for worker in list_workers()],
+            list_readers=list_readers,
             read_process=read_process,
         )
 

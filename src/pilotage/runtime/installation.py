@@ -168,7 +168,7 @@ class _Parts:
         self.finops = FinopsService(clock)
         self.users = Users(vault)
         self.operations = Operations(db, clock, background)
-        self.notifying = Notifying(settings, folder, clock, db, background)
+        self.notifying = Notifying(settings, clock, db, background, self.identity)
         self.registering = Registering(db, clock, blobs, self.governance)
         self.registry = self.registering.service
         self.endpoints = EndpointService(
@@ -181,16 +181,25 @@ class _Parts:
             finops=self.finops,
             registry=self.registry,
             fleet=fleet,
+            close_after_us=round(duration_s(settings.costs.close_after) * 1e6),
+            is_level=lambda: self.ledger.is_level,
         )
         self.governing = Governing(
             db, clock, self.governance, self.identity, self.audit, open_audit_signer(folder)
         )
         self.governing.register(self.registry, self.endpoints)
-        self.erasure = self._make_erasure(settings)
         self.recording = Recording(
             settings, folder, clock, db, users=self.users, holds=self.auditing.holds
         )
-        self.judging = Judging(db, clock, finops=self.finops, identity=self.identity)
+        self.judging = Judging(
+            db,
+            clock,
+            finops=self.finops,
+            identity=self.identity,
+            vault=vault,
+            holds=self.auditing.holds,
+        )
+        self.erasure = self._make_erasure(settings)
         self.measuring = Measuring(
             settings,
             folder,
@@ -208,7 +217,11 @@ class _Parts:
             alerting=self.alerting,
             notices=self.notifying.service,
             finops=self.finops,
-            list_workers=lambda: self.workers,
+            list_workers=lambda: [*self.workers, *self.notifying.list_lanes()],
+            list_readers=lambda: [
+                ("ledger", self.ledger.health),
+                ("rollups", self.measuring.health),
+            ],
         )
         self.publisher = self._make_publisher(settings, clock, signer)
         copies = SpoolCopies(folder.spool, settings.spool.segment_mb << 20)
@@ -229,6 +242,7 @@ class _Parts:
             finops=self.finops,
             endpoints=self.endpoints,
             prompts=self.registering.prompts,
+            letterboxes=self.judging.letterboxes,
             folder=SnapshotFolder(self._folder.snapshots, signer),
             context_tokens=settings.engine.context_tokens,
             max_age_us=round(duration_s(settings.snapshot.max_age) * 1e6),
@@ -278,6 +292,7 @@ class _Parts:
             infrastructure=self.measuring.infrastructure,
             costs=self.costing.service,
             budgets=self.costing.budgets,
+            insights=self.costing.insights,
             drift=self.judging.drift,
             quality=self.judging.quality,
             notices=self.notifying.service,
@@ -305,6 +320,7 @@ class _Parts:
             self._folder,
             identity=self.identity,
             users=self.users,
+            quality=self.judging.quality,
             vault=self.vault,
             holds=self.auditing.holds,
         )

@@ -19,6 +19,7 @@ from pilotage.kit.machine import (
     read_process_cpu_s,
     read_process_memory,
 )
+from pilotage.kit.spool_consumer import SpoolHealth
 from pilotage.kit.worker import Worker
 from pilotage.monitoring.infrastructure.http import infrastructure_routes
 from pilotage.monitoring.infrastructure.service import InfrastructureService
@@ -67,6 +68,11 @@ class Measuring:
     def read_until(self, spool: Path) -> int:
         """Return the last record of a spool that is needed no more."""
         return self._reader.read_until(spool)
+
+    @property
+    def health(self) -> SpoolHealth:
+        """How the reading of spools goes."""
+        return self._reader.health
 
     def is_current(self) -> bool:
         """Say whether every call that had ended at the last look is counted."""

@@ -14,6 +14,7 @@ from pilotage.core.duration import UNITS_US, format_duration
 from pilotage.finops.service import FinopsService
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.spool_consumer import SpoolHealth
 from pilotage.monitoring.alerts.names import Names
 from pilotage.monitoring.alerts.service import AlertService
 from pilotage.monitoring.alerts.types import Alert
@@ -29,6 +30,9 @@ from pilotage.monitoring.exports.table import (
     LEDGER_POSITION,
     MEMORY,
     NOTICES,
+    RECORDS_PASSED_OVER,
+    SPOOL_LOSSES,
+    SPOOLS_HELD_UP,
     WORKER_FAILURES,
 )
 from pilotage.monitoring.exports.types import Family, FamilyKind, Pairs, Sample
@@ -43,8 +47,8 @@ Readings = Iterable[tuple[str, tuple[str, ...], float]]
 class Exports:
     """Collects what the control process shows.
 
-    ``list_failures`` says how often each worker has failed in a row, ``read_process`` what this
-    process takes of its machine.
+    ``list_failures`` says how often each worker has failed in a row, ``list_readers`` how the
+    reading of spools goes, ``read_process`` what this process takes of its machine.
     """
 
     def __init__(  # noqa: PLR0913 - the page is put together from that many parts
@@ -59,6 +63,7 @@ class Exports:
         notices: NotifyService,
         finops: FinopsService,
         list_failures: Callable[[], Iterable[tuple[str, int]]],
+        list_readers: Callable[[], Iterable[tuple[str, SpoolHealth]]],
         read_process: Callable[[], Readings],
     ) -> None:
         self._db = db
@@ -70,6 +75,7 @@ class Exports:
         self._notices = notices
         self._finops = finops
         self._list_failures = list_failures
+        self._list_readers = list_readers
         self._read_process = read_process
         self._lock = asyncio.Lock()
         self._kept: tuple[float, list[Family]] | None = None
@@ -94,7 +100,9 @@ class Exports:
         process = [
             _PROCESS[name].fill([(labels, value)]) for name, labels, value in self._read_process()
         ]
-        return [*found, WORKER_FAILURES.fill(rows), BUILD.fill([(version, 1.0)]), *process]
+        build = BUILD.fill([(version, 1.0)])
+        readers = write_readers(self._list_readers())
+        return [*found, *readers, WORKER_FAILURES.fill(rows), build, *process]
 
     async def _read_rows(self, tx: Tx) -> list[Family]:
         wanted = [*list_usual(), *await self._keeper.list_wanted(tx)]
@@ -125,6 +133,14 @@ def list_usual() -> Iterator[Wanted]:
     for usual in map(Wanted.usual, METRICS):
         windows = WINDOWS_US if usual.window_us == WINDOWS_US[0] else (usual.window_us,)
         yield from (usual._replace(window_us=window_us) for window_us in windows)
+
+
+def write_readers(readers: Iterable[tuple[str, SpoolHealth]]) -> Iterator[Family]:
+    """Return how the reading of spools goes, by who reads them."""
+    health = [((name,), one) for name, one in readers]
+    yield SPOOLS_HELD_UP.fill((name, float(one.held_up)) for name, one in health)
+    yield RECORDS_PASSED_OVER.fill((name, float(one.passed_over)) for name, one in health)
+    yield SPOOL_LOSSES.fill((name, float(one.damaged)) for name, one in health)
 
 
 def list_gauges(picture: Picture, projects: dict[str, str]) -> Iterator[Family]:

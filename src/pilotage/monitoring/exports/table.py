@@ -44,6 +44,23 @@ LEDGER_POSITION = Shown(
     help="The number of the last call frame that the ledger has read.",
     labels=("slot",),
 )
+SPOOLS_HELD_UP = Shown(
+    name="pilotage_spools_held_up",
+    help="Spools whose records a reader cannot keep now: a full disk, a file that cannot be read.",
+    labels=("reader",),
+)
+RECORDS_PASSED_OVER = Shown(
+    name="pilotage_spool_passed_over_total",
+    kind=FamilyKind.COUNTER,
+    help="Records of spools that a reader could make nothing of.",
+    labels=("reader",),
+)
+SPOOL_LOSSES = Shown(
+    name="pilotage_spool_losses_total",
+    kind=FamilyKind.COUNTER,
+    help="Places in spools where a reader found that records are missing.",
+    labels=("reader",),
+)
 NOTICES = Shown(
     name="pilotage_notices",
     help="Notices that wait for a channel, and those that arrived or were given up in a month.",
@@ -72,6 +89,9 @@ CONTROL = (
     ALERT_RULES_UNKNOWN,
     NOTICES,
     LEDGER_POSITION,
+    SPOOLS_HELD_UP,
+    RECORDS_PASSED_OVER,
+    SPOOL_LOSSES,
     WORKER_FAILURES,
     BUILD,
     CPU,

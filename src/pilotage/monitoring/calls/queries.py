@@ -16,9 +16,9 @@ from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 from pilotage.kit.process import end
 from pilotage.monitoring.calls import store
+from pilotage.monitoring.calls.service import IsHeld
 from pilotage.monitoring.calls.types import (
     Answer,
-    IsHeld,
     QueryLimits,
     QueryResult,
     Question,

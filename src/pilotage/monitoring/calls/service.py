@@ -16,7 +16,7 @@ from pilotage.monitoring.calls import rules, store
 from pilotage.monitoring.calls.columns import CallRow, make_row
 from pilotage.monitoring.calls.parquet import SUFFIX, DamagedFiles, SegmentWriter
 from pilotage.monitoring.calls.rules import DAY_US
-from pilotage.monitoring.calls.types import IsHeld, Segment
+from pilotage.monitoring.calls.types import Segment
 from pilotage.monitoring.rollups.worker import CallBatch
 
 GRACE_US = 900_000_000  # a file nobody lists is kept so long: a query may have it open
@@ -25,6 +25,8 @@ _LOG = logging.getLogger("pilotage.monitoring")
 
 LabelUsers = Callable[[Tx, Collection[tuple[str, str, str]]], Awaitable[dict[tuple[str, str], str]]]
 """Return the tokens of (tenant, user) for (tenant, project, user)."""
+IsHeld = Callable[[Tx], Awaitable[bool]]
+"""Say whether a legal hold keeps everything where it is."""
 
 
 class CallSegments:

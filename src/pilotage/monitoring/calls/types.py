@@ -1,14 +1,9 @@
 """What there is of single calls: the segments that hold them, and questions about them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-
-from pilotage.kit.db import Tx
-
-IsHeld = Callable[[Tx], Awaitable[bool]]
-"""Say whether a legal hold keeps everything where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

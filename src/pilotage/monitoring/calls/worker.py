@@ -2,8 +2,7 @@
 
 from pilotage.kit.clock import Clock
 from pilotage.kit.worker import Wakeup, Worker
-from pilotage.monitoring.calls.service import SWEEP_EVERY_S, CallSegments
-from pilotage.monitoring.calls.types import IsHeld
+from pilotage.monitoring.calls.service import SWEEP_EVERY_S, CallSegments, IsHeld
 
 LOOK_EVERY_S = 10.0
 

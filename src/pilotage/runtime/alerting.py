@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from pilotage.finops.budgets.service import BudgetService
+from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import CostService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import Route
@@ -14,7 +15,7 @@ from pilotage.monitoring.alerts.names import Names
 from pilotage.monitoring.alerts.objectives import ObjectiveSource
 from pilotage.monitoring.alerts.service import AlertService
 from pilotage.monitoring.alerts.slos_http import slo_routes
-from pilotage.monitoring.alerts.spending import BudgetSource, CostSource
+from pilotage.monitoring.alerts.spending import BudgetSource, CostSource, SpikeSource
 from pilotage.monitoring.alerts.traffic import TrafficSource
 from pilotage.monitoring.alerts.values import Source, ValueSource
 from pilotage.monitoring.alerts.windows import Windows
@@ -47,6 +48,7 @@ class Alerting:
         infrastructure: InfrastructureService,
         costs: CostService,
         budgets: BudgetService,
+        insights: CostInsights,
         drift: DriftService,
         quality: QualityService,
         notices: NotifyService,
@@ -63,6 +65,7 @@ class Alerting:
                 InfrastructureSource(infrastructure, self.names),
                 CostSource(costs, self.names, clock),
                 BudgetSource(budgets, self.names, clock),
+                SpikeSource(insights, self.names, clock),
                 DriftSource(drift, self.names),
                 QualitySource(quality, self.names),
                 *sources,

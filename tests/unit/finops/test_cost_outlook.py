@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from pilotage.finops.costs.outlook import LEAST_BEFORE, find_anomalies, forecast
+from pilotage.finops.costs.outlook import LEAST_BEFORE, find_anomalies, find_limit, forecast
 
 FIRST = date(2026, 1, 1)
 
@@ -87,6 +87,29 @@ def test_a_spike_and_a_gap_stand_out() -> None:
     assert found.keys() == {spike, gap}
     assert found[spike].deviations > 0 > found[gap].deviations
     assert found[spike].amount > 3 * found[spike].usual
+
+
+@pytest.mark.parametrize("seen", [LEAST_BEFORE, 20, 28, 60])
+@pytest.mark.parametrize("least", [0.0, 100.0])
+def test_a_day_stands_out_upwards_from_its_limit_on(seen: int, least: float) -> None:
+    for seed in range(20):
+        history = make_days(random.Random(seed), seen + 1, 0.1 + seed / 40, is_weekly=seed % 2 == 0)
+        *before, day = sorted(history)
+        limit = find_limit({known: history[known] for known in before}, day, least)
+        assert limit is not None
+
+        marked = [
+            [item.day for item in find_anomalies(history | {day: amount}, least)].count(day)
+            for amount in (limit * 0.9999, limit * 1.0001, limit * 100)
+        ]
+
+        assert marked == [0, 1, 1]
+
+
+def test_before_two_weeks_no_day_has_a_limit() -> None:
+    history = make_days(random.Random(1), LEAST_BEFORE, 0.1, is_weekly=False)
+
+    assert find_limit(history, max(history)) is None
 
 
 def test_what_is_small_does_not_stand_out() -> None:

@@ -135,6 +135,19 @@ def _list_costs() -> list[Metric]:
         window_us=0,
         low=-math.inf,
     )
+
+    def spike(name: str, what: str) -> Metric:
+        return Metric(
+            name=name,
+            unit=RATIO,
+            help=f"{what} of this day (UTC) so far by what would stand out: a spike from 1 on",
+            labels=(),
+            split_by=(),
+            window_us=0,
+            period_us=UNITS_US["d"],
+            low=-math.inf,
+        )
+
     return [
         Metric(name="cost", unit=USD, help="Cost of the calls"),
         Metric(
@@ -145,6 +158,8 @@ def _list_costs() -> list[Metric]:
         so_far("monthly_cost", "month", 31 * UNITS_US["d"]),
         budget,
         used,
+        spike("cost_spike", "Cost"),
+        spike("traffic_spike", "Calls"),
     ]
 
 

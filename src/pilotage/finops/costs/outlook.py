@@ -92,21 +92,48 @@ def find_anomalies(history: Mapping[str, float], least: float = 0.0) -> list[Ano
     return found
 
 
+def find_limit(history: Mapping[str, float], day: str, least: float = 0.0) -> float | None:
+    """Return the amount from which on a day after others stands out upwards.
+
+    None without two weeks before it. It is that of :func:`find_anomalies`, known while the day
+    still runs.
+    """
+    before = sorted(known for known in history if known < day)[-REFERENCE_DAYS:]
+    if len(before) < LEAST_BEFORE:
+        return None
+    usual = _find_usual(day, {known: history[known] for known in before})
+    far = math.expm1(usual.middle + STANDS_OUT * usual.spread) * usual.factor
+    return max(far, usual.amount * LEAST_RATIO, usual.amount + least)
+
+
 def _judge(day: str, amount: float, before: Mapping[str, float], least: float) -> Anomaly | None:
+    usual = _find_usual(day, before)
+    deviations = (math.log1p(amount / usual.factor) - usual.middle) / usual.spread
+    differs = abs(amount - usual.amount) >= least and not (
+        usual.amount / LEAST_RATIO < amount < usual.amount * LEAST_RATIO
+    )
+    if abs(deviations) < STANDS_OUT or not differs:
+        return None
+    return Anomaly(day, amount, usual.amount, deviations)
+
+
+class _Usual(NamedTuple):
+    """What is usual of a day, and on a logarithmic scale without the pattern of the week."""
+
+    amount: float
+    middle: float
+    spread: float
+    factor: float
+
+
+def _find_usual(day: str, before: Mapping[str, float]) -> _Usual:
     factors = _find_factors(before)
     logs = [math.log1p(value / factors[_weekday(known)]) for known, value in before.items()]
     middle = median(logs)
     # The deviations themselves count a little, too: of two weeks the median says little.
     spread = max(_NORMAL_MAD * median(abs(value - middle) for value in logs), stdev(logs) / 1.5)
-    own = math.log1p(amount / factors[_weekday(day)])
-    deviations = (own - middle) / max(spread, _LEAST_SPREAD)
-    usual = math.expm1(middle) * factors[_weekday(day)]
-    differs = abs(amount - usual) >= least and not (
-        usual / LEAST_RATIO < amount < usual * LEAST_RATIO
-    )
-    if abs(deviations) < STANDS_OUT or not differs:
-        return None
-    return Anomaly(day, amount, usual, deviations)
+    factor = factors[_weekday(day)]
+    return _Usual(math.expm1(middle) * factor, middle, max(spread, _LEAST_SPREAD), factor)
 
 
 def _find_factors(history: Mapping[str, float]) -> dict[int, float]:

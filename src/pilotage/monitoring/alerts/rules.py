@@ -41,6 +41,7 @@ RESERVED_LABELS = frozenset(
 
 
 BURN_NAME = re.compile(r"-burn-\d+[mhd]\Z")
+_COST = frozenset({"budget_used", "cost_spike"})  # beside what is in USD
 _QUALITY = frozenset(
     {
         *("prediction_distribution_shift", "drift_score", "feedback_score", "accuracy"),
@@ -201,7 +202,7 @@ def count_passed(before_us: int, now_us: int, vouched_us: int) -> int:
 def find_type(condition: Condition) -> MetricType:
     """Return what a condition watches over: cost before quality before all else."""
     names = {ref.name for ref in condition.metrics}
-    if any(name.startswith("budget") or "USD" in dict(METRICS[name].unit) for name in names):
+    if names & _COST or any("USD" in dict(METRICS[name].unit) for name in names):
         return MetricType.COST
     return MetricType.QUALITY if names & _QUALITY else MetricType.PERFORMANCE
 

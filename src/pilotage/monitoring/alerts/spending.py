@@ -8,6 +8,7 @@ from pilotage.core.condition.types import Labels
 from pilotage.core.money import NANO
 from pilotage.finops.budgets.service import BudgetService
 from pilotage.finops.budgets.types import Budget, BudgetPer, BudgetStatus
+from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.types import CostBy
 from pilotage.kit.clock import Clock, to_datetime
@@ -17,6 +18,8 @@ from pilotage.monitoring.alerts.names import Names
 from pilotage.monitoring.alerts.values import Found, Wanted
 
 READ_EVERY_S = 2.0
+SPIKES_EVERY_S = 30.0
+_SPIKES = {"cost_spike": "cost", "traffic_spike": "calls"}
 _BUDGETS = ("budget", "budget_used")
 
 
@@ -54,6 +57,36 @@ class CostSource:
         return {labels: nano / NANO for labels, nano in zip(named, spent.values(), strict=True)}
 
 
+class SpikeSource:
+    """Answers ``cost_spike`` and ``traffic_spike``; nothing before two weeks are known."""
+
+    def __init__(self, insights: CostInsights, names: Names, clock: Clock) -> None:
+        self.names = frozenset(_SPIKES)
+        self._insights = insights
+        self._names = names
+        self._kept = Kept(clock)
+
+    async def read(self, tx: Tx, wanted: Sequence[Wanted], _: int) -> Found:
+        """Return the values of some metrics in all projects."""
+        await self._names.learn(tx)
+        spikes = await self._kept.read(
+            tx.actor.project_id, "spikes", SPIKES_EVERY_S, partial(self._measure, tx)
+        )
+        found: Found = {}
+        for one in wanted:
+            measure = _SPIKES[one.name]
+            found[one] = {
+                project_id: {(): of_project[measure]}
+                for project_id, of_project in spikes.items()
+                if measure in of_project
+            }
+        return found
+
+    async def _measure(self, tx: Tx) -> dict[str, dict[str, float]]:
+        projects = self._names.list_projects(tx)
+        return {name: await self._insights.measure_spikes(tx, name) for name in projects}
+
+
 class BudgetSource:
     """Answers ``budget`` and ``budget_used``, by whatever a budget is for."""
 
@@ -67,7 +100,7 @@ class BudgetSource:
         """Return the values of some metrics in all projects."""
         await self._names.learn(tx)
         statuses = await self._kept.read(
-            tx.actor.project_id, _BUDGETS, READ_EVERY_S, lambda: self._budgets.list_statuses(tx)
+            tx.actor.project_id, "budgets", READ_EVERY_S, lambda: self._budgets.list_statuses(tx)
         )
         return {one: self._find(one, statuses, at_us) for one in wanted}
 

@@ -24,7 +24,13 @@ from pilotage.finops.costs.insight_types import (
     ReleaseCost,
     Saving,
 )
-from pilotage.finops.costs.outlook import LEAST_BEFORE, MOST_DAYS, find_anomalies, forecast
+from pilotage.finops.costs.outlook import (
+    LEAST_BEFORE,
+    MOST_DAYS,
+    find_anomalies,
+    find_limit,
+    forecast,
+)
 from pilotage.finops.costs.types import CostBy, CostKind, CostLine, Resource, Span
 from pilotage.finops.replicas.service import find_price
 from pilotage.finops.rules import get_day
@@ -35,6 +41,7 @@ from pilotage.kit.db import Tx
 CONFIDENCE = 0.9
 LEAST_SPIKE_NANO = 1_000_000_000  # a dollar: what is less wakes nobody
 LEAST_TRAFFIC = 20  # calls
+_MEASURES = (("cost", LEAST_SPIKE_NANO), ("calls", LEAST_TRAFFIC))
 
 
 class CostInsights:
@@ -70,9 +77,7 @@ class CostInsights:
             await self._sum_days(tx, _days_before(since, MOST_DAYS + LEAST_BEFORE), today), today
         )
         found = []
-        for place, (measure, least) in enumerate(
-            (("cost", LEAST_SPIKE_NANO), ("calls", LEAST_TRAFFIC))
-        ):
+        for place, (measure, least) in enumerate(_MEASURES):
             history = {day: float(amounts[place]) for day, amounts in by_day.items()}
             found += [
                 CostAnomaly(
@@ -86,6 +91,23 @@ class CostInsights:
                 if item.day >= since
             ]
         return sorted(found, key=lambda item: item.key, reverse=True)
+
+    async def measure_spikes(self, tx: Tx, project_id: str) -> dict[str, float]:
+        """Return this day's cost and calls by the amount from which on it stands out, from 1 on.
+
+        By measure as in :meth:`list_anomalies`; none before there are two weeks to compare with.
+        """
+        today = get_day(tx.now_us)
+        since, until = _days_before(today, MOST_DAYS), _days_before(today, -1)
+        by_day = await self._sum_days(tx, since, until, project_id)
+        before = _fill(by_day, today)
+        spikes = {}
+        for place, (measure, least) in enumerate(_MEASURES):
+            history = {day: float(amounts[place]) for day, amounts in before.items()}
+            limit = find_limit(history, today, least)
+            if limit is not None:
+                spikes[measure] = by_day.get(today, (0, 0))[place] / limit
+        return spikes
 
     async def get_release_cost(self, tx: Tx, release: str, since: str, until: str) -> ReleaseCost:
         """Return what a deployment cost; raise ``not_found`` if nothing of it is known."""
@@ -208,8 +230,11 @@ class CostInsights:
                 rates[price_id] = found
         return rates
 
-    async def _sum_days(self, tx: Tx, since: str, until: str) -> dict[str, tuple[int, int]]:
-        rows = await store.sum_costs(tx, [CostBy.DAY], Span(since=since, until=until))
+    async def _sum_days(
+        self, tx: Tx, since: str, until: str, project_id: str | None = None
+    ) -> dict[str, tuple[int, int]]:
+        span = Span(since=since, until=until, project_id=project_id)
+        rows = await store.sum_costs(tx, [CostBy.DAY], span)
         return {row.groups["day"]: (row.cost_nano, row.calls) for row in rows}
 
     async def _sum_others(

@@ -30,7 +30,7 @@ def test_a_setting_that_is_there_keeps_what_is_not_named(pilotage: CommandLine) 
             "--url",
             "https://a.example",
             "--secret",
-            "env:A",
+            "env:PILOTAGE_NOTICE_A",
         ]
     )
     said = pilotage.ok(
@@ -41,7 +41,7 @@ def test_a_setting_that_is_there_keeps_what_is_not_named(pilotage: CommandLine) 
         "Try it: pilotage channels test hook",
     ]
     shown = pilotage.json("channels", "show", "hook")
-    assert (shown["secret"], shown["tells_end"]) == ("env:A", False)
+    assert (shown["secret"], shown["tells_end"]) == ("env:PILOTAGE_NOTICE_A", False)
     assert pilotage.json(*["channels", "set", "hook", "--kind", "log"])["url"] == ""
 
     pilotage.ok(
@@ -93,14 +93,14 @@ def test_what_cannot_be_is_told_in_a_line(pilotage: CommandLine) -> None:
 def test_a_test_says_whether_it_arrived(pilotage: CommandLine) -> None:
     assert "on-call took notice ntc_" in pilotage.ok("channels", "test", "on-call").out
     words = (
-        "channels set hook --kind webhook --url http://127.0.0.1:9/x --secret env:NOT_SET_AT_ALL"
+        "channels set hook --kind webhook --url http://127.0.0.1:9/x --secret env:PILOTAGE_NOTICE_ABSENT"
     )
     pilotage.ok(*words.split())
 
     said = pilotage("channels", "test", "hook")
 
     assert said.code == 2
-    assert "The variable NOT_SET_AT_ALL named by a secret reference is not set." in said.err
+    assert "The variable PILOTAGE_NOTICE_ABSENT named by a secret reference is not set." in said.err
 
 
 def test_routes_are_exported_with_what_has_to_be_done(pilotage: CommandLine) -> None:
@@ -114,7 +114,7 @@ def test_routes_are_exported_with_what_has_to_be_done(pilotage: CommandLine) -> 
             "--url",
             "https://a.example",
             "--secret",
-            "env:A",
+            "env:PILOTAGE_NOTICE_A",
         ]
     )
     pilotage.ok("routes", "set", "page", "--match", "severity=error|critical", "--to", "hook")

@@ -15,6 +15,7 @@ import pytest
 
 import notice_process
 import stores
+from channel_files import put_file
 from gateway_harness import BYTECODE, until
 from hook_server import HookServer
 from notified import make_alert, resolve
@@ -51,8 +52,7 @@ class World:
             await conn.run_sync(get_metadata().create_all)
         mine = (await stores.make_projects(self.db, self.clock)).mine
         self.project_id = mine.project_id or ""
-        secret = self.path.parent / "secret"
-        secret.write_text("signed with this")
+        secret = put_file(self.path.parent, "signed with this", project_id=self.project_id)
         channel = ChannelSpec(kind=ChannelKind.WEBHOOK, url=self.hooks.url, secret=f"file:{secret}")
         route = RouteSpec(channels=("hook",), group_by=("*",), settle_us=0, interval_us=1_000_000)
         async with self.db.write(mine) as tx:

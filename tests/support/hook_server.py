@@ -47,6 +47,11 @@ class HookServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
+    def open_connections(self) -> int:
+        """How many talk to it now."""
+        return len(self._tasks)
+
+    @property
     def url(self) -> str:
         """Its address."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/hook"

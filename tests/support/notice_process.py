@@ -8,18 +8,13 @@ import asyncio
 import sys
 from pathlib import Path
 
+from channel_files import make_sender
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.db import open_sqlite
-from pilotage.kit.egress import EgressPolicy
 from pilotage.kit.resources import Background
 from pilotage.kit.worker import Wakeup
 from pilotage.monitoring.notify.service import NotifyService
-from pilotage.monitoring.notify.worker import (
-    NoticeDelivery,
-    NoticeTeller,
-    Sender,
-    make_notifiers,
-)
+from pilotage.monitoring.notify.worker import NoticeDelivery, NoticeTeller
 
 
 async def main(path: Path, allow: str, limit_s: float) -> None:
@@ -27,7 +22,7 @@ async def main(path: Path, allow: str, limit_s: float) -> None:
     clock = SystemClock()
     db = open_sqlite(path, clock)
     service = NotifyService(clock)
-    sender = Sender(make_notifiers(EgressPolicy(allow, clock), clock, path.parent / "x"), limit_s)
+    sender = make_sender(path.parent, clock, allow, limit_s)
     async with Background() as background:
         delivery = NoticeDelivery(db, service, sender, background)
         teller = NoticeTeller(db, service, clock)

@@ -107,7 +107,6 @@ class Telling:
         self.more = more
         self.alerts: dict[str, AlertChange] = {}
         self.groups: dict[str, Group] = {}
-        self.waiting: set[str] = set()
         self.told: list[tuple[int, Message]] = []
         self._made = 0
 
@@ -120,7 +119,6 @@ class Telling:
             inhibitions=self.more.get("inhibitions", ()),
             silences=self.more.get("silences", ()),
             groups=tuple(self.groups.values()),
-            waiting=frozenset(self.waiting),
         )
 
     def take(self, *alerts: AlertChange) -> None:

@@ -23,7 +23,7 @@ from pilotage.sdk.control import ControlClient
 GROUP = make_group("channels", "Channels: where people are told of alerts.")
 EMPTY = (
     "There are no channels. Make one: pilotage channels set on-call --kind webhook "
-    "--url https://HOST/PATH --secret env:HOOK_SECRET"
+    "--url https://HOST/PATH --secret env:PILOTAGE_NOTICE_HOOK"
 )
 KINDS = ("log", "webhook", "email", "slack", "pagerduty")
 FIELDS = (
@@ -110,7 +110,7 @@ def set_channel(  # noqa: PLR0913 - a channel has that many parts
     """Set a channel; one that is there keeps what is not named.
 
     [bold]Examples[/bold]: pilotage channels set hook --kind webhook --url https://HOST/PATH
-    --secret env:HOOK_SECRET
+    --secret env:PILOTAGE_NOTICE_HOOK
     |    pilotage channels set desk --kind email --url smtp://mail:587
     --sender pilotage@bank.example --to finance@bank.example
     """

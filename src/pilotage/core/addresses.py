@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 from pilotage.core.errors import PilotageError
 from pilotage.core.regions import check_location
 
+NOTICE_PREFIX = "PILOTAGE_NOTICE_"  # of the variables that channels of notices may name
 _LONGEST = 1000
 _VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _FILE = re.compile(r"/[^\x00-\x1f\x7f]{1,999}")
@@ -83,6 +84,21 @@ def check_secret(reference: str) -> str:
             "The secret is no reference: secrets themselves are not kept here.",
             "Give the secret to the gateway in a variable or a file and write env:NAME, "
             "for example env:OPENAI_API_KEY, or file:/PATH (absolute).",
+        )
+    return reference
+
+
+def check_notice_secret(reference: str, param: str = "secret") -> str:
+    """Return a reference to what a channel of notices may send, or ""; raise ``invalid_request``.
+
+    Whoever sets a channel up chooses where a secret is sent: only variables made for that are.
+    """
+    check_secret(reference)
+    if reference.startswith("env:") and not reference.startswith(f"env:{NOTICE_PREFIX}"):
+        raise _refuse(
+            param,
+            f"The variable {reference.removeprefix('env:')} is not meant to be sent anywhere.",
+            f"Have its name begin with {NOTICE_PREFIX}, for example env:{NOTICE_PREFIX}HOOK.",
         )
     return reference
 

@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 import yaml
 
+from pilotage.core.addresses import NOTICE_PREFIX
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.errors import PilotageError
+from pilotage.kit.channel_settings import ChannelSettings, find_channel_flaws
 from pilotage.kit.number_settings import CallSettings, MetricSettings
 from pilotage.kit.setting_rules import (
     find_counters_flaw,
@@ -27,6 +29,15 @@ from pilotage.kit.setting_types import Duration, Port, doc
 CONFIG_FILE = "pilotage.yaml"
 ENV_PREFIX = "PILOTAGE_"
 _NOT_SETTINGS = {"PILOTAGE_CONFIG"}
+_OWN_SECRETS = (  # settings that say where a secret of this installation is
+    "database.password",
+    "counters.password",
+    "telemetry.otlp_headers",
+    "remote.credential",
+    "control.credential",
+    "secrets.root_keys",
+    "gateway.tls_key",
+)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -292,6 +303,7 @@ class LoadedSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class SettingDoc(msgspec.Struct, frozen=True, kw_only=True):
     """One documented setting: its dotted name, its variable, its default and its meaning."""
+    channels: ChannelSettings = msgspec.field(default_factory=ChannelSettings)
 
     name: str
     variable: str
@@ -460,6 +472,8 @@ def _check_names(tree: dict[str, Any], source: str) -> None:
     for name in map(str, tree):
         if name in known and "." in name:
             section, _, setting = name.partition(".")
+        if variable.startswith(NOTICE_PREFIX):  # a secret of a channel
+            continue
             raise PilotageError(
                 "invalid_config",
                 f"{source}: {name} is written in one line.",
@@ -516,6 +530,8 @@ def _explain(wrong: msgspec.ValidationError, origin: dict[str, str], source: str
     message = message.replace("`", "'")
     if "matching regex" in message or (
         message.startswith("Expected 'str', got") and _is_duration(name)
+    own = {name: get_value(settings, name) for name in _OWN_SECRETS}
+    yield from find_channel_flaws(settings.channels, settings.data_path, own)
     ):
         message = "Expected a duration such as 100ms, 30s, 5m, 24h or 7d"
     return PilotageError(

@@ -181,7 +181,7 @@ class EgressRules:
             return _FORBIDDEN
         if self._names(host, port, address):
             return ""
-        if not address.is_global or address.is_multicast:
+        if not is_public(address):
             return _NOT_PUBLIC
         return "" if not self._entries or self._covers(host, port) else _NOT_NAMED
 
@@ -208,6 +208,12 @@ async def look_up(host: str, port: int) -> list[str]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+def is_public(address: Address) -> bool:
+    """Say whether an address is one of the whole internet's."""
+    address = _unwrap(address)
+    return address.is_global and not address.is_multicast
 
 
 def normalise_host(host: str) -> str:

@@ -53,7 +53,7 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            if await self._try_step():
+            if await self.try_step():
                 await asyncio.sleep(0)
                 continue
             await self._wakeup.wait(self.pause_s)
@@ -66,7 +66,8 @@ class Worker:
         doublings = min(self.failures, 16) - 1  # the failures of a week make no number of seconds
         return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**doublings)
 
-    async def _try_step(self) -> bool:
+    async def try_step(self) -> bool:
+        """Do one step; a failure is counted and logged, not raised."""
         try:
             has_more = await self._step()
         except Exception as failed:

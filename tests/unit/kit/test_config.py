@@ -251,6 +251,12 @@ IN_VARIABLES = {
     ),
     "PILOTAGE_EGRESS_ALLOW": ("ab c://d", "egress.allow: 'c://d' is no host", "127.0.0.1:9000"),
     "PILOTAGE_DATABASE_PASSWORD": (SECRET, "database.password must be a reference", "env:NAME"),
+    "PILOTAGE_COUNTERS_PASSWORD": (
+        "env:PILOTAGE_NOTICE_X",
+        "counters.password names what channels may send anywhere",
+        "PILOTAGE_NOTICE_*",
+    ),
+    "PILOTAGE_CHANNELS_FILES": ("~/.pilotage/x", "is in the data folder, or around it", "beside"),
 }
 
 
@@ -307,6 +313,27 @@ def test_a_secret_that_is_not_there_is_told_without_showing_one(
     error = refused.value
     assert (error.code, SECRET in f"{error} {error!r} {error.hint}") == ("invalid_config", False)
     assert named in error.detail
+
+
+def test_channels_have_variables_and_a_folder_of_their_own(tmp_path: Path) -> None:
+    environ = {
+        "PILOTAGE_NOTICE_HOOK": SECRET,  # is no setting
+        "PILOTAGE_CHANNELS_FILES": str(tmp_path / "channels"),
+        "PILOTAGE_DATA_DIR": str(tmp_path / "data"),
+        "PILOTAGE_TELEMETRY_OTLP_HEADERS": f"file:{tmp_path}/headers",
+    }
+    settings = load_settings(None, environ)
+
+    assert settings.channels.folder == tmp_path / "channels"
+    (tmp_path / "channels").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "channels")
+    for name, value in (
+        ("PILOTAGE_CHANNELS_FILES", str(tmp_path)),
+        ("PILOTAGE_TELEMETRY_OTLP_HEADERS", f"file:{tmp_path}/channels/mine/headers"),
+        ("PILOTAGE_SECRETS_ROOT_KEYS", f"file:{tmp_path}/link/root.key"),
+        ("PILOTAGE_GATEWAY_TLS_KEY", f"{tmp_path}/channels/mine/tls.key"),
+    ):
+        assert refuse(None, environ | {name: value}).detail.startswith(f"{name}: ")
 
 
 def test_settings_show_the_reference_and_not_the_secret() -> None:

@@ -90,11 +90,13 @@ def test_a_title_says_how_many_and_which() -> None:
     two = make_notice(make_alert(), make_alert("alt_2", "failing")).message
     assert make_title(two) == "[FIRING:2] slow and 1 more (alias=chat, team=serving)"
     assert make_title(replace(two, is_repeat=True)).startswith("[FIRING:2] (still) slow")
-    assert make_title(replace(two, more=5)).startswith("[FIRING:7] slow")
+    assert make_title(replace(two, more_firing=5, more_ended=3)).startswith("[FIRING:7] slow")
     assert make_title(replace(two, is_test=True)) == "[TEST] A test of this channel"
     apart = make_notice(make_alert(team="", alias="a"), make_alert("b", team="", alias="b"))
     assert make_title(apart.message) == "[FIRING:2] slow"
     over = make_notice(resolve(make_alert(), T0 + 1)).message
+    assert make_title(replace(over, more_firing=4)).startswith("[FIRING:4] slow")
+    assert make_title(replace(over, more_ended=4)).startswith("[RESOLVED:5] slow")
     assert make_title(over) == "[RESOLVED:1] slow (alias=chat, team=serving)"
 
 
@@ -104,11 +106,11 @@ def test_a_text_has_a_paragraph_for_each_alert_and_counts_the_others() -> None:
     )
     over = resolve(bare, T0 + 1_000_000)
 
-    text = make_text(make_notice(bare, over, more=3).message)
+    text = make_text(make_notice(bare, over, more_firing=2, more_ended=1).message)
 
     since = "since: 2023-11-14T22:13:20.000000Z"
     assert text.split("\n\n") == [
-        "[FIRING:4] slow",
+        "[FIRING:3] slow",
         f"FIRING slow (warning)\n{since}",
         f"RESOLVED slow (warning)\n{since}\nuntil: 2023-11-14T22:13:21.000000Z",
         "and 3 more alerts\n",

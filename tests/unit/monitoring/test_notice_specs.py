@@ -28,16 +28,18 @@ from pilotage.monitoring.notify.types import (
     RouteSpec,
 )
 
-HOOK = ChannelSpec(kind=ChannelKind.WEBHOOK, url="https://a.example/b", secret="env:A")
+HOOK = ChannelSpec(
+    kind=ChannelKind.WEBHOOK, url="https://a.example/b", secret="env:PILOTAGE_NOTICE_A"
+)
 PAGER = ChannelSpec(kind=ChannelKind.PAGERDUTY, secret="file:/run/key")
-SLACK = ChannelSpec(kind=ChannelKind.SLACK, url="env:SLACK")
+SLACK = ChannelSpec(kind=ChannelKind.SLACK, url="env:PILOTAGE_NOTICE_SLACK")
 MAIL = ChannelSpec(
     kind=ChannelKind.EMAIL,
     url="smtp://mail.example",
     sender="pilotage@example.org",
     to=("ann@example.org",),
 )
-SIGNED_IN = replace(MAIL, username="ann", secret="env:A")
+SIGNED_IN = replace(MAIL, username="ann", secret="env:PILOTAGE_NOTICE_A")
 ROUTE = RouteSpec(channels=("hook",))
 
 
@@ -68,11 +70,17 @@ def test_what_a_channel_can_be() -> None:
     [
         (replace(HOOK, to=("ann@example.org",)), "to"),
         (ChannelSpec(kind=ChannelKind.LOG, url="https://a.example"), "url"),
-        (replace(SLACK, secret="env:A"), "secret"),
+        (replace(SLACK, secret="env:PILOTAGE_NOTICE_A"), "secret"),
         (replace(HOOK, url=""), "url"),
         (replace(HOOK, url="ftp://a.example"), "url"),
         (replace(HOOK, url="https://ann:b@a.example"), "url"),
         (replace(HOOK, url="https://a.example/?key=1"), "url"),
+        (replace(HOOK, url="https://10.0.0.256/hook"), "url"),
+        (replace(HOOK, url="env:HOOK_URL"), "url"),
+        (replace(HOOK, secret="env:DATABASE_PASSWORD"), "secret"),
+        (replace(PAGER, url="env:PAGER_URL"), "url"),
+        (replace(SLACK, url="env:SLACK_URL"), "url"),
+        (replace(MAIL, url="smtp://1.2.3.04"), "url"),
         (replace(HOOK, secret=""), "secret"),
         (replace(HOOK, secret="the secret itself"), "secret"),
         (replace(HOOK, ca_file="ca.pem"), "ca_file"),
@@ -93,7 +101,7 @@ def test_what_a_channel_can_be() -> None:
         (replace(MAIL, to=tuple(f"a{n}@b.example" for n in range(51))), "to"),
         (replace(MAIL, to=("a@b> SIZE=1",)), "to"),
         (replace(MAIL, username="ann"), "username"),
-        (replace(MAIL, secret="env:A"), "username"),
+        (replace(MAIL, secret="env:PILOTAGE_NOTICE_A"), "username"),
         (replace(SIGNED_IN, username="a n n"), "username"),
         (replace(SIGNED_IN, encryption=Encryption.NONE), "encryption"),
     ],

@@ -16,12 +16,13 @@ from notified import (
     resolve,
 )
 from pilotage.monitoring.alerts.types import AlertChange, AlertState, Severity
+from pilotage.monitoring.notify.messages import make_title
 from pilotage.monitoring.notify.rules import (
     GIVE_UP_US,
     LONGEST_PAUSE_US,
     MOST_TOLD,
-    choose_due_us,
     choose_pause_us,
+    choose_wait_us,
     fits,
     is_newer,
     make_key,
@@ -167,27 +168,6 @@ def test_what_still_fires_is_listed_with_what_is_over() -> None:
     assert list(telling.alerts) == ["alt_1"]
 
 
-def test_what_waits_to_be_delivered_is_not_repeated_behind_it() -> None:
-    telling = Telling(make_route())
-    telling.take(make_alert())
-    telling.run(T0, T0 + 11 * S)
-    telling.waiting = set(telling.groups)
-    assert telling.run(T0 + 11 * S, T0 + 2000 * S) == []
-
-    telling.waiting = set()
-    assert [message.is_repeat for message in telling.tell(T0 + 2000 * S)] == [True]
-
-
-def test_news_goes_out_even_behind_what_waits() -> None:
-    telling = Telling(make_route())
-    telling.take(make_alert())
-    telling.run(T0, T0 + 11 * S)
-    telling.waiting = set(telling.groups)
-    telling.take(resolve(make_alert(), T0 + 20 * S))
-
-    assert [names(m) for m in telling.run(T0 + 20 * S, T0 + 100 * S)] == [([], ["alt_1"])]
-
-
 def test_alerts_are_told_together_by_what_they_have_in_common() -> None:
     telling = Telling(make_route(group_by=("alias",)), make_route("each", group_by=("*",)))
     telling.take(
@@ -214,8 +194,31 @@ def test_a_message_lists_some_of_very_many_and_says_how_many_more() -> None:
     (message,) = telling.run(T0, T0 + 11 * S)
 
     assert (len(message.alerts), message.more) == (MOST_TOLD, 7)
-    (group,) = telling.groups.values()
-    assert len(group.told) == MOST_TOLD + 7
+    (news,) = telling.run(T0 + 11 * S, T0 + 80 * S)
+    rest = {f"alt_{number:04}" for number in range(MOST_TOLD, MOST_TOLD + 7)}
+    assert rest <= set(names(news)[0])
+    assert (len(news.alerts), news.more_firing, news.is_repeat) == (MOST_TOLD, 7, False)
+    assert telling.run(T0 + 80 * S, T0 + 600 * S) == []  # all are named now
+
+
+def test_of_very_many_each_hears_that_it_is_over_if_it_was_named() -> None:
+    telling = Telling(make_route())
+    alerts = [make_alert(f"alt_{number:04}") for number in range(3 * MOST_TOLD)]
+    telling.take(*alerts)
+    telling.run(T0, T0 + 80 * S)
+    telling.take(*(resolve(alert, T0 + 80 * S) for alert in alerts[10:]))
+
+    told = telling.run(T0 + 80 * S, T0 + 500 * S)
+
+    assert make_title(told[0]).startswith("[FIRING:10]")
+    named = {alert_id for _, message in telling.told for alert_id in names(message)[0]}
+    ended = [alert_id for message in told for alert_id in names(message)[1]]
+    assert len(named) == 2 * MOST_TOLD
+    assert sorted(ended) == sorted(named - {alert.alert_id for alert in alerts[:10]})
+    assert all(len(message.alerts) <= MOST_TOLD for message in told)
+    telling.take(*(resolve(alert, T0 + 500 * S) for alert in alerts[:10]))
+    telling.run(T0 + 500 * S, T0 + 600 * S)
+    assert (telling.alerts, telling.groups) == ({}, {})
 
 
 def test_a_route_that_is_gone_leaves_no_group() -> None:
@@ -277,6 +280,39 @@ def test_what_is_silenced_after_it_was_told_is_missing_from_news_and_not_forgott
     (ended,) = telling.run(T0 + 100 * S, T0 + 200 * S)
 
     assert names(ended) == (["alt_1", "alt_3"], ["alt_2"])
+
+
+def test_what_was_silenced_when_the_rest_ended_is_told_when_the_silence_ends() -> None:
+    silence = make_silence(T0 + 100 * S, T0 + 200 * S, alias="a")
+    telling = Telling(make_route(repeat_us=86_400 * S), silences=[silence])
+    telling.take(make_alert("alt_a", alias="a"), make_alert("alt_b", alias="b"))
+    telling.run(T0, T0 + 150 * S)
+    telling.take(resolve(make_alert("alt_b", alias="b"), T0 + 150 * S))
+
+    (over,) = telling.run(T0 + 150 * S, T0 + 200 * S)
+    (again,) = telling.run(T0 + 200 * S, T0 + 300 * S)
+
+    assert (names(over), over.is_firing, over.muted) == (([], ["alt_b"]), False, 1)
+    assert (names(again), again.is_repeat, again.muted) == ((["alt_a"], []), False, 0)
+    assert again.group_id == over.group_id
+
+
+def test_a_clock_that_was_ahead_holds_nothing_up() -> None:
+    telling = Telling(make_route())
+    telling.take(make_alert("alt_1"))
+    telling.run(T0 + 86_400 * S, T0 + 86_411 * S)
+    telling.take(make_alert("alt_2", alias="small"))
+
+    (news,) = telling.run(T0, T0 + 5 * S)  # the clock is set right
+
+    assert names(news)[0] == ["alt_1", "alt_2"]
+    telling.take(make_alert("alt_3", alias="large"))
+    assert len(telling.run(T0 + 5 * S, T0 + 70 * S)) == 1
+
+    ahead = Telling(make_route())
+    ahead.take(make_alert("alt_1"))
+    ahead.tell(T0 + 86_400 * S)
+    assert len(ahead.tell(T0)) == 1
 
 
 def test_an_inhibited_alert_is_not_told_while_its_cause_fires() -> None:
@@ -396,12 +432,12 @@ def test_pauses_of_many_notices_are_spread() -> None:
 
 
 def test_whoever_asks_for_time_gets_it_up_to_an_hour() -> None:
-    assert choose_due_us("ntc_1", 1, T0, T0, 30 * S) == T0 + 30 * S
-    assert choose_due_us("ntc_1", 1, T0, T0, 90 * 86_400 * S) == T0 + 3600 * S
-    assert choose_due_us("ntc_1", 9, T0, T0, 0) == T0 + choose_pause_us("ntc_1", 9)
-    assert choose_due_us("ntc_1", 9, T0, T0, None) == T0 + choose_pause_us("ntc_1", 9)
+    assert choose_wait_us("ntc_1", 1, 0, 30 * S) == 30 * S
+    assert choose_wait_us("ntc_1", 1, 0, 90 * 86_400 * S) == 3600 * S
+    assert choose_wait_us("ntc_1", 9, 0, 0) == choose_pause_us("ntc_1", 9)
+    assert choose_wait_us("ntc_1", 9, 0, None) == choose_pause_us("ntc_1", 9)
 
 
-def test_after_a_day_a_notice_is_given_up() -> None:
-    assert choose_due_us("ntc_1", 9, T0, T0 + GIVE_UP_US - 1, None) is not None
-    assert choose_due_us("ntc_1", 9, T0, T0 + GIVE_UP_US, None) is None
+def test_after_a_day_of_trying_a_notice_is_given_up() -> None:
+    assert choose_wait_us("ntc_1", 9, GIVE_UP_US - 1, None) is not None
+    assert choose_wait_us("ntc_1", 9, GIVE_UP_US, None) is None

@@ -44,7 +44,7 @@ def upgrade() -> None:
         *map(_text, ("route_id", "key")),
         _big("opened_at_us"),
         sa.Column("told_at_us", sa.BigInteger()),
-        _text("told"),
+        *map(_text, ("told", "named")),
         *_of_project("notice_group"),
     )
     op.create_index(op.f("ix_notice_group_project_id"), "notice_group", ["project_id"])
@@ -60,14 +60,20 @@ def _create_notice() -> None:
         *map(_big, ("due_at_us", "created_at_us")),
         sa.Column("ended_at_us", sa.BigInteger()),
         *map(_text, ("problem", "remaining")),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        _big("tried_us"),
+        sa.Column("may_pass", sa.Boolean(), nullable=False),
         *_of_project("notice"),
     )
-    op.create_index(
-        "ix_notice_state_channel_id_created_at_us",
-        "notice",
-        ["state", "channel_id", "created_at_us"],
-    )
-    op.create_index("ix_notice_project_id_id", "notice", ["project_id", "id"])
+    for columns in (
+        ("state", "channel_id", "group_id"),
+        ("channel_id", "group_id", "place"),
+        ("project_id", "channel", "state"),
+        ("project_id", "id"),
+        ("ended_at_us",),
+    ):
+        op.create_index(f"ix_notice_{'_'.join(columns)}", "notice", list(columns))
 
 
 def _object() -> tuple[sa.Column[str], sa.Column[int], sa.Column[str]]:

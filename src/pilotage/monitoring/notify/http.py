@@ -10,6 +10,8 @@ from pilotage.core.duration import format_duration, parse_duration_us
 from pilotage.core.errors import PilotageError
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
 from pilotage.kit.clock import Clock
+from pilotage.monitoring.notify.rules import say_absent
+from pilotage.monitoring.notify.sender import Sender
 from pilotage.monitoring.notify.service import NotifyService
 from pilotage.monitoring.notify.types import (
     Channel,
@@ -22,7 +24,6 @@ from pilotage.monitoring.notify.types import (
     RouteKind,
     RouteSpec,
 )
-from pilotage.monitoring.notify.worker import Sender
 
 CHANNEL = "/channels/{channel}"
 ROUTE = "/notice-routes/{notice_route}"
@@ -211,11 +212,9 @@ def _channel_routes(service: NotifyService, sender: Sender, clock: Clock) -> lis
             found = await service.channels.get(tx, channel)
             notice = service.make_test(tx, found)
         began_s = clock.monotonic_s()
-        refused = await sender.send(found.spec, notice)
-        if refused:
-            raise PilotageError(
-                "unavailable", f"These recipients were refused: {', '.join(refused)}"
-            )
+        arrived = await sender.send(found.spec, notice)
+        if problem := say_absent(arrived):
+            raise PilotageError("unavailable", f"Not everybody has it: {problem}")
         took_ms = round((clock.monotonic_s() - began_s) * 1e3)
         return ArrivalView(notice=notice.id, channel=found.name, took_ms=took_ms)
 

@@ -29,9 +29,9 @@ def make_title(message: Message) -> str:
     names = list(dict.fromkeys(alert.rule for alert in message.alerts))
     which = names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     common = _join(_common(message, "team", "alias", "tenant"))
-    shown = message.firing or message.ended
-    count = len(shown) + message.more
-    what = "FIRING" if message.is_firing else "RESOLVED"
+    count, what = len(message.ended) + message.more_ended, "RESOLVED"
+    if message.is_firing:
+        count, what = len(message.firing) + message.more_firing, "FIRING"
     again = " (still)" if message.is_repeat else ""
     return _one_line(f"[{what}:{count}]{again} {which}{f' ({common})' if common else ''}", 200)
 
@@ -57,6 +57,7 @@ def make_webhook(notice: Notice) -> dict[str, Any]:
         "groupKey": f"{message.route or 'none'}:{_join(message.key)}",
         "groupId": message.group_id,
         "truncatedAlerts": message.more,
+        "mutedAlerts": message.muted,
         "status": AlertState.FIRING if message.is_firing else AlertState.RESOLVED,
         "receiver": notice.channel,
         "groupLabels": _rename(message.key),

@@ -3,16 +3,20 @@
 The order is Alertmanager's: route, group, inhibit, silence, settle, tell, repeat. Two things differ
 on purpose: that an alert is over is told to whoever was told of it, silenced or not; and a notice
 that cannot be delivered is tried for a day and then kept.
+
+Times that were written down may be in the future: the clock was ahead and has been set right. What
+has to wait for a span from such a time waits no longer than twice the span.
 """
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pilotage.monitoring.alerts.types import AlertChange, AlertState, Severity
 from pilotage.monitoring.notify.types import (
     DAY_US,
     SECOND_US,
+    Arrival,
     Configured,
     Group,
     Inhibition,
@@ -30,6 +34,8 @@ MOST_TOLD = 100  # alerts in one message
 GIVE_UP_US = DAY_US
 FIRST_PAUSE_US = 2 * SECOND_US
 LONGEST_PAUSE_US = 300 * SECOND_US
+LONGEST_WAIT_US = 3600 * SECOND_US  # nobody who is told may ask for more
+MOST_REFUSALS = 3  # of what a notice says, before those behind it may pass it
 NO_ROUTE = RouteSpec(kind=RouteKind.TICKET, group_by=(EACH,), settle_us=0, interval_us=0)
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
@@ -89,7 +95,6 @@ class World:
     inhibitions: Sequence[Inhibition]
     silences: Sequence[Silence]
     groups: Sequence[Group]
-    waiting: Collection[str] = ()  # ids of the groups of which something is still to be delivered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +126,8 @@ def plan_notices(world: World, now_us: int) -> Plan:
     steps: list[GroupStep] = []
     for place, (route, alerts) in gathered.items():
         before = known.pop(place, None)
-        is_waiting = before is not None and before.id in world.waiting
-        step = _step(
-            _Gathering(route=route, key=dict(place[1]), alerts=alerts, before=before),
-            muted,
-            now_us,
-            is_waiting=is_waiting,
-        )
+        seen = _Gathering(route=route, key=dict(place[1]), alerts=alerts, before=before)
+        step = _step(seen, muted, now_us)
         if step is not None:
             steps.append(step)
     steps += [GroupStep(before=left, after=None, route=None) for left in known.values()]
@@ -214,9 +214,7 @@ def _freeze(key: Mapping[str, str]) -> _Key:
     return tuple(sorted(key.items()))
 
 
-def _step(
-    seen: _Gathering, muted: Collection[str], now_us: int, *, is_waiting: bool
-) -> GroupStep | None:
+def _step(seen: _Gathering, muted: Collection[str], now_us: int) -> GroupStep | None:
     """Decide about one group; None if nothing of it changes."""
     firing = [
         item
@@ -235,16 +233,16 @@ def _step(
             key=seen.key,
             opened_at_us=now_us,
         )
-    told = frozenset(before.told)
+    told, named = frozenset(before.told), frozenset(before.named)
     ended = [
         item for item in seen.alerts if item.state == AlertState.RESOLVED and item.alert_id in told
     ]
-    has_news = bool(ended) or any(item.alert_id not in told for item in firing)
+    has_news = bool(ended) or any(item.alert_id not in named for item in firing)
     if not has_news and not firing:
         return _close_if_over(seen, told)
-    if not is_due(before, pace, now_us, has_news=has_news, is_waiting=is_waiting):
+    if not is_due(before, pace, now_us, has_news=has_news):
         return None if seen.before else GroupStep(before=None, after=before, route=seen.route)
-    return _tell(seen, before, [*firing, *ended], now_us, is_repeat=not has_news)
+    return _tell(seen, before, firing, ended, now_us)
 
 
 def _close_if_over(seen: _Gathering, told: Collection[str]) -> GroupStep | None:
@@ -255,26 +253,35 @@ def _close_if_over(seen: _Gathering, told: Collection[str]) -> GroupStep | None:
     return GroupStep(before=seen.before, after=None, route=seen.route)
 
 
-def is_due(group: Group, pace: Pace, now_us: int, *, has_news: bool, is_waiting: bool) -> bool:
-    """Say whether a group is to be told now: settled, then at intervals, then repeated.
-
-    What still waits to be delivered is not repeated behind it.
-    """
+def is_due(group: Group, pace: Pace, now_us: int, *, has_news: bool) -> bool:
+    """Say whether a group is to be told now: settled, then at intervals, then repeated."""
     if group.told_at_us is None:
-        return now_us >= group.opened_at_us + pace.settle_us
-    if has_news:
-        return now_us >= group.told_at_us + pace.interval_us
-    return not is_waiting and now_us >= group.told_at_us + pace.repeat_us
+        return _has_passed(group.opened_at_us, pace.settle_us, now_us)
+    return _has_passed(group.told_at_us, pace.interval_us if has_news else pace.repeat_us, now_us)
+
+
+def _has_passed(since_us: int, span_us: int, now_us: int) -> bool:
+    return abs(now_us - since_us) >= span_us
 
 
 def _tell(
-    seen: _Gathering, before: Group, alerts: list[AlertChange], now_us: int, *, is_repeat: bool
+    seen: _Gathering,
+    before: Group,
+    firing: Sequence[AlertChange],
+    ended: Sequence[AlertChange],
+    now_us: int,
 ) -> GroupStep:
-    told = frozenset(before.told)
-    still = {item.alert_id for item in seen.alerts if item.state == AlertState.FIRING}
-    after_told = {item.alert_id for item in alerts if item.state == AlertState.FIRING}
-    after_told |= told & still  # muted meanwhile: that it is over will be told
-    alerts.sort(key=lambda item: (item.state, -_RANK[item.severity], item.starts_at_us, item.rule))
+    """Tell a group: what is new before what was named already, as much as a message holds."""
+    named = frozenset(before.named)
+    ordered = sorted(firing, key=_order)
+    new = [item for item in ordered if item.alert_id not in named]
+    known = [item for item in ordered if item.alert_id in named]
+    shown = _choose(new, ended, known)
+    shown_ids = {item.alert_id for item in shown}
+    fires = {item.alert_id for item in firing}
+    on = {item.alert_id for item in seen.alerts if item.state == AlertState.FIRING}
+    left = {item.alert_id for item in ended} - shown_ids  # that these are over is told next time
+    told = (shown_ids & fires) | (on & frozenset(before.told)) | left
     after = Group(
         id=before.id,
         rev=before.rev + 1,
@@ -283,22 +290,71 @@ def _tell(
         key=before.key,
         opened_at_us=before.opened_at_us,
         told_at_us=now_us,
-        told=tuple(sorted(after_told)),
+        told=tuple(sorted(told)),
+        named=tuple(sorted(fires & (named | shown_ids))),
     )
     return GroupStep(
         before=seen.before,
-        after=after if after_told else None,
+        after=after if told else None,
         route=seen.route,
         message=Message(
             group_id=before.id,
             route=seen.route.name,
             kind=seen.route.spec.kind,
             key=seen.key,
-            alerts=tuple(alerts[:MOST_TOLD]),
-            more=max(0, len(alerts) - MOST_TOLD),
-            is_repeat=is_repeat,
+            alerts=shown,
+            more_firing=len(fires - shown_ids),
+            more_ended=len(left),
+            muted=len(told - fires - left),
+            is_repeat=not new and not ended,
         ),
     )
+
+
+def _choose(
+    new: Sequence[AlertChange], ended: Sequence[AlertChange], known: Sequence[AlertChange]
+) -> tuple[AlertChange, ...]:
+    """Return what a message lists, in its order: of what fires, always some."""
+    half = MOST_TOLD // 2
+    chosen = [*new[:half], *ended, *new[half:], *known][:MOST_TOLD]
+    return tuple(sorted(chosen, key=_order))
+
+
+def _order(alert: AlertChange) -> tuple[AlertState, int, int, str, str]:
+    worst = -_RANK[alert.severity]
+    return alert.state, worst, alert.starts_at_us, alert.rule, alert.alert_id
+
+
+def merge_messages(waiting: Message, news: Message) -> Message:
+    """Return what is to be said of a group instead of two messages of which none was sent.
+
+    That is the newer, and the ends that the older was to tell; the alerts that began first are
+    those whose beginning was told before.
+    """
+    known = {item.alert_id for item in news.alerts}
+    also = (item for item in waiting.ended if item.alert_id not in known)
+    ended = sorted([*news.ended, *also], key=lambda item: item.starts_at_us)
+    shown = _choose(news.firing, ended, ())
+    fires = sum(item.state == AlertState.FIRING for item in shown)
+    return replace(
+        news,
+        alerts=shown,
+        more_firing=news.more_firing + len(news.firing) - fires,
+        more_ended=news.more_ended + len(ended) - (len(shown) - fires),
+        is_repeat=False,
+    )
+
+
+def say_absent(arrival: Arrival) -> str:
+    """Say who does not have a notice that was sent, "" if all have it."""
+    parts = {"put off": arrival.later, "refused": arrival.never}
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
+
+
+def choose_rank(message: Message) -> int:
+    """Return how urgent a message is: 0 for what somebody has to hear now."""
+    is_critical = any(item.severity == Severity.CRITICAL for item in message.alerts)
+    return 0 if message.kind == RouteKind.PAGE or is_critical else 1
 
 
 def _find_over(world: World, steps: Iterable[GroupStep]) -> tuple[str, ...]:
@@ -328,16 +384,13 @@ def choose_pause_us(notice_id: str, attempts: int) -> int:
     return longest // 2 + int.from_bytes(spread[:4], "big") * (longest // 2) // 0xFFFFFFFF
 
 
-def choose_due_us(
-    notice_id: str, attempts: int, created_at_us: int, now_us: int, asked_us: int | None
+def choose_wait_us(
+    notice_id: str, attempts: int, tried_us: int, asked_us: int | None
 ) -> int | None:
-    """Return when to try again, None to give up; ``asked_us`` is how long the other side asks for.
+    """Return how long to wait after a failed attempt, None to give up.
 
-    Nobody may ask for more than an hour.
+    ``tried_us`` is how long it was waited so far, ``asked_us`` how long the other side asks for.
     """
-    if now_us >= created_at_us + GIVE_UP_US:
+    if tried_us >= GIVE_UP_US:
         return None
-    pause_us = choose_pause_us(notice_id, attempts)
-    if asked_us is not None:
-        pause_us = max(pause_us, min(asked_us, 3600 * SECOND_US))
-    return now_us + pause_us
+    return max(choose_pause_us(notice_id, attempts), min(asked_us or 0, LONGEST_WAIT_US))

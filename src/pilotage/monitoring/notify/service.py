@@ -15,19 +15,28 @@ from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 from pilotage.monitoring.alerts.types import AlertChange, AlertState, Severity
 from pilotage.monitoring.notify import store
+from pilotage.monitoring.notify.ports import RefusedError
 from pilotage.monitoring.notify.rules import (
+    LONGEST_WAIT_US,
+    MOST_REFUSALS,
     GroupStep,
     World,
-    choose_due_us,
+    choose_rank,
+    choose_wait_us,
     is_newer,
+    merge_messages,
     plan_notices,
+    say_absent,
 )
 from pilotage.monitoring.notify.settings import Channels, Inhibitions, Routes
 from pilotage.monitoring.notify.silences import Silences
 from pilotage.monitoring.notify.types import (
     DAY_US,
     LOG_CHANNEL,
+    Arrival,
     Channel,
+    ChannelKind,
+    ChannelSpec,
     Message,
     Notice,
     NoticeState,
@@ -35,6 +44,9 @@ from pilotage.monitoring.notify.types import (
 )
 
 KEPT_US = 30 * DAY_US
+MOST_KEPT = 10_000  # of those that ended, in a project
+MOST_WAITING = 1_000  # for a channel
+_BUILT_IN_LOG = ChannelSpec(kind=ChannelKind.LOG)
 _EVERYTHING = 1_000_000
 
 
@@ -64,7 +76,6 @@ class NotifyService:
             inhibitions=await self.inhibitions.list(tx),
             silences=await store.list_silences(tx, "", _EVERYTHING, ending_after_us=tx.now_us),
             groups=await store.list_groups(tx),
-            waiting=await store.list_waiting_groups(tx),
         )
 
     async def list_busy_projects(self, tx: Tx) -> Sequence[str]:
@@ -93,9 +104,29 @@ class NotifyService:
         written = 0
         for channel_id, name, tells_end in await self._find_channels(tx, step.route.spec.channels):
             if message.is_firing or tells_end:
-                await store.insert_notice(tx, self._make_notice(tx, channel_id, name, message))
-                written += 1
+                written += await self._put(tx, channel_id, name, message)
         return written
+
+    async def _put(self, tx: Tx, channel_id: str, name: str, message: Message) -> int:
+        """Write a notice, or what it says into one that waits untried behind another of its group.
+
+        So of what becomes of a group while its channel is away, two notices are left: the first as
+        it was, and one of all since. What waits needs no repeating. Return how many were written.
+        """
+        latest = await store.list_last(tx, channel_id, message.group_id)
+        waiting = [item for item in latest if item.state == NoticeState.WAITING]
+        last = latest[0] if latest else None
+        if last is not None and last in waiting:
+            if message.is_repeat and not last.may_pass:
+                return 0
+            if len(waiting) > 1 and last.attempts == 0:
+                both = merge_messages(last.message, message)
+                if await store.change_notice(tx, last, message=both, rank=choose_rank(both)):
+                    return 0
+        notice = self._make_notice(tx, channel_id, name, message)
+        place = last.place + 1 if last else 0
+        await store.insert_notice(tx, replace(notice, place=place))
+        return 1
 
     async def _write_group(self, tx: Tx, step: GroupStep, group_id: str) -> bool:
         if step.before is None:
@@ -125,6 +156,7 @@ class NotifyService:
             attempts=0,
             due_at_us=tx.now_us,
             created_at_us=tx.now_us,
+            rank=choose_rank(message),
         )
 
     # delivering
@@ -134,15 +166,15 @@ class NotifyService:
         return await store.list_waiting_channels(tx)
 
     async def find_next(self, tx: Tx, channel_id: str) -> Notice | None:
-        """Return the oldest notice that is due on a channel and not behind another of its group."""
-        seen: set[str] = set()
-        for notice in await store.list_waiting(tx, channel_id):
-            if notice.group_id in seen:
-                continue
-            if notice.due_at_us <= tx.now_us:
-                return notice
-            seen.add(notice.group_id)
-        return None
+        """Return the most urgent notice due on a channel that is not behind one of its group."""
+        return await store.find_next(tx, channel_id, tx.now_us + LONGEST_WAIT_US)
+
+    async def find_channel(self, tx: Tx, notice: Notice) -> ChannelSpec | None:
+        """Return where a notice goes, None if its channel was deleted."""
+        if notice.channel_id == LOG_CHANNEL:
+            return _BUILT_IN_LOG
+        found = await self.channels.find_by_id(tx, notice.channel_id, notice.project_id)
+        return found.spec if found else None
 
     async def claim(self, tx: Tx, notice: Notice, lease_us: int) -> Notice:
         """Count an attempt that begins; nobody tries again before the lease is over."""
@@ -154,42 +186,45 @@ class NotifyService:
             raise PilotageError("conflict", "The notice was changed meanwhile.")
         return replace(notice, rev=notice.rev + 1, **values)
 
-    async def record_delivery(self, tx: Tx, notice: Notice) -> bool:
-        """Record that a notice was delivered; False if it has changed meanwhile."""
-        return await store.change_notice(
-            tx,
-            notice,
-            state=NoticeState.DELIVERED,
-            ended_at_us=tx.now_us,
-            problem="",
-            remaining=(),
-        )
+    async def record_arrival(self, tx: Tx, notice: Notice, arrival: Arrival) -> NoticeState:
+        """Record who has a notice; whoever was put off is tried again. Return what it is now."""
+        await store.end_passed(tx, notice)
+        problem = say_absent(arrival)
+        if arrival.later:
+            failed = PilotageError("unavailable", problem)
+            return await self._try_later(tx, notice, failed, remaining=arrival.later, may_pass=True)
+        values = {"state": NoticeState.DELIVERED, "ended_at_us": tx.now_us}
+        await store.change_notice(tx, notice, problem=problem, remaining=(), **values)
+        return NoticeState.DELIVERED
 
-    async def record_failure(
-        self,
-        tx: Tx,
-        notice: Notice,
-        problem: str,
-        *,
-        asked_us: int | None = None,
-        remaining: Sequence[str] = (),
-    ) -> NoticeState:
+    async def record_failure(self, tx: Tx, notice: Notice, failed: PilotageError) -> NoticeState:
         """Record a failed attempt, and when to try again; return what the notice is now.
 
-        Where the other side asks for time (``asked_us``), nothing else goes there meanwhile.
+        Where the other side asks for time, nothing else goes there meanwhile. What it refused for
+        what it says, some times, is passed by what comes after it.
         """
-        due_us = choose_due_us(
-            notice.id, notice.attempts, notice.created_at_us, tx.now_us, asked_us
+        may_pass = notice.may_pass or (
+            isinstance(failed, RefusedError) and notice.attempts >= MOST_REFUSALS
         )
-        state = NoticeState.FAILED if due_us is None else NoticeState.WAITING
-        values: dict[str, object] = {"problem": problem, "remaining": tuple(remaining)}
-        if due_us is None:
-            values |= {"state": state, "ended_at_us": tx.now_us}
-        else:
-            values["due_at_us"] = due_us
-        if await store.change_notice(tx, notice, **values) and due_us and asked_us is not None:
+        if may_pass:
+            await store.end_passed(tx, notice)
+        return await self._try_later(tx, notice, failed, may_pass=may_pass)
+
+    async def _try_later(
+        self, tx: Tx, notice: Notice, failed: PilotageError, **values: object
+    ) -> NoticeState:
+        asked_us = None if failed.retry_after_s is None else round(failed.retry_after_s * 1e6)
+        wait_us = choose_wait_us(notice.id, notice.attempts, notice.tried_us, asked_us)
+        values["problem"] = failed.detail
+        if wait_us is None:
+            values |= {"state": NoticeState.FAILED, "ended_at_us": tx.now_us}
+            await store.change_notice(tx, notice, **values)
+            return NoticeState.FAILED
+        due_us = tx.now_us + wait_us
+        values |= {"due_at_us": due_us, "tried_us": notice.tried_us + wait_us}
+        if await store.change_notice(tx, notice, **values) and asked_us is not None:
             await store.postpone_channel(tx, notice.channel_id, due_us)
-        return state
+        return NoticeState.WAITING
 
     async def drop(self, tx: Tx, notice: Notice, problem: str) -> None:
         """Give a notice up that can never be delivered."""
@@ -197,9 +232,19 @@ class NotifyService:
             tx, notice, state=NoticeState.FAILED, ended_at_us=tx.now_us, problem=problem
         )
 
+    async def limit_waiting(self, tx: Tx) -> int:
+        """Give the oldest notices up of channels that very many wait for; return how many."""
+        problem = f"More than {MOST_WAITING} others wait for the channel."
+        channels = await store.list_waiting_channels(tx)
+        return sum([await store.give_up_beyond(tx, one, MOST_WAITING, problem) for one in channels])
+
     async def forget_ended(self, tx: Tx) -> int:
-        """Forget the notices that ended a month ago; return how many."""
-        return await store.drop_notices(tx, tx.now_us - KEPT_US)
+        """Forget the notices that ended a month ago, and those of very many; return how many."""
+        dropped = await store.drop_notices(tx, tx.now_us - KEPT_US)
+        projects = {project_id for project_id, _, _ in await store.count_notices(tx)}
+        for project_id in sorted(projects):
+            dropped += await store.drop_beyond(tx, project_id, MOST_KEPT)
+        return dropped
 
     # looking
 
@@ -243,7 +288,7 @@ class NotifyService:
             "state": NoticeState.WAITING,
             "attempts": 0,
             "due_at_us": tx.now_us,
-            "created_at_us": tx.now_us,
+            "tried_us": 0,
             "ended_at_us": None,
         }
         if not await store.change_notice(tx, notice, **values):

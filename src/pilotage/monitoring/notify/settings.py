@@ -44,6 +44,10 @@ class Settings(Generic[Spec]):
         Raise ``already_exists`` if the name is taken, ``invalid_request`` for what it cannot be.
         """
         check_name(name)
+        if name.startswith(f"{self.prefix}_"):
+            raise PilotageError(
+                "invalid_request", f"{name!r} looks like an id, and is no name.", param="name"
+            )
         checked = await self._check(tx, spec)
         if await store.find_setting(tx, self.kind, name):
             raise PilotageError(
@@ -76,6 +80,11 @@ class Settings(Generic[Spec]):
     async def find(self, tx: Tx, name_or_id: str) -> Configured[Spec] | None:
         """Return a living one by name or id, or None."""
         row = await store.find_setting(tx, self.kind, name_or_id)
+        return self._read(row) if row and row["deleted_at_us"] is None else None
+
+    async def find_by_id(self, tx: Tx, setting_id: str, project_id: str) -> Configured[Spec] | None:
+        """Return a project's living one by its id alone, or None; also outside its scope."""
+        row = await store.find_setting_by_id(tx, self.kind, setting_id, project_id)
         return self._read(row) if row and row["deleted_at_us"] is None else None
 
     async def list(

@@ -6,7 +6,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from pilotage.core.addresses import check_base_url, check_ca_file, check_secret
+from pilotage.core.addresses import (
+    NOTICE_PREFIX,
+    check_base_url,
+    check_ca_file,
+    check_notice_secret,
+)
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.monitoring.alerts.types import Severity
@@ -47,7 +52,7 @@ def check_channel(spec: ChannelSpec) -> ChannelSpec:
     for name in _ALL:
         if name not in _OF_KIND[spec.kind] and getattr(spec, name) != getattr(_EMPTY, name):
             raise _refuse(name, f"A channel of kind {spec.kind} has none.", "Leave it out.")
-    check_secret(spec.secret)
+    check_notice_secret(spec.secret)
     check_ca_file(spec.ca_file)
     if spec.kind == ChannelKind.EMAIL:
         return _check_mail(spec)
@@ -58,14 +63,16 @@ def check_channel(spec: ChannelSpec) -> ChannelSpec:
     url = spec.url
     if spec.kind == ChannelKind.PAGERDUTY:
         url = url or PAGERDUTY_URL
-    if not is_reference(url):
+    if is_reference(url):
+        check_notice_secret(url, "url")
+    else:
         url = check_address(url, carries_secret=spec.kind == ChannelKind.PAGERDUTY)
     if not spec.secret:
         what = "signed with" if spec.kind == ChannelKind.WEBHOOK else "routed by"
         raise _refuse(
             "secret",
             f"It is missing: notices are {what} it.",
-            "Name a variable or a file that holds it: env:NAME or file:/PATH.",
+            f"Name a variable or a file that holds it: env:{NOTICE_PREFIX}NAME or file:/PATH.",
         )
     return replace(spec, url=url)
 
@@ -82,6 +89,8 @@ def check_address(url: str, *, carries_secret: bool) -> str:
             param="url",
         ) from None
     parts = urlsplit(address)
+    if not _is_host(parts.hostname or ""):
+        raise _refuse("url", "Its host ends in a number and is no address.", "Write 10.1.2.3.")
     if carries_secret and parts.scheme != "https" and not is_loopback(parts.hostname or ""):
         raise _refuse("url", "A secret goes there, and would go unencrypted.", "Write https://.")
     return address
@@ -100,10 +109,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _is_host(host: str) -> bool:
+    """Say whether a host can be resolved by its spelling: what ends in a number is an address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return not host.rstrip(".").rpartition(".")[2].isdigit()
+    return True
+
+
 def read_mail_server(spec: ChannelSpec) -> tuple[str, int]:
     """Return host and port of ``smtp://HOST:PORT``; raise ``invalid_request``."""
     parts = _split(spec.url)
-    if parts is None or parts.scheme != "smtp" or not _HOST.fullmatch(parts.hostname or ""):
+    host = (parts.hostname or "") if parts else ""
+    if parts is None or parts.scheme != "smtp" or not (_HOST.fullmatch(host) and _is_host(host)):
         raise _refuse("url", "That is no mail server.", "Write smtp://HOST or smtp://HOST:PORT.")
     if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
         raise _refuse(
@@ -111,7 +130,7 @@ def read_mail_server(spec: ChannelSpec) -> tuple[str, int]:
             "A mail server is a host and a port.",
             "Say who signs in with username, and name the password with secret.",
         )
-    return parts.hostname or "", parts.port or SMTP_PORTS[spec.encryption]
+    return host, parts.port or SMTP_PORTS[spec.encryption]
 
 
 def check_route(spec: RouteSpec) -> RouteSpec:
@@ -189,13 +208,14 @@ def _check_mail(spec: ChannelSpec) -> ChannelSpec:
 
 
 def _check_slack(url: str) -> str:
-    if not is_reference(url) or not check_secret(url):
+    if not is_reference(url):
         raise _refuse(
             "url",
             "The address of a Slack webhook is a secret: it is not kept here.",
-            "Put it into a variable or a file and name that: env:SLACK_URL or file:/PATH.",
+            "Put it into a variable or a file and name that: "
+            f"env:{NOTICE_PREFIX}SLACK or file:/PATH.",
         )
-    return url
+    return check_notice_secret(url, "url")
 
 
 def _check_severity(pattern: str | None, param: str) -> None:

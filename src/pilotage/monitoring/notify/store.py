@@ -1,6 +1,6 @@
 """The tables of notices, and all SQL on them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +16,6 @@ from pilotage.monitoring.notify.types import (
     SettingKind,
     Silence,
 )
-
-_PAGE = 500
 
 NOTICE_SETTING = sa.Table(
     "notice_setting",
@@ -64,6 +62,7 @@ NOTICE_GROUP = sa.Table(
     sa.Column("opened_at_us", sa.BigInteger, nullable=False),
     sa.Column("told_at_us", sa.BigInteger),
     sa.Column("told", sa.Text, nullable=False),
+    sa.Column("named", sa.Text, nullable=False),
 )
 NOTICE = sa.Table(
     "notice",
@@ -82,8 +81,15 @@ NOTICE = sa.Table(
     sa.Column("ended_at_us", sa.BigInteger),
     sa.Column("problem", sa.Text, nullable=False),
     sa.Column("remaining", sa.Text, nullable=False),
-    sa.Index("ix_notice_state_channel_id_created_at_us", "state", "channel_id", "created_at_us"),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("tried_us", sa.BigInteger, nullable=False),
+    sa.Column("may_pass", sa.Boolean, nullable=False),
+    sa.Index("ix_notice_state_channel_id_group_id", "state", "channel_id", "group_id"),
+    sa.Index("ix_notice_channel_id_group_id_place", "channel_id", "group_id", "place"),
+    sa.Index("ix_notice_project_id_channel_state", "project_id", "channel", "state"),
     sa.Index("ix_notice_project_id_id", "project_id", "id"),
+    sa.Index("ix_notice_ended_at_us", "ended_at_us"),
 )
 
 
@@ -100,6 +106,15 @@ async def find_setting(tx: Tx, kind: SettingKind, name_or_id: str) -> Row | None
     columns = NOTICE_SETTING.c
     named = (columns.name == name_or_id) | (columns.id == name_or_id)
     return await tx.find(tx.select(NOTICE_SETTING).where(columns.kind == kind, named))
+
+
+async def find_setting_by_id(
+    tx: Tx, kind: SettingKind, setting_id: str, project_id: str
+) -> Row | None:
+    """Return a project's configured object by its id alone, deleted ones too."""
+    columns = NOTICE_SETTING.c
+    same = columns.kind == kind, columns.id == setting_id, columns.project_id == project_id
+    return await tx.find(tx.select(NOTICE_SETTING).where(*same))
 
 
 async def list_settings(tx: Tx, kind: SettingKind, after: str, limit: int) -> Sequence[Row]:
@@ -203,14 +218,14 @@ async def list_groups(tx: Tx) -> Sequence[Group]:
 
 async def insert_group(tx: Tx, group: Group) -> None:
     """Open a group."""
-    await tx.insert(NOTICE_GROUP, **_values(group, "key", "told"))
+    await tx.insert(NOTICE_GROUP, **_values(group, "key", "told", "named"))
 
 
 async def change_group(tx: Tx, before: Group, after: Group) -> bool:
     """Change a group; False if it has changed meanwhile."""
     columns = NOTICE_GROUP.c
     guarded = tx.update(NOTICE_GROUP).where(columns.id == before.id, columns.rev == before.rev)
-    return await tx.change(guarded.values(**_values(after, "key", "told"))) == 1
+    return await tx.change(guarded.values(**_values(after, "key", "told", "named"))) == 1
 
 
 async def drop_group(tx: Tx, group: Group) -> bool:
@@ -253,27 +268,45 @@ async def list_waiting_channels(tx: Tx) -> Sequence[str]:
     return sorted(row["channel_id"] for row in await tx.all(waiting.distinct()))
 
 
-async def list_waiting_groups(tx: Tx) -> Collection[str]:
-    """Return the ids of the groups of which a notice waits."""
-    waiting = tx.select(NOTICE, NOTICE.c.group_id).where(NOTICE.c.state == NoticeState.WAITING)
-    return {row["group_id"] for row in await tx.all(waiting.distinct())}
+async def find_next(tx: Tx, channel_id: str, latest_us: int) -> Notice | None:
+    """Return what is to be tried next on a channel: the most urgent that is due.
 
-
-async def list_waiting(tx: Tx, channel_id: str) -> Sequence[Notice]:
-    """Return the notices that wait for a channel, oldest first; some of very many."""
+    Of each group only what comes before all that may not be passed. A time after ``latest_us`` was
+    written by a clock that was ahead, and is due.
+    """
     columns = NOTICE.c
-    waiting = tx.select(NOTICE).where(
-        columns.state == NoticeState.WAITING, columns.channel_id == channel_id
+    waiting = columns.state == NoticeState.WAITING, columns.channel_id == channel_id
+    heads = (
+        tx.select(NOTICE, columns.group_id, sa.func.min(columns.place).label("place"))
+        .where(*waiting, columns.may_pass.is_(sa.false()))
+        .group_by(columns.group_id)
+        .subquery()
     )
-    ordered = waiting.order_by(columns.created_at_us, columns.id).limit(_PAGE)
-    return [_notice(row) for row in await tx.all(ordered)]
+    is_due = (columns.due_at_us <= tx.now_us) | (columns.due_at_us > latest_us)
+    is_first = heads.c.place.is_(None) | (columns.place <= heads.c.place)
+    found = (
+        tx.select(NOTICE)
+        .outerjoin(heads, heads.c.group_id == columns.group_id)
+        .where(*waiting, is_due, is_first)
+        .order_by(columns.rank, columns.created_at_us, columns.place, columns.id)
+        .limit(1)
+    )
+    row = await tx.find(found)
+    return _notice(row) if row else None
+
+
+async def list_last(tx: Tx, channel_id: str, group_id: str) -> Sequence[Notice]:
+    """Return the last notice of a group on a channel and the one before, last first."""
+    columns = NOTICE.c
+    same = tx.select(NOTICE).where(columns.channel_id == channel_id, columns.group_id == group_id)
+    return [_notice(row) for row in await tx.all(same.order_by(columns.place.desc()).limit(2))]
 
 
 async def change_notice(tx: Tx, notice: Notice, **values: object) -> bool:
     """Change what has become of a notice; False if it has changed meanwhile."""
     columns = NOTICE.c
-    if "remaining" in values:
-        values["remaining"] = _encode(values["remaining"])
+    for name in values.keys() & {"remaining", "message"}:
+        values[name] = _encode(values[name])
     guarded = tx.update(NOTICE).where(columns.id == notice.id, columns.rev == notice.rev)
     return await tx.change(guarded.values(rev=notice.rev + 1, **values)) == 1
 
@@ -289,9 +322,46 @@ async def postpone_channel(tx: Tx, channel_id: str, until_us: int) -> None:
     await tx.change(sooner.values(rev=columns.rev + 1, due_at_us=until_us))
 
 
+async def end_passed(tx: Tx, notice: Notice) -> None:
+    """End what waits of a notice's group before it: whoever has this needs none of that."""
+    columns = NOTICE.c
+    passed = tx.update(NOTICE).where(
+        columns.state == NoticeState.WAITING,
+        columns.channel_id == notice.channel_id,
+        columns.group_id == notice.group_id,
+        columns.place < notice.place,
+    )
+    values = {"state": NoticeState.FAILED, "ended_at_us": tx.now_us}
+    await tx.change(passed.values(rev=columns.rev + 1, **values))
+
+
 async def drop_notices(tx: Tx, before_us: int) -> int:
     """Forget the notices that ended before a time; return how many."""
     return await tx.change(tx.delete(NOTICE).where(NOTICE.c.ended_at_us < before_us))
+
+
+async def give_up_beyond(tx: Tx, channel_id: str, most: int, problem: str) -> int:
+    """Give the oldest up that wait for a channel, where there are more than so many."""
+    columns = NOTICE.c
+    waiting = columns.state == NoticeState.WAITING, columns.channel_id == channel_id
+    newest = tx.select(NOTICE, columns.id).where(*waiting).order_by(columns.id.desc())
+    last = await tx.find(newest.offset(most).limit(1))
+    if last is None:
+        return 0
+    values = {"state": NoticeState.FAILED, "ended_at_us": tx.now_us, "problem": problem}
+    older = tx.update(NOTICE).where(*waiting, columns.id <= last["id"])
+    return await tx.change(older.values(rev=columns.rev + 1, **values))
+
+
+async def drop_beyond(tx: Tx, project_id: str, most: int) -> int:
+    """Forget the oldest that ended of a project, where there are more than so many."""
+    columns = NOTICE.c
+    ended = columns.project_id == project_id, columns.ended_at_us.is_not(None)
+    newest = tx.select(NOTICE, columns.id).where(*ended).order_by(columns.id.desc())
+    last = await tx.find(newest.offset(most).limit(1))
+    if last is None:
+        return 0
+    return await tx.change(tx.delete(NOTICE).where(*ended, columns.id <= last["id"]))
 
 
 async def count_notices(tx: Tx) -> dict[tuple[str, str, str], int]:
@@ -316,8 +386,8 @@ def _alert(row: Row) -> AlertChange:
 
 
 def _group(row: Row) -> Group:
-    told = tuple(msgspec.json.decode(row["told"]))
-    return Group(**dict(row) | {"key": msgspec.json.decode(row["key"]), "told": told})
+    lists = {name: tuple(msgspec.json.decode(row[name])) for name in ("told", "named")}
+    return Group(**dict(row) | {"key": msgspec.json.decode(row["key"])} | lists)
 
 
 def _notice(row: Row) -> Notice:

@@ -170,7 +170,9 @@ class Group:
     """Alerts that one route tells together: since when, what of, and when last.
 
     ``key`` holds the labels they have in common, ``told`` the ids of the alerts that were told to
-    fire and not yet to be over. The id is the same until nothing of it fires any more.
+    fire and not yet to be over; those that fire and that nothing needs to be said of, since they
+    were named when the group was last told, are ``named``. The id is the same until nothing of it
+    fires any more.
     """
 
     id: str
@@ -181,14 +183,15 @@ class Group:
     opened_at_us: int
     told_at_us: int | None = None
     told: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """What one notice says: ``alerts`` are those that fire in the group, and those over since.
 
-    ``group_id`` is the same in all that is said of a group while anything in it fires; ``more`` is
-    how many alerts there are besides.
+    ``group_id`` is the same in all that is said of a group while anything in it fires. There are
+    ``more_firing`` and ``more_ended`` besides, and ``muted`` that were told and fire on silenced.
     """
 
     group_id: str
@@ -196,14 +199,21 @@ class Message:
     kind: RouteKind
     key: dict[str, str]
     alerts: tuple[AlertChange, ...]
-    more: int = 0
+    more_firing: int = 0
+    more_ended: int = 0
+    muted: int = 0
     is_repeat: bool = False
     is_test: bool = False
 
     @property
     def is_firing(self) -> bool:
         """Say whether anything of it fires."""
-        return bool(self.firing)
+        return bool(self.firing) or self.more_firing > 0
+
+    @property
+    def more(self) -> int:
+        """How many alerts there are besides those that are listed."""
+        return self.more_firing + self.more_ended
 
     @property
     def firing(self) -> tuple[AlertChange, ...]:
@@ -214,6 +224,17 @@ class Message:
     def ended(self) -> tuple[AlertChange, ...]:
         """The alerts that are over."""
         return tuple(item for item in self.alerts if item.state == AlertState.RESOLVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """Which recipients do not have a notice that was sent: put off till later, or refused."""
+
+    later: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+ARRIVED = Arrival()
 
 
 class NoticeState(StrEnum):
@@ -228,7 +249,9 @@ class NoticeState(StrEnum):
 class Notice:
     """A message on its way to one channel; its id is the same in every attempt to deliver it.
 
-    ``remaining`` names the recipients that do not have it yet, where some have.
+    ``place`` is its place among all of its group on the channel, ``rank`` how urgent it is (0 the
+    most); ``tried_us`` adds up the pauses between attempts. ``remaining`` names the recipients that
+    do not have it yet, where some have. Those behind it may pass it where ``may_pass`` says so.
     """
 
     id: str
@@ -245,3 +268,7 @@ class Notice:
     ended_at_us: int | None = None
     problem: str = ""
     remaining: tuple[str, ...] = ()
+    place: int = 0
+    rank: int = 0
+    tried_us: int = 0
+    may_pass: bool = False

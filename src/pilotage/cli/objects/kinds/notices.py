@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from pilotage.cli.objects.kinds.base import Object, join, list_given
-from pilotage.core.addresses import check_base_url, check_ca_file, check_secret
+from pilotage.core.addresses import check_base_url, check_ca_file, check_notice_secret
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.names import check_name
 from pilotage.monitoring.notify.types import ChannelKind, Encryption, RouteKind
@@ -44,7 +44,7 @@ class ChannelObject(Object, frozen=True, rename={"channel_kind": "type"}):
             raise ValueError(f"type: {self.channel_kind!r} is none of {join(list(ChannelKind))}")
         if self.encryption not in list(Encryption):
             raise ValueError(f"encryption: {self.encryption!r} is none of {join(list(Encryption))}")
-        check_secret(self.secret)
+        check_notice_secret(self.secret)
         check_ca_file(self.ca_file)
         _ = self.body
 

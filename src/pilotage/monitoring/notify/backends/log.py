@@ -1,12 +1,11 @@
 """The control plane's own log, in one line for each alert."""
 
 import logging
-from collections.abc import Sequence
 
 from pilotage.monitoring.alerts.types import AlertState, Severity
 from pilotage.monitoring.notify.messages import make_title
 from pilotage.monitoring.notify.rules import list_labels
-from pilotage.monitoring.notify.types import ChannelSpec, Notice
+from pilotage.monitoring.notify.types import ARRIVED, Arrival, ChannelSpec, Notice
 
 _LOG = logging.getLogger("pilotage.notices")
 _LOUD = {Severity.ERROR, Severity.CRITICAL}
@@ -15,7 +14,7 @@ _LOUD = {Severity.ERROR, Severity.CRITICAL}
 class LogNotifier:
     """Writes notices to the log."""
 
-    async def send(self, spec: ChannelSpec, notice: Notice) -> Sequence[str]:
+    async def send(self, spec: ChannelSpec, notice: Notice) -> Arrival:
         """Write a notice."""
         del spec
         for alert in notice.message.alerts:
@@ -30,4 +29,4 @@ class LogNotifier:
                 " ".join(said.split()),  # a line is a line
                 notice.id,
             )
-        return ()
+        return ARRIVED

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 MAX_REPLY_LINES = 100
+CONNECT_S = 3.0  # a dead one of several addresses is left in time for the next
 _LINE = re.compile(r"(\d{3})([ -])?(.*)", re.DOTALL)
 
 
@@ -29,20 +30,23 @@ class Reply(NamedTuple):
 
 
 class SmtpError(Exception):
-    """A mail server refused, or said what is no SMTP."""
+    """A mail server refused, or said what is no SMTP; ``said`` are its own words."""
+
+    def __init__(self, problem: str, said: str = "") -> None:
+        self.said = said
+        super().__init__(problem)
 
 
 @asynccontextmanager
 async def open_smtp(
-    host: str, address: str, port: int, tls: ssl.SSLContext | None
+    host: str, addresses: Sequence[str], port: int, tls: ssl.SSLContext | None
 ) -> AsyncIterator["SmtpClient"]:
-    """Connect to an address, encrypted from the start by ``tls``; certificates name ``host``.
+    """Connect to the first address that answers; encrypted from the start by ``tls``.
 
-    At the end nobody waits for a goodbye: what was said has been answered.
+    Certificates name ``host``. At the end nobody waits for a goodbye: what was said has been
+    answered.
     """
-    reader, writer = await asyncio.open_connection(
-        address, port, ssl=tls, server_hostname=host if tls else None
-    )
+    reader, writer = await _connect(host, addresses, port, tls)
     try:
         client = SmtpClient(host, reader, writer)
         await client.greet()
@@ -50,6 +54,20 @@ async def open_smtp(
         writer.write(b"QUIT\r\n")
     finally:
         writer.transport.abort()
+
+
+async def _connect(
+    host: str, addresses: Sequence[str], port: int, tls: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    *others, last = addresses
+    name = host if tls else None
+    for address in others:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await asyncio.open_connection(address, port, ssl=tls, server_hostname=name)
+        except OSError:  # TimeoutError is one
+            continue
+    return await asyncio.open_connection(last, port, ssl=tls, server_hostname=name)
 
 
 class SmtpClient:
@@ -89,19 +107,19 @@ class SmtpClient:
         await self._ask(_encode(username), shown="AUTH")
         await self._ask(_encode(password), shown="AUTH")
 
-    async def send(self, sender: str, to: Sequence[str], mail: bytes) -> dict[str, str]:
-        """Send a mail; return the recipients that were refused, and why.
+    async def send(self, sender: str, to: Sequence[str], mail: bytes) -> dict[str, int]:
+        """Send a mail; return the recipients that were refused, and the code of each.
 
-        Raise SmtpError if all were, or if the server does not take the mail.
+        Raise SmtpError if the server does not take the mail. None is sent if all are refused.
         """
         await self._ask(f"MAIL FROM:<{sender}>")
-        refused: dict[str, str] = {}
+        refused: dict[str, int] = {}
         for address in to:
             reply = await self._say(f"RCPT TO:<{address}>")
             if not reply.is_good:
-                refused[address] = f"{reply.code} {reply.text}"
+                refused[address] = reply.code
         if len(refused) == len(to):
-            raise SmtpError("; ".join(f"{name}: {why}" for name, why in refused.items()))
+            return refused
         await self._ask("DATA")
         self._write(stuff_dots(mail) + b".\r\n")
         self._expect(await self._read(), "the mail")
@@ -120,7 +138,7 @@ class SmtpClient:
 
     def _expect(self, reply: Reply, what: str) -> Reply:
         if not reply.is_good:
-            raise SmtpError(f"{what}: {reply.code} {reply.text}")
+            raise SmtpError(f"{what}: {reply.code}", reply.text)
         return reply
 
     async def _say(self, line: str) -> Reply:

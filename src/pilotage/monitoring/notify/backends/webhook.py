@@ -9,14 +9,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import Clock
 from pilotage.monitoring.notify.backends.http_post import HttpPost, encode_body
 from pilotage.monitoring.notify.backends.secrets import SecretReader
 from pilotage.monitoring.notify.messages import make_webhook
-from pilotage.monitoring.notify.types import ChannelSpec, Notice
+from pilotage.monitoring.notify.types import ARRIVED, Arrival, ChannelSpec, Notice
 
 PREFIX = "whsec_"
 
@@ -29,22 +28,22 @@ class WebhookNotifier:
         self._post = post
         self._clock = clock
 
-    async def send(self, spec: ChannelSpec, notice: Notice) -> Sequence[str]:
+    async def send(self, spec: ChannelSpec, notice: Notice) -> Arrival:
         """Post a notice, signed."""
         body = encode_body(make_webhook(notice))
         timestamp = self._clock.now_us() // 1_000_000
-        key = read_key(self._secrets.read(spec.secret))
+        key = read_key(await self._secrets.read(spec.secret, notice.project_id))
         await self._post(
-            spec.url,
+            spec,
+            notice,
             body,
             {
                 "webhook-id": notice.id,
                 "webhook-timestamp": str(timestamp),
                 "webhook-signature": sign(key, notice.id, timestamp, body),
             },
-            spec.ca_file,
         )
-        return ()
+        return ARRIVED
 
 
 def sign(key: bytes, notice_id: str, timestamp: int, body: bytes) -> str:
@@ -61,9 +60,12 @@ def read_key(secret: str) -> bytes:
     if not secret.startswith(PREFIX):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except binascii.Error:
+        key = b""
+    if not key:
         raise PilotageError(
             "invalid_config",
             "What the webhook is signed with begins with whsec_ but goes on with no base64.",
-        ) from None
+        )
+    return key

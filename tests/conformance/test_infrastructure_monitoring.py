@@ -169,6 +169,12 @@ async def test_alerts_are_rules_of_the_installation(world: World) -> None:
         monitoring.remove_alert_rule("nobody")
         monitoring.add_alert_rule(AlertRule(rule_name="dear", condition="cost_per_request > 1"))
         assert await monitoring.check_alerts() == []
+        monitoring.add_alert_rule(AlertRule(rule_name="turned", condition="0.5s < p95_latency"))
+        (turned,) = await monitoring.check_alerts()
+        assert (turned["metric_name"], turned["threshold"]) == ("p95_latency", 0.5)
+        assert turned["metric_value"] == pytest.approx(0.78, rel=0.02)
+        monitoring.remove_alert_rule("turned")
+        assert await monitoring.check_alerts() == []
     async with world.open() as other:  # that knows the rules only from the installation
         other.add_alert_rule(slow)
     async with world.open() as other:

@@ -327,12 +327,16 @@ def _read_fields(condition: str, own: AlertRule | None) -> tuple[str, float | No
         suffix = FIELDS[own.metric_name].suffix if own.metric_name in FIELDS else ""
         return own.metric_name, own.threshold, _SCALES.get(suffix, 1.0)
     read = parse(condition)
-    root, names = read.root, [metric.name for metric in read.metrics]
-    if isinstance(root, Comparison) and isinstance(root.left, Series):
-        if isinstance(root.right, Number):
-            return root.left.ref.name, float(root.right.value), 1.0
-        return root.left.ref.name, None, 1.0
-    return ", ".join(names), None, 1.0
+    match read.root:
+        case (
+            Comparison(left=Series(ref=ref), right=Number(value=value))
+            | Comparison(left=Number(value=value), right=Series(ref=ref))
+        ):
+            return ref.name, float(value), 1.0
+        case Comparison(left=Series(ref=ref)):
+            return ref.name, None, 1.0
+        case _:
+            return ", ".join(metric.name for metric in read.metrics), None, 1.0
 
 
 def _to_ms(seconds: float | None) -> float | None:

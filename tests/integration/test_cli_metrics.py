@@ -24,7 +24,7 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     mine = {"project_id": tenant["project_id"], "tenant_id": tenant["id"]}
     now_us = SystemClock().now_us()
     calls = [
-        make_call(**mine, at_us=now_us, duration_us=100_000),
+        make_call(**mine, at_us=now_us, duration_us=100_000, feature="search"),
         make_call(**mine, at_us=now_us, duration_us=2_500_000, outcome=Outcome.DEADLINE),
         make_call(**mine, at_us=now_us, alias="code", outcome=Outcome.REFUSED, ttft_us=-1),
     ]
@@ -58,6 +58,20 @@ def test_groups_and_filters_are_those_of_the_api(counted: CommandLine) -> None:
     refused = counted("metrics", "--by", "weather")
     assert refused.code != 0
     assert "There are: project, tenant, alias, arm, version, model." in refused.err
+
+
+def test_calls_of_customers_by_feature(counted: CommandLine) -> None:
+    head, none, search = counted.ok("metrics", "--by", "tenant,feature").out.splitlines()
+    assert head.split() == ["tenant", "feature", "calls", "per", "s", "share"]
+    assert none.split() == ["default", "(none)", "2", "0.00", "66.7%"]
+    assert search.split() == ["default", "search", "1", "0.00", "33.3%"]
+    found = counted.json("metrics", "--by", "feature", "--where", "alias=chat")["features"]
+    assert [(item["groups"], item["calls"]) for item in found] == [
+        ({"feature": ""}, 1),
+        ({"feature": "search"}, 1),
+    ]
+    nothing = counted.ok("metrics", "--by", "feature", "--where", "alias=none").out
+    assert nothing.startswith("There were no calls in the last 1h.")
 
 
 def test_bars_are_as_high_as_their_share_of_the_highest() -> None:

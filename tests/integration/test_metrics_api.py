@@ -8,6 +8,7 @@ import pytest
 from calls import make_call, open_writer, put_calls
 from control_api import Api, Json, open_api
 from pilotage.core.frames import Outcome
+from pilotage.monitoring.rollups import service
 from system import poll
 
 REFUSED = {
@@ -66,6 +67,17 @@ async def test_metrics_over_time(api: Api) -> None:
     assert sum(point["calls"] for point in series["points"]) == 5
     by_itself = await api.show("/metrics/series", window="6h")
     assert by_itself["step_s"] == 360
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/series"])
+async def test_an_ask_for_too_much_is_refused(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    await count_calls(api)
+    monkeypatch.setattr(service, "MOST_READ", 1)
+    refused = await api.http.get(path, params={"by": "alias"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "query_too_large")
+    assert (await api.show(path, by="", where="alias=code"))["items"]
 
 
 async def test_a_machine_says_what_it_is_used_to(api: Api) -> None:

@@ -12,12 +12,15 @@ from pilotage.sdk.control import ControlClient
 
 _BARS = "▁▂▃▄▅▆▇█"
 _TREND_BARS = 24
+_MOST_TRENDS = 100  # groups; of more there is only the table
+_FEATURE = "feature"
+_NO_CALLS = "There were no calls in the last {window}. Make one: pilotage chat"
 
 
 def metrics(
     *,
     by: Annotated[
-        str, typer.Option(help="Any of project, tenant, alias, arm, version, model.")
+        str, typer.Option(help="Any of project, tenant, alias, arm, version, model, feature.")
     ] = "alias",
     window: Annotated[str, typer.Option(help="How far back: 5m, 1h, 7d.")] = "1h",
     where: Annotated[
@@ -31,18 +34,25 @@ def metrics(
 ) -> None:
     """Show how calls went: how many, how fast, how many failed, what they cost.
 
+    By feature, they are only counted: --by tenant,feature says how many each customer made.
+
     [bold]Example[/bold]: pilotage metrics --by alias,arm --window 15m --where alias=chat
     """
     if machine:
         _show_machine(project, window, as_json=as_json)
         return
     query = {"by": by, "window": window, "where": where}
+    if _FEATURE in _split(by):
+        _show_features(project, query, as_json=as_json)
+        return
 
     async def work(
         control: ControlClient,
     ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]:
         groups = await collect(control, "/metrics", **query)
-        series = await control.get("/metrics/series", **query)
+        series: dict[str, Any] = {"items": []}
+        if as_json or len(groups) <= _MOST_TRENDS:
+            series = await control.get("/metrics/series", **query)
         return groups, series, await name_tenants(control)
 
     groups, series, names = run(work, project)
@@ -62,7 +72,7 @@ def metrics(
     show_table(
         (*(groups[0]["groups"] if groups else ()), *columns, "#tokens", "#USD", "calls over time"),
         rows,
-        f"There were no calls in the last {window}. Make one: pilotage chat",
+        _NO_CALLS.format(window=window),
     )
 
 
@@ -112,6 +122,54 @@ def _show_seconds(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return f"{seconds * 1e3:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
+
+
+def _split(by: str) -> list[str]:
+    return [name.strip() for name in by.split(",") if name.strip()]
+
+
+def _show_features(project: str, query: dict[str, str], *, as_json: bool) -> None:
+    """Show how many calls of each group were of which feature, most first; "" is of none."""
+    query = query | {"by": ",".join(name for name in _split(query["by"]) if name != _FEATURE)}
+
+    async def work(control: ControlClient) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        return await collect(control, "/metrics", **query), await name_tenants(control)
+
+    groups, names = run(work, project)
+    found = [
+        {
+            "groups": item["groups"] | {_FEATURE: feature},
+            "calls": calls,
+            "per_s": calls / item["seconds"],
+            "share": calls / item["calls"],
+        }
+        for item in groups
+        for feature, calls in _count_features(item)
+    ]
+    if as_json:
+        show_json({"features": found})
+        return
+    rows = [
+        (
+            *(names.get(value, value or "(none)") for value in item["groups"].values()),
+            f"{item['calls']:,}",
+            f"{item['per_s']:.2f}",
+            _show_share(item["share"]),
+        )
+        for item in found
+    ]
+    columns = ("#calls", "#per s", "#share")
+    head = tuple(found[0]["groups"]) if found else ()
+    show_table((*head, *columns), rows, _NO_CALLS.format(window=query["window"]))
+
+
+def _count_features(item: dict[str, Any]) -> list[tuple[str, int]]:
+    counts: dict[str, int] = dict(item["features"])
+    counts[""] = item["calls"] - sum(counts.values())
+    return sorted(
+        ((feature, calls) for feature, calls in counts.items() if calls),
+        key=lambda one: (-one[1], one[0]),
+    )
 
 
 def _show_machine(project: str, window: str, *, as_json: bool) -> None:

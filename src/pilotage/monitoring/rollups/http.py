@@ -1,5 +1,6 @@
 """Control-plane routes of metrics: what calls add up to, by group and over time."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -28,6 +29,8 @@ from pilotage.monitoring.rollups.types import (
     Selection,
     Series,
 )
+
+_AT_ONCE = 2  # asks that are read: each takes a connection, and time of a core
 
 
 class TimesView(View):
@@ -125,6 +128,7 @@ class SeriesListView(View):
 
 def metric_routes(service: RollupService, identity: IdentityService, clock: Clock) -> list[Route]:
     """List the routes of metrics of calls."""
+    reading = asyncio.Semaphore(_AT_ONCE)
 
     async def select(tx: Tx, where: str) -> Selection:
         wanted = read_filters(where)
@@ -147,12 +151,14 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
 
         ``by`` lists project, tenant, alias, arm, version, model, with commas; ``where`` what to
         look at (``alias=chat,arm=stable``). Versions are ids. Copies that no client waited for are
-        those of the tenant ``shadow``.
+        those of the tenant ``shadow``. ``features`` of a group are the calls of each. Raises
+        ``query_too_large`` for more than 100,000 cells of calls.
         """
         asked = read_window(window, since, until, clock.now_us())
         groups = read_groups(by)
-        async with call.read() as tx:
+        async with reading, call.read() as tx:
             chosen = await select(tx, where)
+            await service.check_size(tx, chosen, asked.since_us, asked.until_us)
             found = await service.read_cells(tx, chosen, asked.since_us, asked.until_us, groups)
         place = tuple(_read_key(after, len(groups))) if after else ()
         rows = sorted(
@@ -171,20 +177,25 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
         step: str = "",
         where: str = "",
     ) -> SeriesListView:
-        """Show the same step by step; ``step`` is a minute or a multiple of one (5m, 1h, 1d)."""
+        """Show the same step by step; ``step`` is a minute or a multiple of one (5m, 1h, 1d).
+
+        Raises ``query_too_large`` for more than 20,000 points, too.
+        """
         asked = read_window(window, since, until, clock.now_us())
         step_us = read_step(step, asked)
         groups = read_groups(by)
-        async with call.read() as tx:
+        async with reading, call.read() as tx:
             chosen = await select(tx, where)
+            await service.check_size(tx, chosen, asked.since_us, asked.until_us, step_us)
             found = await service.read_series(
                 tx, chosen, asked.since_us, asked.until_us, step_us, groups
             )
+            items = await asyncio.to_thread(_show_all, groups, found)
         return SeriesListView(
             since=_moment(asked.since_us),
             until=_moment(asked.until_us),
             step_s=step_us / 1e6,
-            items=[_show_series(groups, series) for series in found],
+            items=items,
         )
 
     return [
@@ -232,14 +243,17 @@ def _show_group(
     )
 
 
-def _show_series(groups: Sequence[Dimension], series: Series) -> SeriesView:
-    return SeriesView(
-        groups=_name(groups, series.labels),
-        points=[
-            PointView.of(point.cell, **_show_cell(point.cell), at=_moment(point.at_us))
-            for point in series.points
-        ],
-    )
+def _show_all(groups: Sequence[Dimension], found: Sequence[Series]) -> list[SeriesView]:
+    return [
+        SeriesView(
+            groups=_name(groups, series.labels),
+            points=[
+                PointView.of(point.cell, **_show_cell(point.cell), at=_moment(point.at_us))
+                for point in series.points
+            ],
+        )
+        for series in found
+    ]
 
 
 def _show_cell(cell: Cell) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """Rules on drift and on opinions, evaluated like all others, on both databases."""
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,8 @@ from pilotage.core.frames import Feedback
 from pilotage.finops.service import FinopsService
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Database
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.secrets import Vault
 from pilotage.monitoring.alerts.values import Wanted
 from pilotage.monitoring.drift.rules import SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
@@ -19,7 +23,7 @@ from pilotage.monitoring.quality import store as quality_store
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.source import QualitySource
-from pilotage.monitoring.quality.types import FeedbackState, Opinion
+from pilotage.monitoring.quality.types import FeedbackState
 
 
 class Watched:
@@ -67,11 +71,12 @@ class Watched:
             score=round(score * 1e6),
             label=label,
         )
-        [opinion] = make_opinions([frame])
-        values = {name: getattr(opinion, name) for name in Opinion.__dataclass_fields__}
-        known = {"state": FeedbackState.MATCHED, "alias": "chat", "version_id": "ver_gone"}
+        known = [
+            replace(one, state=FeedbackState.MATCHED, alias="chat", version_id="ver_gone")
+            for one in make_opinions([frame])
+        ]
         async with self.lab.db.write(SYSTEM) as tx:
-            await quality_store.replace_opinion(tx, Opinion(**values | known))
+            await quality_store.put_opinions(tx, known)
 
     async def read(self, name: str, *by: str) -> dict[tuple[tuple[str, str], ...], float]:
         """Return what a metric is a minute later."""
@@ -84,11 +89,12 @@ class Watched:
 
 
 @pytest.fixture
-async def watched(database: Database, clock: ManualClock) -> Watched:
+async def watched(database: Database, clock: ManualClock, tmp_path: Path) -> Watched:
     lab = await open_lab(database, clock)
     clock.advance((SPAN_US - clock.now_us() % SPAN_US) / 1e6 + 60)
     drift = DriftService(clock)
-    quality = QualityService(FinopsService(clock), drift)
+    vault = Vault(open_root_keys(tmp_path / "root.key"))
+    quality = QualityService(clock, finops=FinopsService(clock), drift=drift, vault=vault)
     lab.add_sources(DriftSource(drift, lab.names), QualitySource(quality, lab.names))
     return Watched(lab, drift)
 

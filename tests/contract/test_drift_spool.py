@@ -1,13 +1,15 @@
 """Measures, references and feedback from real spool folders, on both databases."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from calls import make_call, open_writer
+from pilotage.audit.holds import HoldService
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Feedback, Frame, Measured, encode_frame
 from pilotage.finops.rules import make_charge
@@ -17,6 +19,7 @@ from pilotage.finops.worker import LedgerReader
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import SYSTEM, Actor, Database, Tx
 from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.sealing import post
 from pilotage.kit.secrets import Vault
 from pilotage.monitoring.drift import store as drift_store
 from pilotage.monitoring.drift.rules import KEPT_US, SPAN_US, floor
@@ -31,9 +34,11 @@ from pilotage.monitoring.drift.types import (
     Reference,
 )
 from pilotage.monitoring.drift.worker import MeasureSink, ReferenceKeeper
+from pilotage.monitoring.quality import store as quality_store
 from pilotage.monitoring.quality.rules import KEPT_US as OPINIONS_KEPT_US
+from pilotage.monitoring.quality.rules import UNKNOWN_KEPT_US, WAITS_US, make_opinions
 from pilotage.monitoring.quality.service import QualityService
-from pilotage.monitoring.quality.types import FeedbackState, Grouping, Opinion, Quality
+from pilotage.monitoring.quality.types import COMMENT, FeedbackState, Grouping, Quality, Said
 from pilotage.monitoring.quality.worker import FeedbackMatcher, FeedbackSink
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.monitoring.rollups.worker import CallBatch, CallSink, RollupReader
@@ -66,9 +71,14 @@ class Lab:
     projects: Projects
     drift: DriftService
     quality: QualityService
+    vault: Vault
     breaking: Breaking
     reader: RollupReader
     made: int = 0
+
+    @property
+    def holds(self) -> HoldService:
+        return HoldService(self.clock)
 
     def call(self, **more: object) -> Ended:
         self.made += 1
@@ -108,11 +118,13 @@ class Lab:
             await finops.record(tx, place, place.seq + 1, charges)
 
     async def match(self) -> None:
-        await FeedbackMatcher(self.database, self.quality, self.clock).step()
+        matcher = FeedbackMatcher(self.database, self.quality, self.clock, self.holds.is_held)
+        while await matcher.step():
+            pass
 
-    async def opinions(self, actor: Actor = SYSTEM) -> Sequence[Opinion]:
+    async def opinions(self, actor: Actor = SYSTEM) -> Sequence[Said]:
         async with self.database.read(actor) as tx:
-            return await self.quality.list_opinions(tx)
+            return await self.quality.list_feedback(tx)
 
     async def judge(self, *by: Grouping, actor: Actor = SYSTEM) -> list[Quality]:
         async with self.database.read(actor) as tx:
@@ -135,12 +147,13 @@ class Lab:
 @pytest.fixture
 async def lab(database: Database, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Lab]:
     drift, breaking, root = DriftService(clock), Breaking(), tmp_path / "spool"
-    quality = QualityService(FinopsService(clock), drift)
+    vault = Vault(open_root_keys(tmp_path / "root.key"))
+    quality = QualityService(clock, finops=FinopsService(clock), drift=drift, vault=vault)
     sinks: list[CallSink] = [MeasureSink(drift), FeedbackSink(quality), breaking]
     reader = RollupReader(database, root, RollupService(), clock, sinks=sinks, batch=400)
     projects = await make_projects(database, clock)
     clock.advance(SPAN_US / 1e6 - floor(clock.now_us()) % SPAN_US / 1e6 + 60)
-    yield Lab(database, clock, root, projects, drift, quality, breaking, reader)
+    yield Lab(database, clock, root, projects, drift, quality, vault, breaking, reader)
     await reader.close()
 
 
@@ -332,6 +345,7 @@ async def test_feedback_finds_its_call_and_nobody_elses(lab: Lab) -> None:
     assert {one.state for one in await lab.opinions()} == {FeedbackState.WAITING}
     assert await lab.judge() == []
     await lab.charge(calls)
+    lab.clock.advance(2)
     await lab.match()
     states = [one.state.value for one in await lab.opinions()]
     assert states == ["matched", "matched", "unknown", "waiting"]
@@ -343,7 +357,7 @@ async def test_feedback_finds_its_call_and_nobody_elses(lab: Lab) -> None:
     assert (found.feedback_score.value, found.feedback_score.n) == (0.5, 2)
     assert found.toxicity_score is None
     assert count(await lab.cells(), Measure.SCORE) == 2
-    lab.clock.advance(601)
+    lab.clock.advance(WAITS_US / 1e6)
     await lab.match()
     assert [one.state.value for one in await lab.opinions()][-1] == "unknown"
     assert await lab.judge(actor=lab.projects.other) == []
@@ -366,17 +380,135 @@ async def test_a_later_opinion_replaces_an_earlier_one(lab: Lab) -> None:
     assert (found.feedback_score.value, found.feedback_score.n) == (0.8, 1)
 
 
+async def test_by_whichever_gateway_it_comes_the_last_opinion_counts(lab: Lab) -> None:
+    call = lab.call()
+    await lab.charge([call])
+    first = lab.say(call.call_id, score=100_000, label="wrong", at_us=lab.clock.now_us() - 5)
+    second = lab.say(call.call_id, score=900_000, at_us=lab.clock.now_us() - 4)
+    third = lab.say(call.call_id, label="correct", at_us=lab.clock.now_us() - 3)
+    await lab.spool([call, third])
+    await lab.spool([second])
+    await lab.spool([first])
+    await lab.match()
+    [found] = await lab.judge()
+    assert found.feedback_score is not None
+    assert found.accuracy is not None
+    assert (found.feedback_score.value, found.feedback_score.n) == (0.9, 1)
+    assert (found.accuracy.value, found.accuracy.n) == (1.0, 1)
+    assert [one.id for one in await lab.opinions()] == [second.feedback_id, third.feedback_id]
+
+
+async def test_a_correction_is_no_further_score_of_drift(lab: Lab) -> None:
+    call = lab.call()
+    await lab.charge([call])
+    for number in range(5):
+        await lab.spool([lab.say(call.call_id, score=number)])
+        await lab.match()
+    [said] = await lab.opinions()
+    assert (said.score, said.state) == (4, FeedbackState.MATCHED)
+    assert count(await lab.cells(), Measure.SCORE) == 1
+
+
+async def test_what_was_said_while_nobody_read_counts_all_the_same(lab: Lab) -> None:
+    call, late = lab.call(), lab.call()
+    said = [
+        lab.say(one.call_id, score=1, at_us=lab.clock.now_us() - 86_400_000_000)
+        for one in (call, late)
+    ]
+    await lab.charge([call])
+    await lab.spool(said)
+    await lab.match()
+    states = [FeedbackState.MATCHED, FeedbackState.WAITING]
+    assert [one.state for one in await lab.opinions()] == states
+    await lab.charge([late])
+    lab.clock.advance(WAITS_US / 2e6)
+    await lab.match()
+    assert [one.state for one in await lab.opinions()] == [FeedbackState.MATCHED] * 2
+
+
+async def test_feedback_on_calls_that_never_were_holds_up_nobody_elses(lab: Lab) -> None:
+    call = lab.call()
+    await lab.spool([lab.say(call.call_id, score=1)])
+    await lab.spool([lab.say(f"call_none_{number}", score=1) for number in range(2500)])
+    await lab.match()
+    await lab.charge([call])
+    lab.clock.advance(2)
+    await lab.spool([lab.say(f"call_none_{number}", label="wrong") for number in range(1500)])
+    await lab.match()
+    assert (await lab.opinions())[0].state is FeedbackState.MATCHED
+
+
+async def test_feedback_is_written_by_the_page(lab: Lab) -> None:
+    said = [lab.say(f"call_{number}", score=1, label="correct") for number in range(1000)]
+    opinions = make_opinions(said)
+    for round_ in range(2):
+        statements: list[str] = []
+        async with lab.database.write(SYSTEM) as tx:
+            engine = tx.conn.sync_engine
+
+            def note(*told: object) -> None:
+                statements.append(str(told[2]))  # noqa: B023
+
+            sa.event.listen(engine, "before_cursor_execute", note)
+            await lab.quality.record(tx, opinions)
+            sa.event.remove(engine, "before_cursor_execute", note)
+        assert len(opinions) == 2000
+        assert 4 <= len(statements) <= 12, (round_, len(statements))
+        opinions = [replace(one, at_us=one.at_us + 1) for one in opinions]
+
+
+async def test_a_feedback_id_that_comes_twice_stops_nothing(lab: Lab) -> None:
+    await lab.spool([lab.say(f"call_{number}", score=1, feedback_id="fbk_1") for number in (1, 2)])
+    await lab.spool([lab.say("call_3", score=1)])
+    assert len(await lab.opinions()) == 2  # the first two go by one name
+    async with lab.database.read(SYSTEM) as tx:
+        assert len(await quality_store.list_opinions(tx, None, None, "", 10)) == 3
+
+
+async def test_comments_open_for_their_tenant_and_are_read_with_a_note(lab: Lab) -> None:
+    tenants = ("ten_a", "ten_b")
+    async with lab.database.write(SYSTEM) as tx:
+        boxes = {
+            one: (await lab.vault.get_keys(tx, one)).make_letterbox(COMMENT) for one in tenants
+        }
+        await lab.vault.rotate(tx, "ten_a")
+    said = [
+        lab.say("call_1", score=1, comment=post(boxes["ten_a"], "ten_a", "fbk_0001", b"dull")),
+        lab.say("call_2", score=1, comment=b"no letter at all"),
+        lab.say("call_3", score=1, comment=post(boxes["ten_b"], "ten_b", "fbk_0003", b"others")),
+        lab.say("call_4", score=1),
+    ]
+    await lab.spool(said)
+    found = list(await lab.opinions())
+    assert [one.comment is not None for one in found] == [True, True, True, False]
+    async with lab.database.write(SYSTEM) as tx:
+        assert await lab.quality.open_comments(tx, found) == {"fbk_0001": "dull"}
+        assert len(tx.written) == 1
+        assert await lab.quality.open_comments(tx, found[3:]) == {}
+        assert len(tx.written) == 1
+        await lab.vault.destroy(tx, "ten_a")
+        assert await lab.quality.open_comments(tx, found) == {}
+        assert await lab.quality.forget(tx, "ten_a") == 3
+    assert [one.comment for one in await lab.opinions()] == [None] * 4
+
+
 async def test_old_feedback_is_dropped(lab: Lab) -> None:
     call = lab.call()
     await lab.charge([call])
     await lab.spool([call, lab.say(call.call_id, score=0), lab.say("call_none", score=0)])
     await lab.match()
-    lab.clock.advance(86_400 - 1)
+    lab.clock.advance(WAITS_US / 1e6)
     await lab.match()
     assert [one.call_id for one in await lab.opinions()] == [call.call_id, "call_none"]
-    lab.clock.advance(3_600)
+    lab.clock.advance(UNKNOWN_KEPT_US / 1e6)
     await lab.match()
     assert [one.call_id for one in await lab.opinions()] == [call.call_id]
     lab.clock.advance(OPINIONS_KEPT_US / 1e6)
+    async with lab.database.write(SYSTEM) as tx:
+        await lab.holds.create_hold(tx, "case-1", "a letter")
+    await lab.match()
+    assert [one.call_id for one in await lab.opinions()] == [call.call_id]
+    async with lab.database.write(SYSTEM) as tx:
+        await lab.holds.release_hold(tx, "case-1")
     await lab.match()
     assert await lab.opinions() == []

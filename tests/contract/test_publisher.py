@@ -26,6 +26,8 @@ from pilotage.kit.clock import ManualClock
 from pilotage.kit.crypto import Signer, open_signer
 from pilotage.kit.db import SYSTEM, Actor, Database
 from pilotage.kit.outbox import get_last_seq
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.secrets import Vault
 from pilotage.publisher import store
 from pilotage.publisher.folder import KEPT_S, SnapshotFolder
 from pilotage.publisher.rules import MERGE_AT
@@ -33,6 +35,7 @@ from pilotage.publisher.service import PublisherService
 from pilotage.registry.artifacts.types import Inspection
 from pilotage.registry.prompts.service import PromptService
 from pilotage.registry.service import RegistryService
+from pilotage.runtime.judging import CommentBoxes
 
 CONTEXT = 2048
 DAY_US = 86_400_000_000
@@ -62,6 +65,7 @@ class Plane(NamedTuple):
             prompts=PromptService(
                 self.clock, GovernanceService(self.clock, IdentityService(self.clock))
             ),
+            letterboxes=CommentBoxes(Vault(open_root_keys(self.folder.with_name("root.key")))),
             folder=SnapshotFolder(self.folder, self.signer),
             context_tokens=CONTEXT,
             max_age_us=DAY_US,

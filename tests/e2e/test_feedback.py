@@ -35,7 +35,13 @@ async def test_feedback_and_measures_follow_their_calls(tmp_path: Path) -> None:
             assert taken.json()["comment"] == "dropped"
             refused = await http.post("/v1/feedback", json={"request_id": "x", "score": 1})
             assert (refused.status_code, refused.json()["error"]["param"]) == (400, "request_id")
-            large = await http.post("/v1/feedback", json=said | {"comment": "x" * 20_000})
+            long = await http.post("/v1/feedback", json=said | {"comment": "x" * 20_000})
+            assert (long.status_code, long.json()["error"]["param"]) == (400, "comment")
+            longest = await http.post(
+                "/v1/feedback", json=said | {"comment": "\N{SNOWMAN}" * 4_000}
+            )
+            assert longest.status_code == 202, longest.text
+            large = await http.post("/v1/feedback", json=said | {"comment": "x" * 40_000})
             assert large.status_code == 413
             assert (await http.get("/v1/feedback")).status_code == 405
             await until(
@@ -43,7 +49,8 @@ async def test_feedback_and_measures_follow_their_calls(tmp_path: Path) -> None:
                 "both calls to be measured",
             )
     frames = world.frames()
-    [feedback] = [frame for frame in frames if isinstance(frame, Feedback)]
+    feedback, longest_one = (frame for frame in frames if isinstance(frame, Feedback))
+    assert feedback.comment == longest_one.comment == b""
     assert (feedback.call_id, feedback.score, feedback.label) == (ids[0], 500_000, "wrong")
     assert feedback.tenant_id == world.tenant.id
     measures = {frame.call_id: frame for frame in frames if isinstance(frame, Measured)}

@@ -6,6 +6,8 @@ import pytest
 
 from system import add_model, ask, poll, running, serve
 
+SECRET = "Zebrafink, who lives next door"
+
 
 @pytest.mark.slow
 async def test_what_is_said_of_an_answer_is_seen_beside_it(tmp_path: Path, tiny_gguf: Path) -> None:
@@ -13,14 +15,21 @@ async def test_what_is_said_of_an_answer_is_seen_beside_it(tmp_path: Path, tiny_
         await serve(control, "chat", await add_model(control, tiny_gguf, "tiny", "1.0.0"))
         tenant = await control.get("/tenants/default")
         asked = ("time_zone", "regions", "features", "data_class", "shows", "log_percent")
-        settings = {name: tenant[name] for name in asked} | {"measure_percent": 100}
+        settings = {name: tenant[name] for name in asked} | {
+            "measure_percent": 100,
+            "keeps_comments": True,
+        }
         await control.put("/tenants/default", settings, rev=tenant["rev"])
         async with system.http() as http:
             reply = await http.post("/v1/chat/completions", json=ask("chat", "What is the sea?"))
             call = reply.headers["x-request-id"]
-            for said in ({"score": 1, "label": "correct"}, {"label": "grounded"}):
+            for said in (
+                {"score": 1, "label": "correct"},
+                {"label": "grounded", "comment": SECRET},
+            ):
                 taken = await http.post("/v1/feedback", json={"request_id": call} | said)
                 assert taken.status_code == 202, taken.text
+                assert taken.json()["comment"] == ("kept" if "comment" in said else None)
             stranger = {"request_id": call[:-1] + ("0" if call[-1] != "0" else "4"), "score": 0}
             assert (await http.post("/v1/feedback", json=stranger)).status_code in (202, 400)
         page = await poll(
@@ -29,6 +38,12 @@ async def test_what_is_said_of_an_answer_is_seen_beside_it(tmp_path: Path, tiny_
         )
         assert {item["request_id"] for item in page["items"]} == {call}
         assert {item["model"] for item in page["items"]} == {"tiny@1.0.0"}
+        assert [item["has_comment"] for item in page["items"]] == [False, True]
+        assert [item["comment"] for item in page["items"]] == [None, None]
+        page = await control.get("/feedback", endpoint="chat", comments=True)
+        assert [item["comment"] for item in page["items"]] == [None, SECRET]
+        at_rest = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert not [path for path in at_rest if SECRET.encode() in path.read_bytes()]
         quality = await control.get("/quality", by="alias,version")
         [found] = quality["items"]
         assert found["feedback_score"]["n"] == found["accuracy"]["n"] == 1

@@ -7,10 +7,17 @@ import pytest
 
 from command_line import CommandLine
 from control_api import Api, open_api, put_measures, put_opinion
+from pilotage.identity.types import Role
+from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.db import SYSTEM
+from pilotage.kit.outbox import read_revisions
+from pilotage.kit.root_keys import open_root_keys
+from pilotage.kit.sealing import post
+from pilotage.kit.secrets import Vault
 from pilotage.monitoring.drift.rules import floor
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import AnswerKey, Held, Measure, Place
+from pilotage.monitoring.quality.types import COMMENT
 
 
 async def count_later(api: Api, values: range) -> None:
@@ -78,6 +85,35 @@ async def test_quality_is_absent_until_somebody_says_something(tmp_path: Path) -
         assert (await api.show("/quality"))["items"] == []  # its call is not known
         refused = (await api.http.get("/quality", params={"by": "user"})).json()
         assert (refused["code"], refused["param"]) == ("invalid_request", "by")
+
+
+async def test_comments_are_for_those_who_may_and_gone_with_their_tenant(tmp_path: Path) -> None:
+    async with open_api(tmp_path, "sqlite") as api:
+        tenant = await api.show("/tenants/default")
+        vault = Vault(open_root_keys(DataFolder(tmp_path).root_keys))
+        async with api.db.write(SYSTEM) as tx:
+            keys = await vault.get_keys(tx, tenant["id"])
+        letter = post(keys.make_letterbox(COMMENT), tenant["id"], "fbk_1", b"too long")
+        await put_opinion(api, 1, letter, feedback_id="fbk_1")
+        [said] = (await api.show("/feedback"))["items"]
+        assert (said["has_comment"], said["comment"]) == (True, None)
+        [read] = (await api.show("/feedback", comments="true"))["items"]
+        assert read == said | {"comment": "too long"}
+        async with api.db.read(SYSTEM) as tx:
+            events = [one.event for one in await read_revisions(tx, 0, 1000)]
+        assert events.count("monitoring.comments.read") == 1
+        viewer = await api.make_viewer()
+        headers = {"authorization": f"Bearer {viewer}"}
+        seen = await api.http.get("/feedback", headers=headers)
+        assert seen.status_code == 200, seen.text
+        refused = await api.http.get("/feedback?comments=true", headers=headers)
+        assert refused.json()["code"] == "permission_denied"
+        security = await api.make_principal("security", Role.SECURITY)
+        headers = {"authorization": f"Bearer {security}", "x-pilotage-reason": "asked to"}
+        erased = await api.http.post("/tenants/default:erase", json={}, headers=headers)
+        assert erased.status_code == 200, erased.text
+        [said] = (await api.show("/feedback", comments="true"))["items"]
+        assert (said["has_comment"], said["comment"]) == (False, None)
 
 
 def test_the_command_line_freezes_shows_and_thaws(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ from pilotage.monitoring.drift.rules import SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import AnswerKey, Held, Measure, Place
 from pilotage.monitoring.quality.rules import make_opinions
-from pilotage.monitoring.quality.service import QualityService
+from pilotage.monitoring.quality.store import put_opinions
 from pilotage.monitoring.rollups.rules import add_up
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.runtime.credentials import Credentials, read_credentials
@@ -358,21 +358,21 @@ async def put_measures(api: Api, model: str) -> None:
         await DriftService(api.clock).record(tx, {place: held})
 
 
-async def put_opinion(api: Api, number: int) -> None:
-    """Write feedback on a call."""
+async def put_opinion(api: Api, number: int, comment: bytes = b"", feedback_id: str = "") -> None:
+    """Write feedback on a call; ``comment`` is sealed for the feedback's id."""
     tenant = await api.show("/tenants/default")
     feedback = Feedback(
         call_id=f"call_{number}",
         at_us=api.clock.now_us(),
-        feedback_id=api.clock.new_id("fbk"),
+        feedback_id=feedback_id or api.clock.new_id("fbk"),
         project_id=tenant["project_id"],
         tenant_id=tenant["id"],
         key_id="key_a",
         score=1_000_000,
+        comment=comment,
     )
-    quality = QualityService(FinopsService(api.clock), DriftService(api.clock))
     async with api.db.write(SYSTEM) as tx:
-        await quality.record(tx, make_opinions([feedback]))
+        await put_opinions(tx, make_opinions([feedback]))
 
 
 def plan_split(api: Api) -> Json:

@@ -9,6 +9,7 @@ from pilotage.cli.keys import name_tenants
 from pilotage.cli.session import (
     Json,
     Project,
+    Reason,
     collect,
     run,
     show_json,
@@ -68,18 +69,24 @@ def list_feedback(
     endpoint: Annotated[str | None, typer.Argument(help="Only of an endpoint.")] = None,
     *,
     tenant: Annotated[str | None, typer.Option(help="Only of a tenant.")] = None,
+    comments: Annotated[
+        bool, typer.Option("--comments", help="With comments; the audit log says who read them.")
+    ] = False,
     project: Project = "default",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """List feedback in the order in which it was given.
 
-    [bold]Example[/bold]: pilotage feedback list chat --tenant acme
+    [bold]Examples[/bold]: pilotage feedback list chat --tenant acme
+    |    pilotage feedback list chat --comments --reason "why answers are disliked"
     """
+    shown = True if comments else None
 
     async def work(control: ControlClient) -> list[dict[str, Any]]:
-        return await collect(control, "/feedback", endpoint=endpoint, tenant=tenant)
+        return await collect(control, "/feedback", endpoint=endpoint, tenant=tenant, comments=shown)
 
-    found = run(work, project)
+    found = run(work, project, reason)
     if as_json:
         show_json(found)
         return
@@ -92,11 +99,17 @@ def list_feedback(
             item["score"],
             item["label"],
             item["state"],
+            *([_comment(item)] if comments else []),
         )
         for item in found
     ]
     columns = ("at", "endpoint", "model", "request", "#score", "label", "call")
-    show_table(columns, rows, _NONE)
+    show_table((*columns, "comment") if comments else columns, rows, _NONE)
+
+
+def _comment(item: dict[str, Any]) -> str:
+    """Return a comment; one that nothing opens any more is told of."""
+    return str(item["comment"] or ("(erased)" if item["has_comment"] else ""))
 
 
 def _estimate(estimate: dict[str, Any] | None) -> str:

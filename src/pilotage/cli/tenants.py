@@ -112,6 +112,12 @@ def change(  # noqa: PLR0913 - a tenant has that many settings
         str | None,
         typer.Option(metavar="PERCENT", help="Part of its calls whose texts are measured."),
     ] = None,
+    keeps_comments: Annotated[
+        bool | None,
+        typer.Option(
+            "--keeps-comments/--drops-comments", help="Whether comments in feedback are kept."
+        ),
+    ] = None,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
@@ -129,6 +135,7 @@ def change(  # noqa: PLR0913 - a tenant has that many settings
         "shows": shows,
         "log_percent": log_percent,
         "measure_percent": measure_percent,
+        "keeps_comments": keeps_comments,
     }
     given = {key: value for key, value in named.items() if value is not None}
     if not given:
@@ -175,6 +182,7 @@ def _describe(tenant: dict[str, Any]) -> dict[str, object]:
         "replies show cost": "yes" if tenant["shows"] else "no",
         "logged": f"{tenant['log_percent']:g} %",
         "measured": f"{tenant['measure_percent']:g} %",
+        "comments in feedback": "kept" if tenant["keeps_comments"] else "dropped",
         "id": tenant["id"],
     }
 

@@ -145,8 +145,9 @@ class Measured(msgspec.Struct, frozen=True, array_like=True, tag="measured", kw_
 class Feedback(msgspec.Struct, frozen=True, array_like=True, tag="feedback", kw_only=True):
     """What a client said of the answer to a call of its tenant, as it claims.
 
-    ``score`` is in millionths of the best, -1 where none was given; whether there is such a call
-    of that tenant is for whoever reads this to find out.
+    ``score`` is in millionths of the best, -1 where none was given; ``comment`` is sealed, so that
+    only the control plane opens it. Whether there is such a call of that tenant is for whoever
+    reads this to find out.
     """
 
     v: int = FRAME_VERSION
@@ -158,6 +159,7 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag="feedback", kw_
     key_id: str
     score: int = -1
     label: str = ""
+    comment: bytes = b""
 
 
 Frame = Begun | Ended | Measured | Feedback

@@ -60,7 +60,7 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True):
     values it may send as ``x-pilotage-feature``; ``shows`` says whether replies carry their cost,
     arm and model version; ``log_share`` is the part of its calls, in basis points, that the request
     log keeps, ``measure_share`` the part whose texts are measured, and ``data_class`` what the log
-    calls them.
+    calls them. ``letterbox`` is what comments on its answers are sealed with, "" to drop them.
     """
 
     id: str
@@ -73,6 +73,7 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True):
     shows: bool = True
     log_share: int = 0
     measure_share: int = 0
+    letterbox: str = ""
 
 
 class UpstreamEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """The desk that takes feedback on calls and puts it into the spool, after the calls' own frames.
 
-A comment may hold anything, so it is read and dropped: only score and label become part of a frame.
-Whether the call was one of the tenant's is found out where the calls are known, by whoever reads
-the spool.
+A comment may hold anything, so it is dropped unless its tenant keeps them, and then it is sealed
+before it goes anywhere: a gateway can seal comments and cannot open them. Whether the call was one
+of the tenant's is found out where the calls are known, by whoever reads the spool.
 """
 
 from pilotage.core.errors import PilotageError
@@ -10,6 +10,7 @@ from pilotage.core.frames import Feedback, encode_frame
 from pilotage.core.snapshot import TenantEntry
 from pilotage.gateway.wire.feedback import decode_feedback, encode_feedback
 from pilotage.kit.clock import Clock
+from pilotage.kit.sealing import post
 from pilotage.kit.spool import SpoolWriter
 
 PER_SECOND = 100  # of one tenant, in one gateway process; feedback is free, and takes room
@@ -31,19 +32,24 @@ class FeedbackDesk:
         """
         said = decode_feedback(body)
         self._admit(tenant.id)
+        feedback_id = self._clock.new_id("fbk")
+        comment = b""
+        if said.comment and tenant.letterbox:
+            comment = post(tenant.letterbox, tenant.id, feedback_id, said.comment.encode())
         feedback = Feedback(
             call_id=said.call_id,
             at_us=self._clock.now_us(),
-            feedback_id=self._clock.new_id("fbk"),
+            feedback_id=feedback_id,
             project_id=tenant.project_id,
             tenant_id=tenant.id,
             key_id=key_id,
             score=said.score,
             label=said.label,
+            comment=comment,
         )
         seq = self._spool.append(encode_frame(feedback))
         await self._spool.synced(seq)
-        return encode_feedback(feedback.feedback_id, said)
+        return encode_feedback(feedback_id, said, is_kept=bool(comment))
 
     def _admit(self, tenant_id: str) -> None:
         second = int(self._clock.monotonic_s())

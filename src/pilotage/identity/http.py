@@ -40,6 +40,7 @@ class TenantChange(Body):
     shows: bool = True
     log_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
     measure_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
+    keeps_comments: bool = False
 
     def to_settings(self) -> TenantSettings:
         """Return it as the service takes it."""
@@ -51,6 +52,7 @@ class TenantChange(Body):
             shows=self.shows,
             log_share=int(self.log_percent * (FULL_WEIGHT // 100)),
             measure_share=int(self.measure_percent * (FULL_WEIGHT // 100)),
+            keeps_comments=self.keeps_comments,
         )
 
 
@@ -72,6 +74,7 @@ class TenantView(RevisedView):
     shows: bool
     log_percent: float
     measure_percent: float
+    keeps_comments: bool
     created_at: datetime
 
 

@@ -93,6 +93,7 @@ MATRIX = (
     Rule("publisher.*.read", READERS),
     Rule("publisher.*.*", GUARDIANS, "a gateway holds a credential"),
     # monitoring
+    Rule("monitoring.comments.reveal", WATCHERS, "people write what they like"),
     Rule("monitoring.*.read", READERS),
     Rule("monitoring.alert_rule.check", READERS, "it keeps nothing and tells nobody"),
     Rule("monitoring.*.*", OPERATORS),

@@ -56,7 +56,8 @@ class TenantSettings:
     in the words of :mod:`pilotage.core.regions`; ``features`` what it may name as
     ``x-pilotage-feature``; ``shows`` whether replies carry their cost, arm and version;
     ``log_share`` the part of its calls, in basis points, that the request log keeps, and
-    ``measure_share`` the part whose texts are measured.
+    ``measure_share`` the part whose texts are measured; ``keeps_comments`` whether what its callers
+    write of answers is kept, sealed.
     """
 
     time_zone: str = "UTC"
@@ -66,6 +67,7 @@ class TenantSettings:
     shows: bool = True
     log_share: int = 0
     measure_share: int = 0
+    keeps_comments: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,17 @@ class OwnerKeys:
             raise ValueError("the key of these sealed bytes is not there")
         return sealing.unseal(key, self.owner_id, purpose, sealed)
 
+    def make_letterbox(self, purpose: str) -> str:
+        """Return what others can seal with for this owner and a purpose, and cannot open."""
+        return sealing.make_letterbox(self._keys[self.newest], self.newest, self.owner_id, purpose)
+
+    def open_letter(self, letter: bytes, box_purpose: str, purpose: str) -> bytes:
+        """Decrypt what was posted for a purpose into a letterbox; raise ValueError if not so."""
+        key = self._keys.get(sealing.read_letter_number(letter))
+        if key is None:
+            raise ValueError("the key of this letter is not there")
+        return sealing.open_letter(key, self.owner_id, box_purpose, purpose, letter)
+
     def fingerprint(self, text: str, purpose: str) -> str:
         """Return what stands for a text: the same for ever, and another for another purpose."""
         return sealing.fingerprint(self._keys[min(self._keys)], self.owner_id, purpose, text)

@@ -1,11 +1,12 @@
 """What the publisher decides: which endpoints are published, and how keys are laid out. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from pilotage.core.data_classes import get_rule
 from pilotage.core.ids import uuid_bytes
 from pilotage.core.regions import describe_outside, is_within, list_allowed
 from pilotage.core.snapshot import (
@@ -31,7 +32,7 @@ _NO_PRICE = "no price for "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What the control plane holds; ``rates`` is by deployment id.
+    """What the control plane holds; ``rates`` is by deployment id, ``letterboxes`` by tenant id.
 
     ``context_tokens`` bounds what a deployment's engine gives a call.
     """
@@ -43,6 +44,7 @@ class Truth:
     context_tokens: int
     upstreams: Sequence[Upstream] = ()
     limits: Sequence[LimitEntry] = ()
+    letterboxes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Compiled(NamedTuple):
@@ -91,7 +93,10 @@ def compile_directory(truth: Truth) -> Compiled:
         ]
     used = {arm.upstream_id for alias in aliases for arm in alias.arms}
     directory = Directory(
-        tenants=[_make_tenant(tenant) for tenant in sorted(truth.tenants, key=lambda t: t.id)],
+        tenants=[
+            _make_tenant(tenant, truth.letterboxes.get(tenant.id, ""))
+            for tenant in sorted(truth.tenants, key=lambda t: t.id)
+        ],
         aliases=aliases,
         upstreams=[_make_upstream(upstreams[key]) for key in sorted(upstreams) if key in used],
         limits=sorted(truth.limits, key=lambda limit: limit.id),
@@ -191,7 +196,12 @@ def _bound_output(endpoint: Endpoint, arms: Sequence[ArmEntry]) -> int:
     )
 
 
-def _make_tenant(tenant: Tenant) -> TenantEntry:
+def keeps_comments(tenant: Tenant) -> bool:
+    """Say whether comments on a tenant's answers are kept: never of data that no log may have."""
+    return tenant.keeps_comments and get_rule(tenant.data_class.value).is_logged
+
+
+def _make_tenant(tenant: Tenant, letterbox: str) -> TenantEntry:
     return TenantEntry(
         id=tenant.id,
         name=tenant.name,
@@ -203,6 +213,7 @@ def _make_tenant(tenant: Tenant) -> TenantEntry:
         shows=tenant.shows,
         log_share=tenant.log_share,
         measure_share=tenant.measure_share,
+        letterbox=letterbox,
     )
 
 

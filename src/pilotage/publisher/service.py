@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import Deployment, Upstream
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
+from pilotage.identity.types import Tenant
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import get_last_seq
@@ -44,6 +45,18 @@ class PromptSource(Protocol):
         ...
 
 
+class Letterboxes(Protocol):
+    """What the publisher asks of whoever keeps the tenants' keys."""
+
+    async def find(self, tx: Tx, tenant_ids: Collection[str]) -> Mapping[str, str]:
+        """Return the letterboxes of those tenants that have a key."""
+        ...
+
+    async def make(self, tx: Tx, tenant_ids: Collection[str]) -> None:
+        """Give keys to tenants that have none."""
+        ...
+
+
 class PublisherService:
     """The only writer of Snapshots."""
 
@@ -56,6 +69,7 @@ class PublisherService:
         finops: FinopsService,
         endpoints: EndpointService,
         prompts: PromptSource,
+        letterboxes: Letterboxes,
         folder: SnapshotFolder,
         context_tokens: int,
         max_age_us: int,
@@ -66,6 +80,7 @@ class PublisherService:
         self._finops = finops
         self._endpoints = endpoints
         self._prompts = prompts
+        self._letterboxes = letterboxes
         self._packed_prompts: tuple[str, SectionRef | None] = ("", None)
         self._folder = folder
         self._context_tokens = context_tokens
@@ -89,7 +104,7 @@ class PublisherService:
     async def publish(self) -> bool:
         """Publish a new Snapshot if anything changed or the last one ages.
 
-        Return whether it did.
+        Return whether it did, or made keys that the next one needs.
         """
         async with self._one_at_a_time:
             async with self._db.read(SYSTEM) as tx:
@@ -97,8 +112,15 @@ class PublisherService:
                 is_due = self._current is None or self._is_due(self._current, covers)
                 if self._has_compiled and not is_due:
                     return False
+                tenants = await self._identity.list_tenants(tx)
+                keeping = {tenant.id for tenant in tenants if rules.keeps_comments(tenant)}
+                boxes = await self._letterboxes.find(tx, keeping) if keeping else {}
                 line = await store.get_line(tx)
-                sections, line_after = await self._compile(tx, line, covers)
+                sections, line_after = await self._compile(tx, tenants, boxes, line, covers)
+            if keyless := keeping - set(boxes):
+                async with self._db.write(SYSTEM) as tx:
+                    await self._letterboxes.make(tx, keyless)
+                return True
             self._has_compiled = True
             if not is_due and self._current is not None and sections == self._current.sections:
                 return False  # the first look of this process: prices or settings may have changed
@@ -165,12 +187,20 @@ class PublisherService:
             return True
         return now_us - current.created_at_us >= min(RENEW_US, self._max_age_us // 2)
 
-    async def _compile(self, tx: Tx, line: Line, covers: int) -> tuple[dict[str, SectionRef], Line]:
+    async def _compile(
+        self,
+        tx: Tx,
+        tenants: Sequence[Tenant],
+        letterboxes: Mapping[str, str],
+        line: Line,
+        covers: int,
+    ) -> tuple[dict[str, SectionRef], Line]:
         deployments = await self._endpoints.list_deployments(tx)
         upstreams = await self._endpoints.upstreams.list_upstreams(tx)
         compiled = rules.compile_directory(
             rules.Truth(
-                tenants=await self._identity.list_tenants(tx),
+                tenants=tenants,
+                letterboxes=letterboxes,
                 endpoints=await self._endpoints.list_endpoints(tx),
                 deployments=deployments,
                 upstreams=upstreams,

@@ -25,6 +25,9 @@ from pilotage.kit.idempotency import KEPT_US
 from pilotage.kit.outbox import append_revision
 from pilotage.kit.secrets import Vault
 from pilotage.kit.worker import Wakeup, Worker
+from pilotage.monitoring.alerts.service import KEEP_PAST_US as ALERTS_KEPT_US
+from pilotage.monitoring.quality.rules import KEPT_US as OPINIONS_KEPT_US
+from pilotage.monitoring.quality.service import QualityService
 
 _GATEWAY_REPLIES_S = 600
 _CUT_WITHIN_S = 0.5  # until readers have ended; whoever writes waits meanwhile
@@ -66,6 +69,7 @@ class Erasure:
         *,
         identity: IdentityService,
         users: Users,
+        quality: QualityService,
         vault: Vault,
         holds: HoldService,
     ) -> None:
@@ -73,6 +77,7 @@ class Erasure:
         self._folder = folder
         self._identity = identity
         self._users = users
+        self._quality = quality
         self._vault = vault
         self._holds = holds
         self._one = asyncio.Lock()
@@ -101,6 +106,7 @@ class Erasure:
         await self._users.forget(
             tx, tenant.id, project_id=tenant.project_id, key_ids={key.id for key in keys}
         )
+        await self._quality.forget(tx, tenant.id)
         await self._vault.destroy(tx, tenant.id)
         counts = {"users": report.users, "data_keys": report.data_keys, "limits": report.limits}
         await append_revision(
@@ -190,7 +196,29 @@ class Erasure:
                 until=f"for {settings.audit.keep}, then pruned",
             ),
             Remnant(
-                where="ledger", what="tokens, amounts and ids that name nobody", until="for ever"
+                where="ledger, costs, budgets",
+                what="tokens, amounts, names of features and budgets, and ids that name nobody",
+                until="for ever",
+            ),
+            Remnant(
+                where="rows of calls",
+                what="ids that name nobody, names of features",
+                until=after(duration_s(settings.calls.keep)),
+            ),
+            Remnant(
+                where="feedback",
+                what="scores and labels, with ids that name nobody",
+                until=after(OPINIONS_KEPT_US / 1e6),
+            ),
+            Remnant(
+                where="metrics",
+                what="sums of calls under the tenant's id",
+                until=after(duration_s(settings.metrics.keep_days)),
+            ),
+            Remnant(
+                where="alerts and notices",
+                what="the tenant's name, where rules tell tenants apart",
+                until=f"{after(ALERTS_KEPT_US / 1e6)}, but in rules that name it",
             ),
         ]
         copies = [*self._folder.path.glob("*.bak"), *self._folder.backups.glob("*.tar")]
@@ -202,12 +230,19 @@ class Erasure:
             )
             for path in sorted(copies)
         ]
-        elsewhere = Remnant(
-            where="backups elsewhere",
-            what="copies of the database and of the wrapped data key",
-            until="until they are deleted by hand",
-        )
-        return [*kept, *files, elsewhere]
+        elsewhere = [
+            Remnant(
+                where="backups elsewhere",
+                what="copies of the database and of the wrapped data key",
+                until="until they are deleted by hand",
+            ),
+            Remnant(
+                where="notices sent, metrics collected, chargeback files",
+                what="the tenant's name",
+                until="until they are deleted there",
+            ),
+        ]
+        return [*kept, *files, *elsewhere]
 
 
 def _cut_log(path: Path, within_s: float) -> bool:

@@ -1,29 +1,60 @@
 """How answers are judged: measures and feedback counted with the calls, references, the routes."""
 
+from collections.abc import Collection, Mapping
+
+from pilotage.audit.holds import HoldService
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import Route
 from pilotage.kit.clock import Clock
-from pilotage.kit.db import Database
+from pilotage.kit.db import Database, Tx
+from pilotage.kit.secrets import Vault
 from pilotage.kit.worker import Worker
 from pilotage.monitoring.drift.http import drift_routes
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.worker import MeasureSink, make_reference_worker
 from pilotage.monitoring.quality.http import quality_routes
 from pilotage.monitoring.quality.service import QualityService
+from pilotage.monitoring.quality.types import COMMENT
 from pilotage.monitoring.quality.worker import FeedbackSink, make_feedback_worker
 from pilotage.monitoring.rollups.worker import CallSink
+
+
+class CommentBoxes:
+    """What gateways seal comments with, tenant by tenant."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    async def find(self, tx: Tx, tenant_ids: Collection[str]) -> Mapping[str, str]:
+        """Return the letterboxes of those tenants that have a key."""
+        found = await self._vault.find_keys(tx, tenant_ids)
+        return {tenant_id: keys.make_letterbox(COMMENT) for tenant_id, keys in found.items()}
+
+    async def make(self, tx: Tx, tenant_ids: Collection[str]) -> None:
+        """Give keys to tenants that have none."""
+        for tenant_id in sorted(tenant_ids):
+            await self._vault.get_keys(tx, tenant_id)
 
 
 class Judging:
     """Drift and quality with everything that works on them."""
 
     def __init__(
-        self, db: Database, clock: Clock, *, finops: FinopsService, identity: IdentityService
+        self,
+        db: Database,
+        clock: Clock,
+        *,
+        finops: FinopsService,
+        identity: IdentityService,
+        vault: Vault,
+        holds: HoldService,
     ) -> None:
         self.drift = DriftService(clock)
-        self.quality = QualityService(finops, self.drift)
+        self.quality = QualityService(clock, finops=finops, drift=self.drift, vault=vault)
+        self.letterboxes = CommentBoxes(vault)
         self._db = db
+        self._holds = holds
         self._clock = clock
         self._identity = identity
 
@@ -39,5 +70,5 @@ class Judging:
         """Return the workers."""
         return [
             make_reference_worker(self._db, self.drift),
-            make_feedback_worker(self._db, self.quality, self._clock),
+            make_feedback_worker(self._db, self.quality, self._clock, self._holds.is_held),
         ]

@@ -11,6 +11,7 @@ from pilotage.core.frames import Feedback, decode_frame
 from pilotage.core.snapshot import TenantEntry
 from pilotage.gateway.feedback import PER_SECOND, FeedbackDesk
 from pilotage.kit.clock import ManualClock
+from pilotage.kit.sealing import make_key, make_letterbox, open_letter
 from pilotage.kit.spool import open_spool
 from pilotage.kit.spool_reader import read_records
 
@@ -19,11 +20,13 @@ CALL = CLOCK.new_id("call")
 TENANT = TenantEntry(id="ten_1", name="acme", project_id="prj_1")
 
 
-async def take(folder: Path, said: object, times: int = 1) -> dict[str, object]:
+async def take(
+    folder: Path, said: object, times: int = 1, tenant: TenantEntry = TENANT
+) -> dict[str, object]:
     with open_spool(folder, segment_bytes=1 << 20, reserve_bytes=0, sync="none") as spool:
         desk = FeedbackDesk(spool, CLOCK)
         for _ in range(times):
-            reply = await desk.take(TENANT, "key_1", json.dumps(said).encode())
+            reply = await desk.take(tenant, "key_1", json.dumps(said).encode())
     decoded: dict[str, object] = msgspec.json.decode(reply)
     return decoded
 
@@ -38,6 +41,22 @@ async def test_score_and_label_become_a_frame_and_the_comment_does_not(tmp_path:
     assert (frame.score, frame.label, frame.key_id) == (750_000, "correct", "key_1")
     assert (reply["id"], reply["comment"]) == (frame.feedback_id, "dropped")
     assert b"Smith" not in payload
+
+
+async def test_a_comment_that_is_kept_is_sealed_for_whoever_has_the_tenants_key(
+    tmp_path: Path,
+) -> None:
+    key, box = make_key(), "feedback comment"
+    tenant = msgspec.structs.replace(TENANT, letterbox=make_letterbox(key, 3, TENANT.id, box))
+    said = {"request_id": CALL, "score": 0.75, "comment": "Mr Smith liked it \N{SNOWMAN}"}
+    reply = await take(tmp_path, said, tenant=tenant)
+    [(_, payload)] = read_records(tmp_path, 0, 10)
+    frame = decode_frame(payload)
+    assert isinstance(frame, Feedback)
+    assert reply["comment"] == "kept"
+    assert b"Smith" not in payload
+    opened = open_letter(key, TENANT.id, box, frame.feedback_id, frame.comment)
+    assert opened.decode() == said["comment"]
 
 
 @pytest.mark.parametrize("said", [{"score": 0}, {"score": 1}, {"label": "thumbs-up"}])
@@ -61,6 +80,8 @@ async def test_a_score_or_a_label_is_enough(tmp_path: Path, said: dict[str, obje
         ({"request_id": CALL, "label": "Very Good"}, "invalid_request", "label"),
         ({"request_id": CALL, "label": "x" * 65}, "invalid_request", "label"),
         ({"request_id": CALL, "score": 1, "stars": 5}, "invalid_request", "stars"),
+        ({"request_id": CALL, "score": 1, "comment": "x" * 4_001}, "invalid_request", "comment"),
+        ({"request_id": CALL, "score": 1, "comment": 5}, "invalid_request", "comment"),
         ("no object", "invalid_request", None),
     ],
 )

@@ -9,8 +9,12 @@ from pilotage.kit.sealing import (
     fingerprint,
     lock_box,
     make_key,
+    make_letterbox,
     open_box,
+    open_letter,
+    post,
     read_key_number,
+    read_letter_number,
     seal,
     unseal,
 )
@@ -74,6 +78,37 @@ def test_a_fingerprint_depends_on_key_owner_purpose_and_text_and_on_nothing_else
     assert len(set(made)) == len(asked)
     assert made == [fingerprint(*one) for one in asked]
     assert made[0] == "1a14e0124bf51375b8c0e9b7fb48331f"  # what is stored must never change
+
+
+@given(st.binary(max_size=2000), NAMES, NAMES, st.integers(0, 2**32 - 1))
+def test_a_letter_is_posted_without_a_key_and_opens_with_it(
+    plain: bytes, owner: str, purpose: str, number: int
+) -> None:
+    letterbox = make_letterbox(KEY, number, owner, "box")
+    letter = post(letterbox, owner, purpose, plain)
+
+    assert open_letter(KEY, owner, "box", purpose, letter) == plain
+    assert read_letter_number(letter) == number
+    assert post(letterbox, owner, purpose, plain) != letter
+    for other in (
+        (make_key(), owner, "box", purpose, letter),
+        (KEY, owner + "x", "box", purpose, letter),
+        (KEY, owner, "another box", purpose, letter),
+        (KEY, owner, "box", purpose + "x", letter),
+        (KEY, owner, "box", purpose, letter[:-1] + bytes([letter[-1] ^ 1])),
+        (KEY, owner, "box", purpose, bytes([letter[0] ^ 1]) + letter[1:]),
+        (KEY, owner, "box", purpose, bytes(32) + letter[32:]),
+        (KEY, owner, "box", purpose, letter[:40]),
+        (KEY, owner, "box", purpose, b""),
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            open_letter(*other)
+
+
+@pytest.mark.parametrize("letterbox", ["", "1", "1.00", "x." + "05" * 32, "1." + "zz" * 32])
+def test_what_is_no_letterbox_takes_nothing(letterbox: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        post(letterbox, "ten_1", "letter", b"Ada")
 
 
 def test_a_box_opens_with_its_passphrase_only() -> None:

@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage.core.frames import Feedback
-from pilotage.monitoring.quality.rules import add_up, estimate, make_opinions
-from pilotage.monitoring.quality.types import LABELS, Aspect, Estimate, Tally
+from pilotage.monitoring.quality.rules import (
+    UNKNOWN_KEPT_US,
+    WAITS_US,
+    add_up,
+    estimate,
+    gather,
+    make_opinions,
+    settle,
+)
+from pilotage.monitoring.quality.types import LABELS, Aspect, Estimate, FeedbackState, Tally
 
 
 def say(score: int = -1, label: str = "", call_id: str = "call_1", **more: object) -> Feedback:
@@ -25,14 +33,45 @@ def say(score: int = -1, label: str = "", call_id: str = "call_1", **more: objec
     return Feedback(**(values | more))  # type: ignore[arg-type]
 
 
-def test_the_last_opinion_on_a_call_and_aspect_counts() -> None:
-    first, second = say(1, "correct"), say(2, "wrong", feedback_id="fbk_2")
-    other = say(3, "toxic", feedback_id="fbk_3")
-    found = make_opinions([first, other, second])
-    assert [(one.id, one.aspect, one.score, one.label) for one in found] == [
-        ("fbk_2", Aspect.ACCURACY, 2, "wrong"),
-        ("fbk_3", Aspect.TOXICITY, 3, "toxic"),
+@given(st.permutations(range(5)))
+def test_the_last_opinion_on_a_call_and_aspect_counts(order: list[int]) -> None:
+    frames = [
+        say(1, "correct", comment=b"one"),
+        say(2, "wrong", feedback_id="fbk_2"),
+        say(3, "toxic", feedback_id="fbk_3"),
+        say(label="harmless", feedback_id="fbk_4"),
+        say(9, at_us=4, feedback_id="fbk_5", comment=b"none"),
     ]
+    found = make_opinions([frames[place] for place in order])
+    assert {one.aspect: (one.id, one.score, one.label, one.comment) for one in found} == {
+        Aspect.SCORE: ("fbk_3", 3, "", None),
+        Aspect.ACCURACY: ("fbk_2", None, "wrong", None),
+        Aspect.TOXICITY: ("fbk_4", None, "harmless", None),
+        Aspect.COMMENT: ("fbk_1", None, "", b"one"),
+    }
+
+
+def test_feedback_is_put_together_of_what_is_left_of_it() -> None:
+    whole = make_opinions([say(1, "correct", comment=b"c")])
+    rest = make_opinions([say(label="wrong", feedback_id="fbk_2", call_id="call_2")])
+    more = make_opinions([say(5, feedback_id="fbk_3", call_id="call_3")])
+    found = gather([*whole, *rest, *more], 2)
+    assert [(one.id, one.score, one.label, one.comment) for one in found] == [
+        ("fbk_1", 1, "correct", b"c"),
+        ("fbk_2", None, "wrong", None),
+    ]
+
+
+def test_an_opinion_waits_ever_longer_until_there_is_no_such_call() -> None:
+    [waiting] = make_opinions([say(1)])
+    looks, now_us = 0, 0
+    while waiting.state is FeedbackState.WAITING:
+        waiting = settle(waiting, None, now_us)
+        assert waiting.due_us > now_us
+        now_us, looks = waiting.due_us, looks + 1
+    assert waiting.state is FeedbackState.UNKNOWN
+    assert now_us == WAITS_US + UNKNOWN_KEPT_US
+    assert looks < 30
 
 
 def test_calls_and_tenants_are_apart() -> None:

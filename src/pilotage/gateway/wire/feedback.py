@@ -9,14 +9,18 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.ids import decode_uuid
 from pilotage.gateway.wire.door import read_request
 
-MAX_FEEDBACK_BYTES = 16 << 10
+MAX_FEEDBACK_BYTES = 32 << 10
+MAX_COMMENT = 4_000  # letters
 BEST = 1_000_000  # a score of 1 in a frame
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _ENCODE = msgspec.json.Encoder().encode
 
 
 class FeedbackRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body: a call's id (``x-request-id`` of its reply), and a score from 0 to 1 or a label."""
+    """The body: a call's id (``x-request-id`` of its reply), and a score from 0 to 1 or a label.
+
+    A comment may come with them.
+    """
 
     request_id: str
     score: float | None = None
@@ -30,7 +34,7 @@ class Said(NamedTuple):
     call_id: str
     score: int
     label: str
-    has_comment: bool
+    comment: str
 
 
 _REQUEST = msgspec.json.Decoder(FeedbackRequest)
@@ -67,12 +71,19 @@ def decode_feedback(body: bytes) -> Said:
             hint="Send 1 to 64 lower-case letters, digits, dots, dashes and underscores.",
             param="label",
         )
+    if len(request.comment) > MAX_COMMENT:
+        raise PilotageError(
+            "invalid_request",
+            f"The comment has {len(request.comment):,} letters.",
+            hint=f"Send {MAX_COMMENT:,} letters at most.",
+            param="comment",
+        )
     score = -1 if request.score is None else round(request.score * BEST)
-    return Said(request.request_id, score, request.label, bool(request.comment))
+    return Said(request.request_id, score, request.label, request.comment)
 
 
-def encode_feedback(feedback_id: str, said: Said) -> bytes:
-    """Return the body of the reply; a comment is never kept."""
+def encode_feedback(feedback_id: str, said: Said, *, is_kept: bool) -> bytes:
+    """Return the body of the reply, which says whether a comment is kept."""
     return _ENCODE(
         {
             "object": "feedback",
@@ -80,7 +91,7 @@ def encode_feedback(feedback_id: str, said: Said) -> bytes:
             "request_id": said.call_id,
             "score": None if said.score < 0 else said.score / BEST,
             "label": said.label or None,
-            "comment": "dropped" if said.has_comment else None,
+            "comment": ("kept" if is_kept else "dropped") if said.comment else None,
         }
     )
 

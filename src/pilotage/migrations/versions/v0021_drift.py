@@ -8,9 +8,13 @@ down_revision = "0020"
 
 
 def upgrade() -> None:
-    """Add a column and the tables; nobody's texts are measured until somebody says so."""
+    """Add the tables; of nobody texts are measured or comments kept until somebody says so."""
     share = sa.Column("measure_share", sa.Integer(), nullable=False, server_default="0")
     op.add_column("tenant", share)
+    keeps: sa.Column[bool] = sa.Column(
+        "keeps_comments", sa.Boolean(), nullable=False, server_default=sa.false()
+    )
+    op.add_column("tenant", keeps)
     answers = ("project_id", "alias", "version_id", "model")
     op.create_table(
         "measure_cell",
@@ -37,22 +41,21 @@ def upgrade() -> None:
             *answers, name=op.f("uq_drift_reference_project_id_alias_version_id_model")
         ),
     )
+    place = ("call_id", "aspect", "tenant_id", "project_id")
     op.create_table(
         "feedback",
-        *map(_text, ("id", "project_id", "tenant_id", "key_id", "call_id", "aspect")),
+        *map(_text, (*place, "id", "key_id")),
         _big("at_us"),
         sa.Column("score", sa.BigInteger(), nullable=True),
-        *map(_text, ("label", "state", "alias", "version_id", "model")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_feedback")),
-        sa.UniqueConstraint(
-            "project_id",
-            "tenant_id",
-            "call_id",
-            "aspect",
-            name=op.f("uq_feedback_project_id_tenant_id_call_id_aspect"),
-        ),
+        _text("label"),
+        sa.Column("comment", sa.LargeBinary(), nullable=True),
+        *map(_text, ("state", "alias", "version_id", "model")),
+        *map(_big, ("taken_at_us", "due_us")),
+        sa.Column("is_counted", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint(*place, name=op.f("pk_feedback")),
     )
-    op.create_index("ix_feedback_project_id_at_us", "feedback", ["project_id", "at_us"])
+    op.create_index("ix_feedback_id", "feedback", ["id"])
+    op.create_index("ix_feedback_state_due_us", "feedback", ["state", "due_us"])
     op.create_index("ix_feedback_state_at_us", "feedback", ["state", "at_us"])
 
 

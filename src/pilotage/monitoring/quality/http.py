@@ -12,8 +12,8 @@ from pilotage.monitoring.quality.types import (
     Estimate,
     FeedbackState,
     Grouping,
-    Opinion,
     Quality,
+    Said,
 )
 from pilotage.monitoring.rollups.asking import read_window
 
@@ -21,7 +21,10 @@ _USUAL_WINDOW = "1d"
 
 
 class FeedbackView(View):
-    """What was said of a call; endpoint and model are "" until the call is known."""
+    """What was said of a call; endpoint and model are "" until the call is known.
+
+    ``has_comment`` says that there is one; ``comment`` is absent unless it was asked for.
+    """
 
     id: str
     at: datetime
@@ -30,6 +33,8 @@ class FeedbackView(View):
     request_id: str
     score: float | None
     label: str
+    has_comment: bool
+    comment: str | None
     state: FeedbackState
     endpoint: str
     version_id: str
@@ -71,14 +76,21 @@ def quality_routes(quality: QualityService, identity: IdentityService) -> list[R
         call: ApiCall,
         endpoint: str | None = None,
         tenant: str | None = None,
+        comments: bool = False,  # noqa: FBT001, FBT002 - a query parameter
         limit: int = 50,
         after: str = "",
     ) -> Page[FeedbackView]:
-        """List feedback in the order in which it was given."""
-        async with call.read() as tx:
+        """List feedback in the order in which it was given.
+
+        With ``comments`` in plain words, which is noted in the audit log.
+        """
+        if comments:
+            await call.require("monitoring.comments.reveal")
+        async with call.write() if comments else call.read() as tx:
             tenant_id = await _find_tenant(tx, identity, tenant)
-            found = await quality.list_opinions(tx, endpoint, tenant_id, after, limit + 1)
-            return make_page(found, limit, _show_opinion, "id")
+            found = await quality.list_feedback(tx, endpoint, tenant_id, after, limit + 1)
+            opened = await quality.open_comments(tx, found[:limit]) if comments else {}
+            return make_page(found, limit, lambda said: _show_said(said, opened.get(said.id)), "id")
 
     async def show_quality(
         call: ApiCall,
@@ -128,12 +140,14 @@ def _read_groups(text: str) -> list[Grouping]:
         ) from None
 
 
-def _show_opinion(opinion: Opinion) -> FeedbackView:
+def _show_said(said: Said, comment: str | None) -> FeedbackView:
     return FeedbackView.of(
-        opinion,
-        request_id=opinion.call_id,
-        score=None if opinion.score is None else opinion.score / BEST,
-        endpoint=opinion.alias,
+        said,
+        request_id=said.call_id,
+        score=None if said.score is None else said.score / BEST,
+        endpoint=said.alias,
+        has_comment=said.comment is not None,
+        comment=comment,
     )
 
 

@@ -1,78 +1,100 @@
 """The verbs of quality. Never commits: whoever opened the transaction does."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import LedgerEntry
+from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
+from pilotage.kit.outbox import append_revision
+from pilotage.kit.secrets import Vault
 from pilotage.monitoring.drift.rules import floor
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import AnswerKey, Cells, Held, Measure, Place
 from pilotage.monitoring.quality import store
-from pilotage.monitoring.quality.rules import (
-    KEPT_US,
-    UNKNOWN_KEPT_US,
-    WAITS_US,
-    add_up,
-)
-from pilotage.monitoring.quality.types import FeedbackState, Grouping, Opinion, Quality
+from pilotage.monitoring.quality.rules import add_up, gather, settle
+from pilotage.monitoring.quality.types import COMMENT, Grouping, Opinion, Quality, Said
 
 AT_ONCE = 1_000
 _PAGE = 200  # ids in one statement
+_PARTS = 3  # a score, a label, a comment
 
 
 class QualityService:
     """Feedback, and what it adds up to."""
 
-    def __init__(self, finops: FinopsService, drift: DriftService) -> None:
+    def __init__(
+        self, clock: Clock, *, finops: FinopsService, drift: DriftService, vault: Vault
+    ) -> None:
+        self._clock = clock
+        self._vault = vault
         self._finops = finops
         self._drift = drift
 
     async def record(self, tx: Tx, opinions: Sequence[Opinion]) -> None:
         """Write opinions; each replaces an earlier one of its tenant, call and aspect."""
-        for opinion in opinions:
-            await store.replace_opinion(tx, opinion)
+        await store.put_opinions(tx, opinions)
 
-    async def match(self, tx: Tx) -> int:
-        """Find the calls of opinions that wait for theirs in the ledger; return how many had one.
+    async def match(self, tx: Tx) -> bool:
+        """Look the next calls up in the ledger that opinions wait for; say if there may be more.
 
-        An opinion counts only if the call was its own tenant's. One whose call is not in the ledger
-        after ten minutes is on none. The newest are looked at first, so that nobody's feedback on
-        calls that there never were holds up what others say.
+        Every opinion has its turn, however many others wait for calls that there never were.
         """
-        await store.give_up(tx, tx.now_us - WAITS_US)
-        waiting = await store.list_waiting(tx, AT_ONCE)
+        due = await store.list_due(tx, AT_ONCE)
         calls: dict[str, LedgerEntry] = {}
-        for start in range(0, len(waiting), _PAGE):
-            ids = [opinion.call_id for opinion in waiting[start : start + _PAGE]]
+        for start in range(0, len(due), _PAGE):
+            ids = {opinion.call_id for opinion in due[start : start + _PAGE]}
             calls |= {call.call_id: call for call in await self._finops.list_charges(tx, ids)}
-        settled = [
-            _settle(opinion, calls[opinion.call_id])
-            for opinion in waiting
-            if opinion.call_id in calls
-        ]
+        settled = [settle(one, calls.get(one.call_id), tx.now_us) for one in due]
         await store.settle(tx, settled)
-        matched = [opinion for opinion in settled if opinion.state is FeedbackState.MATCHED]
-        scores = _count_scores(matched)
+        scores = _count_scores(
+            new
+            for old, new in zip(due, settled, strict=True)
+            if new.is_counted and not old.is_counted
+        )
         if scores:
             await self._drift.record(tx, scores)
-        return len(matched)
+        return len(due) == AT_ONCE
 
-    async def has_waiting(self, tx: Tx) -> bool:
-        """Say whether an opinion waits for its call."""
-        return bool(await store.list_waiting(tx, 1))
+    async def has_due(self, tx: Tx) -> bool:
+        """Say whether the call of an opinion is to be looked up."""
+        return bool(await store.list_due(tx, 1))
 
-    async def list_opinions(
+    async def list_feedback(
         self,
         tx: Tx,
         alias: str | None = None,
         tenant_id: str | None = None,
         after: str = "",
         limit: int = 1_000_000,
-    ) -> Sequence[Opinion]:
-        """Return opinions in the order in which they were given."""
-        return await store.list_opinions(tx, alias, tenant_id, after, limit)
+    ) -> list[Said]:
+        """Return feedback in the order in which it was given."""
+        most = limit * _PARTS
+        return gather(await store.list_opinions(tx, alias, tenant_id, after, most), limit)
+
+    async def open_comments(self, tx: Tx, feedback: Sequence[Said]) -> dict[str, str]:
+        """Return the comments of feedback by its id, and note in the audit log who read them.
+
+        What no key opens any more is left out.
+        """
+        sealed = [said for said in feedback if said.comment is not None]
+        keys = await self._vault.find_keys(tx, {said.tenant_id for said in sealed})
+        found = {}
+        for said in sealed:
+            if said.comment is not None and said.tenant_id in keys:
+                with suppress(ValueError):
+                    opened = keys[said.tenant_id].open_letter(said.comment, COMMENT, said.id)
+                    found[said.id] = opened.decode()
+        if found:
+            read_id = self._clock.new_id("rdg")
+            note = {"comments": len(found), "first": min(found), "last": max(found)}
+            await append_revision(tx, "monitoring.comments.read", read_id, 1, note)
+        return found
+
+    async def forget(self, tx: Tx, tenant_id: str) -> int:
+        """Drop the comments of a tenant; return how many."""
+        return await store.drop_comments(tx, tenant_id)
 
     async def read_quality(
         self,
@@ -86,24 +108,11 @@ class QualityService:
         return add_up(await store.tally(tx, by, since_us, until_us, alias))
 
     async def drop_old(self, tx: Tx) -> int:
-        """Drop opinions after 400 days, and after one day those on calls that there never were."""
-        return await store.drop(tx, tx.now_us - KEPT_US, tx.now_us - UNKNOWN_KEPT_US)
+        """Drop opinions after 400 days, and sooner those on calls that there never were."""
+        return await store.drop_due(tx)
 
 
-def _settle(opinion: Opinion, call: LedgerEntry) -> Opinion:
-    """Return what becomes of an opinion once the call of its id is known."""
-    if (call.project_id, call.tenant_id) != (opinion.project_id, opinion.tenant_id):
-        return replace(opinion, state=FeedbackState.UNKNOWN)
-    return replace(
-        opinion,
-        state=FeedbackState.MATCHED,
-        alias=call.alias,
-        version_id=call.version_id,
-        model=call.model,
-    )
-
-
-def _count_scores(opinions: Sequence[Opinion]) -> Cells:
+def _count_scores(opinions: Iterable[Opinion]) -> Cells:
     cells: Cells = {}
     for opinion in opinions:
         if opinion.score is not None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+COMMENT = "feedback comment"  # what the keys that comments are sealed for are called
+
 
 class FeedbackState(StrEnum):
     """Whether the call is known: not yet, yes, or there is none of that tenant."""
@@ -14,8 +16,13 @@ class FeedbackState(StrEnum):
 
 
 class Aspect(StrEnum):
-    """What a label judges; labels that are not in :data:`LABELS` judge nothing in particular."""
+    """What an opinion is: a score, a comment, or a label by what it judges.
 
+    Labels that are not in :data:`LABELS` judge nothing in particular.
+    """
+
+    SCORE = "score"
+    COMMENT = "comment"
     ANY = ""
     ACCURACY = "accuracy"
     HALLUCINATION = "hallucination_rate"
@@ -38,9 +45,12 @@ LABELS: dict[str, tuple[Aspect, bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """What was said of a call, the last of its aspect; ``score`` in millionths, None for none.
+    """One thing that was said of a call, the last of its aspect; ``id`` is that of the feedback.
 
-    ``alias``, ``version_id`` and ``model`` are the call's, "" until it is known.
+    ``score`` is in millionths and ``comment`` sealed, None for none. ``alias``, ``version_id`` and
+    ``model`` are the call's, "" until it is known. ``taken_at_us`` is when it was read out of the
+    spool, ``due_us`` when its call is looked up next or, once that is settled, when it is dropped;
+    ``is_counted`` says that a score of the call is among what drift compares.
     """
 
     id: str
@@ -50,12 +60,39 @@ class Opinion:
     call_id: str
     aspect: Aspect
     at_us: int
-    score: int | None
-    label: str
+    score: int | None = None
+    label: str = ""
+    comment: bytes | None = None
     state: FeedbackState = FeedbackState.WAITING
     alias: str = ""
     version_id: str = ""
     model: str = ""
+    taken_at_us: int = 0
+    due_us: int = 0
+    is_counted: bool = False
+
+    @property
+    def place(self) -> tuple[str, Aspect, str, str]:
+        """What there is one opinion of: a call as its tenant knows it, and an aspect."""
+        return self.call_id, self.aspect, self.tenant_id, self.project_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One feedback: what of it still is the last word on its call."""
+
+    id: str
+    tenant_id: str
+    key_id: str
+    call_id: str
+    at_us: int
+    score: int | None
+    label: str
+    comment: bytes | None
+    state: FeedbackState
+    alias: str
+    version_id: str
+    model: str
 
 
 class Estimate(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.worker import Wakeup, Worker
+from pilotage.monitoring.calls.service import IsHeld
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.types import Opinion
@@ -31,29 +32,35 @@ class FeedbackSink:
 
 
 class FeedbackMatcher:
-    """Matches feedback with calls, and drops what is old."""
+    """Matches feedback with calls, and drops what is old; nothing while ``is_held``."""
 
-    def __init__(self, db: Database, service: QualityService, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, service: QualityService, clock: Clock, is_held: IsHeld
+    ) -> None:
         self._db = db
         self._service = service
         self._clock = clock
+        self._is_held = is_held
         self._dropped_s = -DROP_EVERY_S
 
     async def step(self) -> bool:
-        """Look once; there is never more to do at once."""
+        """Look up what is due, and drop what is old; say whether there may be more."""
         now_s = self._clock.monotonic_s()
-        is_due = now_s - self._dropped_s >= DROP_EVERY_S
+        is_drop_due = now_s - self._dropped_s >= DROP_EVERY_S
         async with self._db.read(SYSTEM) as tx:
-            if not is_due and not await self._service.has_waiting(tx):
+            if not is_drop_due and not await self._service.has_due(tx):
                 return False
         async with self._db.write(SYSTEM) as tx:
-            await self._service.match(tx)
-            if is_due:
-                await self._service.drop_old(tx)
+            has_more = await self._service.match(tx)
+            if is_drop_due:
+                if not await self._is_held(tx):
+                    await self._service.drop_old(tx)
                 self._dropped_s = now_s
-        return False
+        return has_more
 
 
-def make_feedback_worker(db: Database, service: QualityService, clock: Clock) -> Worker:
+def make_feedback_worker(
+    db: Database, service: QualityService, clock: Clock, is_held: IsHeld
+) -> Worker:
     """Make the worker that matches feedback."""
-    return Worker("feedback", FeedbackMatcher(db, service, clock).step, Wakeup(), 1.0)
+    return Worker("feedback", FeedbackMatcher(db, service, clock, is_held).step, Wakeup(), 1.0)

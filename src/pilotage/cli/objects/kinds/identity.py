@@ -41,6 +41,7 @@ class TenantObject(Object, frozen=True):
     shows: bool | None = None
     log_percent: Decimal | None = None
     measure_percent: Decimal | None = None
+    keeps_comments: bool | None = None
 
     @property
     def settings(self) -> dict[str, Any]:

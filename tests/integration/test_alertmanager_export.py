@@ -52,14 +52,25 @@ def make_channel(name: str, kind: ChannelKind, **spec: Any) -> Channel:  # noqa:
 
 CHANNELS = [
     make_channel(
-        "hook", ChannelKind.WEBHOOK, url="https://a.example/x", secret="env:A", ca_file="/ca.pem"
+        "hook",
+        ChannelKind.WEBHOOK,
+        url="https://a.example/x",
+        secret="env:PILOTAGE_NOTICE_A",
+        ca_file="/ca.pem",
     ),
-    make_channel("hidden", ChannelKind.WEBHOOK, url="env:URL", secret="env:A"),
-    make_channel("team", ChannelKind.SLACK, url="env:SLACK_URL"),
+    make_channel(
+        "hidden", ChannelKind.WEBHOOK, url="env:PILOTAGE_NOTICE_URL", secret="env:PILOTAGE_NOTICE_A"
+    ),
+    make_channel("team", ChannelKind.SLACK, url="env:PILOTAGE_NOTICE_SLACK"),
     make_channel(
         "pager", ChannelKind.PAGERDUTY, url="https://p.example/v2", secret="file:/run/pager"
     ),
-    make_channel("eu", ChannelKind.PAGERDUTY, url="env:PAGER_URL", secret="env:PAGER_KEY"),
+    make_channel(
+        "eu",
+        ChannelKind.PAGERDUTY,
+        url="env:PILOTAGE_NOTICE_URL",
+        secret="env:PILOTAGE_NOTICE_PAGER",
+    ),
     make_channel(
         "desk",
         ChannelKind.EMAIL,
@@ -68,7 +79,7 @@ CHANNELS = [
         sender="pilotage@example.org",
         to=("ann@example.org", "ben@example.org"),
         username="ann",
-        secret="env:MAIL_PASSWORD",
+        secret="env:PILOTAGE_NOTICE_MAIL",
         ca_file="/ca.pem",
     ),
     make_channel(
@@ -95,7 +106,9 @@ def test_what_is_exported_and_what_has_to_be_done() -> None:
     )
     down = make_inhibition({"rule": "down"}, {"severity": "warning|info"}, "alias", "rule")
 
-    config, notes = make_config(CHANNELS, [route, make_route("each", group_by=("*",))], [down])
+    config, notes = make_config(
+        "mine", CHANNELS, [route, make_route("each", group_by=("*",))], [down]
+    )
 
     first, second = config["route"]["routes"]
     assert first == {
@@ -105,10 +118,10 @@ def test_what_is_exported_and_what_has_to_be_done() -> None:
         "group_wait": "0s",
         "group_interval": "1m",
         "repeat_interval": "10m",
-        "matchers": ['alertname=~"a|b.*"', 'team="r\\"\\\\k"'],
+        "matchers": ['project="mine"', 'alertname=~"a|b.*"', 'team="r\\"\\\\k"'],
     }
     assert second["group_by"] == ["..."]
-    assert "matchers" not in second
+    assert second["matchers"] == ['project="mine"']
     log, receiver, _ = config["receivers"]
     assert log == {"name": "log"}
     assert receiver["webhook_configs"][0] == {
@@ -130,8 +143,8 @@ def test_what_is_exported_and_what_has_to_be_done() -> None:
     assert (relay["smarthost"], relay["send_resolved"]) == ("[::1]:25", False)
     assert config["inhibit_rules"] == [
         {
-            "source_matchers": ['alertname="down"'],
-            "target_matchers": ['severity=~"warning|info"'],
+            "source_matchers": ['project="mine"', 'alertname="down"'],
+            "target_matchers": ['project="mine"', 'severity=~"warning|info"'],
             "equal": ["alias", "alertname"],
         }
     ]
@@ -139,18 +152,43 @@ def test_what_is_exported_and_what_has_to_be_done() -> None:
         "hook: Alertmanager does not sign what it posts.",
         "hidden: Alertmanager does not sign what it posts.",
         "hidden: write its address, which is a secret here, in place of its url.",
-        "team: put what env:SLACK_URL holds into /etc/alertmanager/secrets/team.",
-        "eu: put what env:PAGER_KEY holds into /etc/alertmanager/secrets/eu.",
-        "desk: put what env:MAIL_PASSWORD holds into /etc/alertmanager/secrets/desk.",
+        "team: put what env:PILOTAGE_NOTICE_SLACK holds into /etc/alertmanager/secrets/team.",
+        "eu: put what env:PILOTAGE_NOTICE_PAGER holds into /etc/alertmanager/secrets/eu.",
+        "desk: put what env:PILOTAGE_NOTICE_MAIL holds into /etc/alertmanager/secrets/desk.",
         "log: Alertmanager writes no alerts to its log.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("encryption", "port", "is_required", "is_noted"),
+    [
+        (Encryption.STARTTLS, 587, True, False),
+        (Encryption.TLS, 465, False, False),
+        (Encryption.TLS, 2465, True, True),
+        (Encryption.NONE, 25, False, False),
+    ],
+)
+def test_no_mail_goes_in_the_clear_there_that_is_encrypted_here(
+    encryption: Encryption, port: int, *, is_required: bool, is_noted: bool
+) -> None:
+    desk = make_channel(
+        "desk",
+        ChannelKind.EMAIL,
+        url=f"smtp://mail.example:{port}",
+        encryption=encryption,
+        sender="pilotage@example.org",
+        to=("ann@example.org",),
+    )
+    config, notes = make_config("mine", [desk], [make_route(channels=("desk",))], [])
+    assert config["receivers"][1]["email_configs"][0]["require_tls"] == is_required
+    assert bool(notes) == is_noted
 
 
 @needs_alertmanager
 @pytest.mark.slow
 async def test_alertmanager_takes_every_kind_of_channel(tmp_path: Path) -> None:
     route = make_route("page", channels=tuple(item.name for item in CHANNELS))
-    config, _ = make_config(CHANNELS, [route], [])
+    config, _ = make_config("mine", CHANNELS, [route], [])
     path = write(tmp_path, config)
     code, said = await amtool("check-config", str(path))
     assert code == 0, said
@@ -181,15 +219,16 @@ async def test_alertmanager_routes_what_we_route(tmp_path: Path) -> None:
     compared = taken = 0
     for number in range(15):
         routes = [make_route(f"r{n}", match=draw_match(dice)) for n in range(6)]
-        config, _ = make_config([], routes, [])
+        config, _ = make_config("mine", [], routes, [])
         path = write(tmp_path, config)
         for _ in range(8):
             alert = draw_alert(dice, number)
-            labels = list_labels(alert)
+            labels = list_labels(alert) | {"project": "mine"}
             ours = [f"route/{item.name}" for item in routes if fits(item.spec.match, labels)]
             theirs = await route_by_amtool(path, labels)
             assert theirs == (ours or ["log"]), (labels, [item.spec.match for item in routes])
             compared, taken = compared + 1, taken + bool(ours)
+        assert await route_by_amtool(path, labels | {"project": "other"}) == ["log"]
     assert (compared, 20 < taken < 100) == (120, True)
 
 
@@ -236,12 +275,14 @@ async def amtool(*words: str) -> tuple[int | None, str]:
 @pytest.mark.timeout(120)
 async def test_alertmanager_inhibits_groups_and_ends_as_we_do(tmp_path: Path) -> None:
     async with HookServer() as hooks:
-        channel = make_channel("hook", ChannelKind.WEBHOOK, url=hooks.url, secret="env:A")
+        channel = make_channel(
+            "hook", ChannelKind.WEBHOOK, url=hooks.url, secret="env:PILOTAGE_NOTICE_A"
+        )
         route = make_route(
             channels=("hook",), group_by=("alias",), settle_us=0, interval_us=1_000_000
         )
         down = make_inhibition({"rule": "down"}, {"rule": "slow"}, "alias")
-        config, _ = make_config([channel], [route], [down])
+        config, _ = make_config("mine", [channel], [route], [down])
         now_us = SystemClock().now_us()
         alerts = [
             make_alert("alt_1", "down", alias="chat", at_us=now_us),
@@ -331,7 +372,8 @@ async def post(http: httpx.AsyncClient, alerts: Sequence[AlertChange], **more: s
     """Let alerts fire there, as Prometheus does."""
     body = [
         {
-            "labels": {_rename(name): text for name, text in list_labels(alert).items()},
+            "labels": {_rename(name): text for name, text in list_labels(alert).items()}
+            | {"project": "mine"},
             "startsAt": rfc3339(alert.starts_at_us),
             **more,
         }

@@ -92,9 +92,7 @@ def test_what_cannot_be_is_told_in_a_line(pilotage: CommandLine) -> None:
 
 def test_a_test_says_whether_it_arrived(pilotage: CommandLine) -> None:
     assert "on-call took notice ntc_" in pilotage.ok("channels", "test", "on-call").out
-    words = (
-        "channels set hook --kind webhook --url http://127.0.0.1:9/x --secret env:PILOTAGE_NOTICE_ABSENT"
-    )
+    words = "channels set hook --kind webhook --url http://127.0.0.1:9/x --secret env:PILOTAGE_NOTICE_ABSENT"
     pilotage.ok(*words.split())
 
     said = pilotage("channels", "test", "hook")
@@ -123,7 +121,10 @@ def test_routes_are_exported_with_what_has_to_be_done(pilotage: CommandLine) -> 
     said = pilotage.ok("routes", "export", "-o", str(path))
 
     config = yaml.safe_load(path.read_text())
-    assert config["route"]["routes"][0]["matchers"] == ['severity=~"error|critical"']
+    assert config["route"]["routes"][0]["matchers"] == [
+        'project="default"',
+        'severity=~"error|critical"',
+    ]
     assert said.err.strip() == "hook: Alertmanager does not sign what it posts."
     assert yaml.safe_load(pilotage.ok("routes", "export").out) == config
 

@@ -45,7 +45,7 @@ class Notifying:
         """List the routes."""
         return [
             *notify_routes(self.service, self._sender, self._clock),
-            *notice_routes(self.service),
+            *notice_routes(self.service, self._name_project),
         ]
 
     def list_lanes(self) -> list[Worker]:

@@ -1,6 +1,7 @@
 """When alerts are told and to whom: settle, group, inhibit, silence, repeat, try again."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,12 +23,23 @@ from pilotage.monitoring.notify.rules import (
     LONGEST_PAUSE_US,
     MOST_TOLD,
     choose_pause_us,
+    choose_rank,
     choose_wait_us,
     fits,
     is_newer,
     make_key,
+    merge_messages,
+    say_absent,
 )
-from pilotage.monitoring.notify.types import PACES, SECOND_US, Message, RouteKind, RouteSpec
+from pilotage.monitoring.notify.types import (
+    ARRIVED,
+    PACES,
+    SECOND_US,
+    Arrival,
+    Message,
+    RouteKind,
+    RouteSpec,
+)
 
 S = SECOND_US
 
@@ -235,6 +247,52 @@ def test_a_kind_of_route_has_a_pace_of_its_own() -> None:
     assert page.pace.settle_us == PACES[RouteKind.PAGE].settle_us
     assert page.pace.repeat_us == 7 * S
     assert RouteSpec(kind=RouteKind.FINANCE).pace == PACES[RouteKind.FINANCE]
+
+
+# what waits
+
+
+def make_message(*alerts: AlertChange, **more: Any) -> Message:  # noqa: ANN401 - any field
+    return Message(
+        **{"group_id": "ngr_1", "route": "all", "kind": RouteKind.TICKET, "key": {}}
+        | {"alerts": alerts}
+        | more
+    )
+
+
+def test_of_two_messages_that_wait_the_newer_and_all_ends_are_left() -> None:
+    a, b, c = (make_alert(f"alt_{name}", at_us=T0 + at) for at, name in enumerate("abc"))
+    waiting = make_message(a, b, resolve(c, T0 + 9), more_ended=1)
+    news = make_message(a, resolve(b, T0 + 9), more_firing=2, muted=3)
+
+    both = merge_messages(waiting, news)
+
+    assert names(both) == (["alt_a"], ["alt_b", "alt_c"])
+    assert (both.more_firing, both.more_ended, both.muted) == (2, 0, 3)
+
+
+def test_of_very_many_ends_those_are_left_that_were_told_of_first() -> None:
+    alerts = [make_alert(f"alt_{number:03}", at_us=T0 + number) for number in range(150)]
+    ended = [resolve(alert, T0 + 999) for alert in alerts]
+
+    both = merge_messages(make_message(*ended[100:]), make_message(alerts[149], *ended[:100]))
+
+    assert names(both)[0] == ["alt_149"]
+    assert names(both)[1] == [alert.alert_id for alert in alerts[:99]]
+    assert (len(both.alerts), both.more_firing, both.more_ended) == (MOST_TOLD, 0, 50)
+
+
+def test_what_is_urgent_goes_first() -> None:
+    assert choose_rank(make_message(make_alert(), kind=RouteKind.PAGE)) == 0
+    assert choose_rank(make_message(make_alert(), make_alert(severity=Severity.CRITICAL))) == 0
+    assert choose_rank(make_message(make_alert())) == 1
+
+
+def test_who_does_not_have_a_notice_is_named() -> None:
+    assert say_absent(ARRIVED) == ""
+    assert say_absent(Arrival(never=("a@b",))) == "refused: a@b"
+    both = Arrival(later=("a@b", "c@d"), never=("e@f",))
+    assert say_absent(both) == "put off: a@b, c@d; refused: e@f"
 
 
 # what is not told

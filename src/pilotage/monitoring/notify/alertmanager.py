@@ -1,7 +1,8 @@
 """Alertmanager's configuration for the same alerts: who is told, when, and what keeps quiet.
 
 Prometheus fires the exported rules with the labels that routes match here; only the rule's name is
-called ``alertname`` there. See https://prometheus.io/docs/alerting/latest/configuration/.
+called ``alertname`` there, and ``project`` says whose it is, where several share an Alertmanager.
+See https://prometheus.io/docs/alerting/latest/configuration/.
 """
 
 import re
@@ -25,14 +26,17 @@ from pilotage.monitoring.notify.types import (
 
 SECRETS = "/etc/alertmanager/secrets"
 NOBODY = "log"  # the receiver of alerts that no route takes
+PROJECT = "project"
+_TLS_PORT = 465  # the only one on which Alertmanager encrypts from the start
 
 
 def make_config(
+    project: str,
     channels: Sequence[Channel],
     routes: Sequence[NoticeRoute],
     inhibitions: Sequence[Inhibition],
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the configuration, and notes on what has to be done or cannot be had there."""
+    """Return a project's configuration, and notes on what has to be done or cannot be had there."""
     notes: list[str] = []
     by_name = {item.name: item.spec for item in channels}
     receivers = [{"name": NOBODY}]
@@ -46,18 +50,19 @@ def make_config(
         "route": {
             "receiver": NOBODY,
             **_pace(PACES[RouteKind.TICKET]),
-            "routes": [_route(item) for item in routes],
+            "routes": [_route(project, item) for item in routes],
         },
         "receivers": receivers,
     }
     if inhibitions:
-        config["inhibit_rules"] = [_inhibit(item) for item in inhibitions]
+        config["inhibit_rules"] = [_inhibit(project, item) for item in inhibitions]
     return config, list(dict.fromkeys(notes))
 
 
-def list_matchers(match: Mapping[str, str]) -> list[str]:
-    """Return patterns by label as Alertmanager's matchers."""
-    return [f"{_label(name)}{_matcher(pattern)}" for name, pattern in sorted(match.items())]
+def list_matchers(project: str, match: Mapping[str, str]) -> list[str]:
+    """Return patterns by label as Alertmanager's matchers of a project's alerts."""
+    given = (f"{_label(name)}{_matcher(pattern)}" for name, pattern in sorted(match.items()))
+    return [f"{PROJECT}={_quote(project)}", *given]
 
 
 def _matcher(pattern: str) -> str:
@@ -76,17 +81,15 @@ def _label(name: str) -> str:
     return "alertname" if name == "rule" else name
 
 
-def _route(route: NoticeRoute) -> dict[str, Any]:
+def _route(project: str, route: NoticeRoute) -> dict[str, Any]:
     spec = route.spec
-    found: dict[str, Any] = {
+    return {
         "receiver": f"route/{route.name}",
         "continue": True,  # alerts take every route that fits them
         "group_by": ["..."] if EACH in spec.group_by else [_label(name) for name in spec.group_by],
         **_pace(spec.pace),
+        "matchers": list_matchers(project, spec.match),
     }
-    if spec.match:
-        found["matchers"] = list_matchers(spec.match)
-    return found
 
 
 def _pace(pace: Pace) -> dict[str, str]:
@@ -101,11 +104,11 @@ def _span(span_us: int) -> str:
     return format_duration(span_us) if span_us else "0s"
 
 
-def _inhibit(inhibition: Inhibition) -> dict[str, Any]:
+def _inhibit(project: str, inhibition: Inhibition) -> dict[str, Any]:
     spec = inhibition.spec
     return {
-        "source_matchers": list_matchers(spec.source),
-        "target_matchers": list_matchers(spec.target),
+        "source_matchers": list_matchers(project, spec.source),
+        "target_matchers": list_matchers(project, spec.target),
         "equal": [_label(name) for name in spec.equal],
     }
 
@@ -143,11 +146,18 @@ def _make_pagerduty(name: str, spec: ChannelSpec, notes: list[str]) -> tuple[str
 
 def _make_mail(name: str, spec: ChannelSpec, notes: list[str]) -> tuple[str, dict[str, Any]]:
     host, port = read_mail_server(spec)
+    is_starttls = spec.encryption == Encryption.STARTTLS
+    if spec.encryption == Encryption.TLS and port != _TLS_PORT:
+        is_starttls = True  # rather no mail than one in the clear
+        notes.append(
+            f"{name}: Alertmanager encrypts from the start on port {_TLS_PORT} alone, and by "
+            f"STARTTLS on port {port}."
+        )
     made: dict[str, Any] = {
         "to": ", ".join(spec.to),
         "from": spec.sender,
         "smarthost": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        "require_tls": spec.encryption == Encryption.STARTTLS,
+        "require_tls": is_starttls,
     }
     if spec.username:
         made["auth_username"] = spec.username

@@ -7,6 +7,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
 from pilotage.kit.clock import parse_time
 from pilotage.monitoring.notify.alertmanager import make_config
+from pilotage.monitoring.notify.backends.secrets import NameProject
 from pilotage.monitoring.notify.messages import make_title
 from pilotage.monitoring.notify.service import NotifyService
 from pilotage.monitoring.notify.types import Notice, NoticeState, RouteKind, Silence
@@ -59,9 +60,9 @@ class AlertmanagerView(View):
     notes: list[str]
 
 
-def notice_routes(service: NotifyService) -> list[Route]:
+def notice_routes(service: NotifyService, name_project: NameProject) -> list[Route]:
     """List the routes of silences and notices."""
-    return [*_silence_routes(service), *_notice_routes(service)]
+    return [*_silence_routes(service), *_notice_routes(service, name_project)]
 
 
 def _silence_routes(service: NotifyService) -> list[Route]:
@@ -110,7 +111,7 @@ def _silence_routes(service: NotifyService) -> list[Route]:
     ]
 
 
-def _notice_routes(service: NotifyService) -> list[Route]:
+def _notice_routes(service: NotifyService, name_project: NameProject) -> list[Route]:
     async def list_notices(
         call: ApiCall,
         limit: int = 50,
@@ -136,7 +137,9 @@ def _notice_routes(service: NotifyService) -> list[Route]:
     async def get_alertmanager_config(call: ApiCall) -> AlertmanagerView:
         """Show how Alertmanager would be configured to tell of the same alerts."""
         async with call.read() as tx:
+            project = await name_project(tx.project_id)
             config, notes = make_config(
+                project,
                 await service.channels.list(tx),
                 await service.routes.list(tx),
                 await service.inhibitions.list(tx),

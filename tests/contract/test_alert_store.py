@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 import stores
 from alert_lab import AlertLab, open_lab
+from pilotage.core.condition.types import Labels
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.kit.clock import ManualClock
@@ -23,6 +24,7 @@ from pilotage.monitoring.alerts.types import (
     Severity,
     SloSpec,
 )
+from pilotage.monitoring.alerts.values import Wanted
 
 SLOW = RuleSpec(condition="p95_latency > 2s for 5m", labels={"service": "chat"}, team="ops")
 SLO = SloSpec(objective="99.9", alias="chat")
@@ -243,3 +245,24 @@ async def test_alerts_are_listed_newest_first_by_state_and_rule(lab: AlertLab) -
     assert [*first, *rest] == list(living)
     assert {alert.rule for alert in firing} == {"now"}
     assert [alert.state for alert in later] == [AlertState.PENDING] * 3
+
+
+async def test_a_tenant_that_is_made_anew_takes_no_series_of_the_one_before(lab: AlertLab) -> None:
+    async with lab.db.write(lab.mine) as tx:
+        old = await lab.identity.create_tenant(tx, "acme")
+    await lab.put_calls(lab.call(tenant_id=old.id), lab.call(tenant_id=old.id))
+    wanted = Wanted("request_count", 60_000_000, ("tenant",))
+
+    async def read() -> dict[Labels, float]:
+        async with lab.db.read(SYSTEM) as tx:
+            picture = await lab.values.read(tx, [wanted], lab.clock.now_us())
+        return picture.found[wanted][lab.mine.project_id or ""]
+
+    assert await read() == {(("tenant", "acme"),): 2}
+    async with lab.db.write(lab.mine) as tx:
+        await lab.identity.delete_tenant(tx, "acme")
+        new = await lab.identity.create_tenant(tx, "acme")
+    lab.clock.advance(11)
+    await lab.put_calls(lab.call(tenant_id=new.id))
+
+    assert await read() == {(("tenant", "acme"),): 1, (("tenant", old.id),): 2}

@@ -53,7 +53,8 @@ class AlertLab:
         self.service = AlertService(clock)
         self.told = Told()
         windows = Windows(RollupService(), clock)
-        names = Names(IdentityService(clock), RegistryService(clock), clock)
+        self.identity = IdentityService(clock)
+        names = Names(self.identity, RegistryService(clock), clock)
         self.names = names
         self._sources: list[Source] = [
             TrafficSource(windows, names),

@@ -35,6 +35,7 @@ def test_labels_that_a_metric_does_not_have_are_passed_over() -> None:
         ("xyzzy", "", "metrics", "reference"),
         ("", "soon", "window", ""),
         ("", "0s", "window", ""),
+        ("", "90s", "window", ""),
         ("", "400d", "window", ""),
     ],
 )

@@ -7,6 +7,7 @@ the least numbers of bad calls and of calls keep one failure of a quiet hour fro
 """
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from pilotage.core.errors import PilotageError
@@ -48,12 +49,13 @@ def burn_rate(bad: int, total: int, budget: Decimal) -> float | None:
     return bad / total / float(budget) if total else None
 
 
-def list_burn_rules(slo: Slo) -> list[AlertRule]:
+@lru_cache(maxsize=4096)  # they are asked for whenever anything at all has changed
+def list_burn_rules(slo: Slo) -> tuple[AlertRule, ...]:
     """Return the alert rules of an objective, in the condition language.
 
     A rule that could never fire, because not even bad calls alone burn that fast, is left out.
     """
-    return [_make_rule(slo, pair) for pair in PAIRS if pair.factor * slo.budget < 1]
+    return tuple(_make_rule(slo, pair) for pair in PAIRS if pair.factor * slo.budget < 1)
 
 
 def check_slo(name: str, spec: SloSpec) -> None:

@@ -98,7 +98,7 @@ class AlertKeeper:
         self._clock = clock
         self._is_current = is_current
         self._living: list[Alert] | None = None
-        self._watched: _Watched | None = None
+        self._watched = _Watched(seq=-1)
         self._ends: dict[str, Ends] = {}
         self._began_s = self._rest_s = 0.0
         self._written_s = self._dropped_s = clock.monotonic_s()
@@ -148,16 +148,18 @@ class AlertKeeper:
     async def _watch(self, tx: Tx) -> _Watched:
         """Return what is looked at, read anew when anything has changed."""
         seq = await get_last_seq(tx)
-        if self._watched is None or self._watched.seq != seq:
-            found = await self._service.list_all_rules(tx)
-            rules = [rule for rule in found if rule.is_enabled]
-            conditions = []
-            for number, rule in enumerate(rules):
-                await _give_way(number)
-                conditions.append(_read(rule))
-            wanted = list(dict.fromkeys(_list_wanted(conditions)))
-            self._watched = _Watched(seq=seq, rules=rules, conditions=conditions, wanted=wanted)
-        return self._watched
+        if self._watched.seq == seq:
+            return self._watched
+        known = _index(self._watched)
+        rules = [rule for rule in await self._service.list_all_rules(tx) if rule.is_enabled]
+        conditions = []
+        for number, rule in enumerate(rules):
+            await _give_way(number)
+            conditions.append(known.get(rule.condition) or _read(rule))
+        wanted = list(dict.fromkeys(_list_wanted(conditions)))
+        watched = _Watched(seq=seq, rules=rules, conditions=conditions, wanted=wanted)
+        self._watched = watched
+        return watched
 
     async def _decide(
         self, watched: _Watched, picture: Picture, living: Iterable[Alert]
@@ -250,6 +252,12 @@ async def _give_way(number: int) -> None:
     """Let others run at the end of each slice of much work."""
     if number % SLICE == SLICE - 1:
         await asyncio.sleep(0)
+
+
+def _index(watched: _Watched) -> dict[str, Condition | PilotageError]:
+    """Return what was read of conditions, by their text."""
+    pairs = zip(watched.rules, watched.conditions, strict=True)
+    return {rule.condition: condition for rule, condition in pairs}
 
 
 def _read(rule: AlertRule) -> Condition | PilotageError:

@@ -21,7 +21,7 @@ from system import poll
 
 PROJECT, ENDPOINT = "my-project", "456"
 NAME = f"projects/123/locations/us-central1/endpoints/{ENDPOINT}"
-CALLS, FAILED, JUDGED = 200, 4, 80
+CALLS, FAILED, COPIES, JUDGED = 200, 4, 10, 80
 pytestmark = pytest.mark.slow
 DASHBOARD = Path("/tmp/vertex_ai_dashboard.json")  # where the block writes it
 
@@ -58,7 +58,7 @@ async def data(tmp_path: Path) -> Path:
         )
         await poll(
             lambda: control.get("/costs", alias=ENDPOINT),
-            lambda found: bool(found["items"]) and found["items"][0]["calls"] == CALLS,
+            lambda found: bool(found["items"]) and found["items"][0]["calls"] == CALLS + COPIES,
         )
         await poll(
             lambda: control.get("/quality", endpoint=ENDPOINT),
@@ -95,6 +95,13 @@ def put_traffic(spools: Path, project_id: str, tenant_id: str) -> None:
             for number in range(CALLS)
         ),
     )
+    copy = make_call(at_us=now_us, project_id=project_id, tenant_id=tenant_id, alias=ENDPOINT)
+    fields = {"usage": Usage(input=300, output=200), "cost_nano": 2_000_000, "flags": ["shadow"]}
+    copies = (
+        msgspec.structs.replace(copy, call_id=f"copy_{number}", **fields)
+        for number in range(COPIES)
+    )
+    put_calls(spool, copies)
     for number in range(JUDGED):
         opinion = Feedback(
             call_id=f"call_{FAILED + number}",
@@ -125,11 +132,12 @@ async def test_performance_cost_and_quality_are_those_of_the_calls(world: World)
     assert found.model_id == "ver_1"
     assert found.accelerator_duty_cycle is None  # nothing was measured: no number
     assert earlier.request_count == CALLS
-    assert cost.total_cost == pytest.approx(0.4)
-    assert cost.token_cost == pytest.approx(0.4)
+    assert cost.total_cost == pytest.approx(0.42)  # copies are paid for, and no client asked
+    assert cost.token_cost == pytest.approx(0.42)
     assert cost.compute_cost == 0
-    assert cost.cost_per_request == pytest.approx(0.002)
-    assert cost.total_tokens == 500 * CALLS
+    assert cost.total_requests == CALLS
+    assert cost.cost_per_request == pytest.approx(0.0021)
+    assert cost.total_tokens == 500 * (CALLS + COPIES)
     assert cost.cost_per_1m_tokens == pytest.approx(4.0)  # and not 1e6 times that of a request
     assert (cost.period_end - cost.period_start).days == 29
     assert quality.accuracy == pytest.approx(0.75)
@@ -214,12 +222,13 @@ async def test_the_block_of_the_document_runs_unchanged(data: Path, target: Path
 
     code, out, err = await run_block(read_block("monitoring-usage.md"), target, data)
 
-    assert (code, err) == (0, "")
+    told = [line for line in err.splitlines() if not line.startswith("[FIRING")]  # notices
+    assert (code, told) == (0, [])
     latency, errors, cost, dear, *alerts = out.splitlines()
     assert float(latency.removeprefix("P95 Latency: ").removesuffix("ms")) == pytest.approx(
         780, rel=0.02
     )
-    assert (errors, cost) == ("Error Rate: 2.00%", "Monthly Cost: $0.40")
+    assert (errors, cost) == ("Error Rate: 2.00%", "Monthly Cost: $0.42")
     assert dear == "Cost per 1M tokens: $4.0000"
     slow, failing = sorted(alerts, reverse=True)
     assert slow.startswith("ALERT: high_latency_p95 - latency_p95=7")

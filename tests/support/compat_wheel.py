@@ -46,9 +46,10 @@ def build_wheel(folder: Path) -> Path:
     return folder / "target"
 
 
-def read_block(document: str) -> str:
-    """Return the block of Python that a document consists of."""
-    found = re.fullmatch(r"```python\n(.*)```\n", (DOCUMENTS / document).read_text(), re.DOTALL)
+def read_block(document: str, language: str = "python") -> str:
+    """Return the block that a document consists of."""
+    text = (DOCUMENTS / document).read_text()
+    found = re.fullmatch(rf"```{language}\n(.*)```\n", text, re.DOTALL)
     assert found is not None
     return found[1]
 

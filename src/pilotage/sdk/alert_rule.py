@@ -32,11 +32,12 @@ class AlertRule:
 
     The field form compares a metric with a threshold, in the metric's own unit (``latency_p95`` is
     milliseconds, ``error_rate`` 0 to 1). ``condition`` says more: ``p95_latency > 2s for 5m``.
+    Without a ``metric_type`` it is that of what the rule asks for.
     Raises ValueError for a rule that has neither, or both, or compares in no known way.
     """
 
     rule_name: str
-    metric_type: MetricType = MetricType.PERFORMANCE
+    metric_type: MetricType | None = None
     metric_name: str = ""
     threshold: float | None = None
     comparison: str = "gt"
@@ -45,7 +46,8 @@ class AlertRule:
     condition: str = ""
 
     def __post_init__(self) -> None:
-        self.metric_type = MetricType(self.metric_type)
+        if self.metric_type is not None:
+            self.metric_type = MetricType(self.metric_type)
         self.severity = AlertSeverity(self.severity)
         if self.comparison not in _COMPARE:
             known = ", ".join(_COMPARE)

@@ -37,8 +37,9 @@ class CostMetrics:
     """What an endpoint cost within a period, in USD.
 
     ``total_cost`` is the sum of tokens bought from providers (``token_cost``), of replicas
-    (``compute_cost``), of storage and of network. ``cost_per_request`` and ``cost_per_1m_tokens``
-    are of the total, None where there was no call or no token.
+    (``compute_cost``), of storage, of network and of whatever else was booked. Requests are those
+    of clients, tokens all that were paid for. ``cost_per_request`` and ``cost_per_1m_tokens`` are
+    of the total, None where there was no call or no token.
     """
 
     model_id: str = ""

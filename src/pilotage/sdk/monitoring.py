@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.money import parse_usd
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.kit.clock import SystemClock
 from pilotage.sdk.alert_rule import AlertRule
 from pilotage.sdk.held import hold_control
@@ -109,7 +112,7 @@ class VertexAIMonitoring:
         """Return what an endpoint cost on the last days, today included; raise ``not_found``.
 
         Storage and network are shared by a project's endpoints: only lines that name this one
-        count.
+        count. Copies of calls cost money and are no request.
         """
         control = await self._open()
         alias = await _find_alias(control, endpoint_id)
@@ -117,11 +120,15 @@ class VertexAIMonitoring:
         since = (until - timedelta(days=period_days - 1)).replace(
             hour=0, minute=0, second=0, microsecond=0
         )
-        page = await control.get("/costs", alias=alias, since=since.date().isoformat())
-        sums = page["items"][0] if page["items"] else None
-        kinds = {kind: float(usd) for kind, usd in sums["by_kind"].items()} if sums else {}
-        calls, tokens = (sums["calls"], sums["tokens"]) if sums else (0, 0)
-        total = float(sums["cost_usd"]) if sums else 0.0
+        query = {"alias": alias, "since": since.date().isoformat()}
+        rows = [row async for row in control.list("/costs", by="tenant", limit=500, **query)]
+        kinds: Counter[str] = Counter()
+        for row in rows:
+            kinds.update({kind: parse_usd(usd) for kind, usd in row["by_kind"].items()})
+        costs = {kind: nano / 1e9 for kind, nano in kinds.items()}
+        asked = [row for row in rows if row["groups"]["tenant"] != SHADOW_TENANT]
+        calls, tokens = sum(row["calls"] for row in asked), sum(row["tokens"] for row in rows)
+        total = kinds.total() / 1e9
         return CostMetrics(
             model_id=await _find_model(control, alias, f"{period_days}d"),
             endpoint_id=endpoint_id,
@@ -129,10 +136,10 @@ class VertexAIMonitoring:
             period_end=until,
             total_requests=calls,
             total_tokens=tokens,
-            token_cost=kinds.get("calls", 0.0) + kinds.get("usage", 0.0),
-            compute_cost=kinds.get("compute", 0.0) + kinds.get("idle", 0.0),
-            storage_cost=kinds.get("storage", 0.0),
-            network_cost=kinds.get("network", 0.0),
+            token_cost=costs.get("calls", 0.0) + costs.get("usage", 0.0),
+            compute_cost=costs.get("compute", 0.0) + costs.get("idle", 0.0),
+            storage_cost=costs.get("storage", 0.0),
+            network_cost=costs.get("network", 0.0),
             total_cost=total,
             cost_per_request=total / calls if calls else None,
             cost_per_1m_tokens=total / tokens * 1e6 if tokens else None,
@@ -281,7 +288,7 @@ async def _write_rule(control: ControlClient, name: str, rule: AlertRule | None)
         return
     said = {
         "condition": read_condition(rule),
-        "metric_type": rule.metric_type.value,
+        "metric_type": rule.metric_type and rule.metric_type.value,
         "severity": rule.severity.value,
         "enabled": rule.enabled,
     }

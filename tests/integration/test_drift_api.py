@@ -116,6 +116,16 @@ async def test_comments_are_for_those_who_may_and_gone_with_their_tenant(tmp_pat
         assert (said["has_comment"], said["comment"]) == (False, None)
 
 
+@pytest.mark.parametrize("path", ["/drift", "/drift-references", "/feedback", "/quality"])
+async def test_an_endpoint_that_is_none_is_told_of(tmp_path: Path, path: str) -> None:
+    async with open_api(tmp_path, "sqlite") as api:
+        await api.make("/endpoints", {"name": "chat"})
+        assert (await api.show(path, endpoint="chat"))["items"] == []
+        refused = await api.http.get(path, params={"project": "default", "endpoint": "caht"})
+    assert (refused.status_code, refused.json()["param"]) == (404, "endpoint")
+    assert "Did you mean 'chat'?" in refused.json()["hint"]
+
+
 def test_the_command_line_freezes_shows_and_thaws(tmp_path: Path) -> None:
     async def prepare() -> None:
         async with open_api(pilotage.data, "sqlite") as api:

@@ -196,6 +196,7 @@ class _Parts:
             clock,
             finops=self.finops,
             identity=self.identity,
+            endpoints=self.endpoints,
             vault=vault,
             holds=self.auditing.holds,
         )

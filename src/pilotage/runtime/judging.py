@@ -1,8 +1,11 @@
 """How answers are judged: measures and feedback counted with the calls, references, the routes."""
 
+import difflib
 from collections.abc import Collection, Mapping
 
 from pilotage.audit.holds import HoldService
+from pilotage.core.errors import PilotageError
+from pilotage.endpoints.service import EndpointService
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import Route
@@ -47,6 +50,7 @@ class Judging:
         *,
         finops: FinopsService,
         identity: IdentityService,
+        endpoints: EndpointService,
         vault: Vault,
         holds: HoldService,
     ) -> None:
@@ -57,6 +61,7 @@ class Judging:
         self._holds = holds
         self._clock = clock
         self._identity = identity
+        self._endpoints = endpoints
 
     def make_sinks(self) -> list[CallSink]:
         """Return what listens to the calls as they are counted."""
@@ -64,7 +69,10 @@ class Judging:
 
     def list_routes(self) -> list[Route]:
         """List the routes."""
-        return [*drift_routes(self.drift), *quality_routes(self.quality, self._identity)]
+        return [
+            *drift_routes(self.drift, self._check_endpoint),
+            *quality_routes(self.quality, self._identity, self._check_endpoint),
+        ]
 
     def make_workers(self) -> list[Worker]:
         """Return the workers."""
@@ -72,3 +80,17 @@ class Judging:
             make_reference_worker(self._db, self.drift),
             make_feedback_worker(self._db, self.quality, self._clock, self._holds.is_held),
         ]
+
+    async def _check_endpoint(self, tx: Tx, name: str) -> None:
+        """Raise ``not_found`` if there is no such endpoint now."""
+        names = [endpoint.name for endpoint in await self._endpoints.list_endpoints(tx)]
+        if name in names:
+            return
+        near = difflib.get_close_matches(name, names, n=1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise PilotageError(
+            "not_found",
+            f"There is no endpoint {name[:80]!r}, and nothing is known of one.",
+            hint=f"{meant}List them: pilotage endpoints list",
+            param="endpoint",
+        )

@@ -8,6 +8,7 @@ from pilotage.kit.clock import parse_time
 from pilotage.monitoring.drift.rules import find_furthest
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import (
+    CheckEndpoint,
     Comparison,
     Frozen,
     Measure,
@@ -96,8 +97,8 @@ class DriftView(View):
     measures: list[ShiftView]
 
 
-def drift_routes(drift: DriftService) -> list[Route]:
-    """List the routes of drift."""
+def drift_routes(drift: DriftService, check_endpoint: CheckEndpoint) -> list[Route]:
+    """List the routes of drift; of endpoints that are gone what is known is shown."""
 
     async def show_drift(
         call: ApiCall, endpoint: str | None = None, limit: int = 50, after: str = ""
@@ -105,6 +106,8 @@ def drift_routes(drift: DriftService) -> list[Route]:
         """Compare the newest calls of every version with its reference."""
         async with call.read() as tx:
             found = await drift.compare(tx, tx.now_us, endpoint)
+            if endpoint and not found:
+                await check_endpoint(tx, endpoint)
             behind = [item for item in found if item.reference.id > after]
             return make_page(behind[: limit + 1], limit, _show_drift, "reference_id")
 
@@ -114,6 +117,8 @@ def drift_routes(drift: DriftService) -> list[Route]:
         """List the references."""
         async with call.read() as tx:
             found = await drift.list_references(tx, endpoint, after, limit + 1)
+            if endpoint and not found and not after:
+                await check_endpoint(tx, endpoint)
             return make_page(found, limit, _show_reference, "id")
 
     async def show_reference(call: ApiCall, reference: str) -> ReferenceView:

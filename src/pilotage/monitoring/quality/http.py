@@ -6,6 +6,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import ApiCall, Page, Route, View, make_page
 from pilotage.kit.db import Tx
+from pilotage.monitoring.drift.types import CheckEndpoint
 from pilotage.monitoring.quality.rules import BEST
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.types import (
@@ -69,8 +70,10 @@ class QualityPage(View):
     items: list[QualityView]
 
 
-def quality_routes(quality: QualityService, identity: IdentityService) -> list[Route]:
-    """List the routes of quality."""
+def quality_routes(
+    quality: QualityService, identity: IdentityService, check_endpoint: CheckEndpoint
+) -> list[Route]:
+    """List the routes of quality; of endpoints that are gone what is known is shown."""
 
     async def list_feedback(
         call: ApiCall,
@@ -89,6 +92,8 @@ def quality_routes(quality: QualityService, identity: IdentityService) -> list[R
         async with call.write() if comments else call.read() as tx:
             tenant_id = await _find_tenant(tx, identity, tenant)
             found = await quality.list_feedback(tx, endpoint, tenant_id, after, limit + 1)
+            if endpoint and not found and not after:
+                await check_endpoint(tx, endpoint)
             opened = await quality.open_comments(tx, found[:limit]) if comments else {}
             return make_page(found, limit, lambda said: _show_said(said, opened.get(said.id)), "id")
 
@@ -105,6 +110,8 @@ def quality_routes(quality: QualityService, identity: IdentityService) -> list[R
         async with call.read() as tx:
             asked = read_window(window or ("" if since else _USUAL_WINDOW), since, until, tx.now_us)
             found = await quality.read_quality(tx, groups, asked.since_us, asked.until_us, endpoint)
+            if endpoint and not found:
+                await check_endpoint(tx, endpoint)
         return QualityPage.of(asked, items=[_show_quality(groups, item) for item in found])
 
     return [

@@ -19,6 +19,7 @@ from pilotage.finops.costs.types import (
     EntrySpec,
     Resource,
     SeenReplica,
+    Share,
     Span,
 )
 from pilotage.finops.replicas.service import ReplicaCosts
@@ -181,7 +182,79 @@ async def test_costs_of_now_are_by_labels(
         assert await costs.daily_cost(tx, projects.other.project_id or "") == {}
 
 
+async def test_days_and_months_to_come_are_not_those_of_today(
+    database: Database, costs: CostService, projects: stores.Projects
+) -> None:
+    day = 24 * HOUR_US
+    mine = projects.mine.project_id or ""
+    async with database.write(projects.mine) as tx:
+        for days, nano in ((0, 1), (1, 20), (60, 300)):
+            start_us = NOON + days * day
+            spec = replace(LUMP, source=f"{days}", start_us=start_us, end_us=start_us + 1)
+            await costs.add_entry(tx, replace(spec, cost_nano=nano))
+
+    async with database.read(SYSTEM) as tx:
+        assert await costs.daily_cost(tx, mine) == {(): 1}
+        assert await costs.monthly_cost(tx, mine) == {(): 21}
+
+
 # entries
+
+
+async def test_a_bill_of_a_month_counts_on_all_of_its_days(
+    database: Database, costs: CostService, insights: CostInsights, projects: stores.Projects
+) -> None:
+    month = replace(
+        LUMP,
+        start_us=parse_rfc3339("2026-03-01T00:00:00Z"),
+        end_us=parse_rfc3339("2026-04-01T00:00:00Z"),
+        cost_nano=31 * 10**10 + 7,
+    )
+    async with database.write(projects.mine) as tx:
+        made = await costs.add_entry(tx, month)
+
+    async with database.read(projects.mine) as tx:
+        by_day = await costs.sum_costs(tx, [CostBy.DAY], ALL)
+        today = await costs.daily_cost(tx, projects.mine.project_id or "")
+        (listed,) = await costs.list_entries(tx)
+        (week,) = await costs.list_shares(tx, Span(since="2026-03-08", until="2026-03-15"))
+        anomalies = await insights.list_anomalies(tx)
+    amounts = [row.cost_nano for row in by_day]
+    assert len(amounts) == 31
+    assert sum(amounts) == month.cost_nano
+    assert max(amounts) - min(amounts) <= 1
+    assert today == {(): amounts[9]}
+    assert listed == made
+    assert week.counted_nano == sum(amounts[7:14])
+    assert anomalies == []
+
+
+async def test_what_is_to_come_is_taken_back_on_its_own_day(
+    database: Database, costs: CostService, projects: stores.Projects
+) -> None:
+    june = parse_rfc3339("2026-06-01T00:00:00Z")
+    async with database.write(projects.mine) as tx:
+        made = await costs.add_entry(tx, replace(LUMP, start_us=june, end_us=june + 1))
+        gone = await costs.reverse_entry(tx, made.id)
+
+    assert gone.shares == (Share(day="2026-06-01", cost_nano=-500),)
+
+
+async def test_a_quantity_costs_what_its_resource_does(
+    database: Database, costs: CostService, projects: stores.Projects
+) -> None:
+    network = replace(LUMP, cost_nano=0, quantity=103_500_000)
+    async with database.write(projects.mine) as tx:
+        with pytest.raises(PilotageError) as unpriced:
+            await costs.price_quantity(tx, network)
+        await costs.set_price(tx, Resource.NETWORK, "*", "0.12", valid_from_us=0)
+        found = await costs.price_quantity(tx, network)
+        with pytest.raises(PilotageError) as odd:
+            await costs.price_quantity(tx, replace(network, kind=CostKind.OTHER))
+
+    assert "pilotage cost price network" in (unpriced.value.hint or "")
+    assert (found.cost_nano, found.unit, found.unit_price) == (12_420_000_000, "GiB", "0.12")
+    assert odd.value.param == "cost_usd"
 
 
 async def test_a_source_is_booked_once_and_taken_back_once(
@@ -208,9 +281,9 @@ async def test_a_source_is_booked_once_and_taken_back_once(
         events = {r.event for r in await read_revisions(tx, 0, 100)}
     assert twice.value.code == "already_exists"
     assert circle.value.code == "conflict"
-    assert (gone.day, gone.corrects, gone.cost_nano) == ("2026-03-10", "", -500)
+    assert gone.shares == (Share(day="2026-03-10", cost_nano=-500),)
     assert again == gone
-    assert (late.day, late.corrects) == ("2026-04-09", "2026-03")
+    assert late.shares == (Share(day="2026-04-09", cost_nano=-500, corrects="2026-03"),)
     assert (total.cost_nano, total.by_kind) == (0, {"network": 0})
     assert {"finops.cost.booked", "finops.cost.reversed"} <= events
 
@@ -221,6 +294,7 @@ async def test_a_source_is_booked_once_and_taken_back_once(
         (replace(LUMP, kind=CostKind.CALLS), "kind"),
         (replace(LUMP, end_us=LUMP.start_us), "end"),
         (replace(LUMP, cost_nano=2 * 10**18), "cost_usd"),
+        (replace(LUMP, end_us=NOON + 1200 * 24 * HOUR_US), "end"),
     ],
 )
 async def test_what_cannot_be_booked_is_refused(
@@ -273,11 +347,11 @@ async def test_hours_of_a_replica_are_booked_once_busy_apart_from_idle(
     clock.advance(1_000)
     async with database.write(SYSTEM) as tx:
         await replicas.see(tx, [], clock.now_us() - 400_000_000)
-        first = await replicas.book_replicas(tx)
+        first = await replicas.book(tx, await replicas.list_due(tx))
     clock.advance(HOUR_US / 1e6)
     async with database.write(SYSTEM) as tx:
-        second = await replicas.book_replicas(tx)
-        third = await replicas.book_replicas(tx)
+        second = await replicas.book(tx, await replicas.list_due(tx))
+        third = await replicas.book(tx, await replicas.list_due(tx))
         stored = await replicas.book_storage(tx, {mine: 730 << 30})
         again = await replicas.book_storage(tx, {mine: 730 << 30})
 
@@ -317,6 +391,52 @@ async def test_another_process_is_another_run(
     assert [(t.pid, t.seen_us - NOON, t.end_us is None) for t in times] == [
         (7, 90_000_000, False),
         (8, 100_000_000, True),
+    ]
+
+
+async def test_one_that_starts_anew_while_nobody_looked_did_not_run_on(
+    database: Database, replicas: ReplicaCosts, projects: stores.Projects, clock: ManualClock
+) -> None:
+    seen = SeenReplica(
+        replica_id="dep_a.0",
+        project_id=projects.mine.project_id or "",
+        release="dep_a",
+        alias="chat",
+        version_id="",
+        model="tiny@1.0.0",
+        pid=7,
+    )
+    async with database.write(SYSTEM) as tx:
+        await replicas.see(tx, [seen])
+    clock.advance(8 * 3600)
+    async with database.write(SYSTEM) as tx:
+        await replicas.see(tx, [replace(seen, pid=0)])
+        times = await replicas.list_times(tx, 0, clock.now_us() + 1)
+
+    ran_us = [(time.seen_us - time.start_us, time.end_us is None) for time in times]
+    assert ran_us == [(0, False), (0, True)]
+
+
+async def test_storage_of_days_without_a_server_is_booked_when_one_runs(
+    database: Database,
+    costs: CostService,
+    replicas: ReplicaCosts,
+    projects: stores.Projects,
+    clock: ManualClock,
+) -> None:
+    sizes = {projects.mine.project_id or "": 730 << 30}
+    async with database.write(projects.mine) as tx:
+        await costs.set_price(tx, Resource.STORAGE, "*", "1", valid_from_us=0)
+    for days in (0, 3):
+        clock.advance(days * 86_400)
+        async with database.write(SYSTEM) as tx:
+            assert await replicas.book_storage(tx, sizes) == 1
+
+    async with database.read(projects.mine) as tx:
+        by_day = await costs.sum_costs(tx, [CostBy.DAY], ALL)
+    dollar = 10**9
+    assert [(row.groups["day"][-2:], row.cost_nano) for row in by_day] == [
+        (f"{day:02}", 24 * dollar) for day in (9, 10, 11, 12)
     ]
 
 
@@ -388,6 +508,30 @@ async def test_a_budget_marks_each_threshold_once_a_period(
     assert (tomorrow.spent_nano, tomorrow.marks) == (0, [])
 
 
+async def test_what_is_booked_after_a_period_crosses_its_thresholds(
+    database: Database,
+    costs: CostService,
+    budgets: BudgetService,
+    projects: stores.Projects,
+    clock: ManualClock,
+) -> None:
+    daily = BudgetSpec(amount="0.0000005", per=BudgetPer.DAY)
+    async with database.write(projects.mine) as tx:
+        await budgets.create_budget(tx, "old", daily)
+    clock.advance(13 * 3600)  # it is the next day
+    async with database.write(projects.mine) as tx:
+        await budgets.create_budget(tx, "new", daily)
+        await costs.add_entry(tx, replace(LUMP, kind=CostKind.COMPUTE))
+    marks = []
+    for days in (0, 0, 1):
+        clock.advance(days * 86_400)
+        async with database.write(SYSTEM) as tx:
+            found = await budgets.mark_crossed(tx)
+            marks.append([(mark.period, mark.percent) for mark in found])
+
+    assert marks == [[("2026-03-10", percent) for percent in (50, 90, 100)], [], []]
+
+
 async def test_a_budget_is_changed_and_deleted_and_counts_what_it_counts(
     database: Database, budgets: BudgetService, projects: stores.Projects
 ) -> None:
@@ -439,6 +583,46 @@ async def test_a_release_is_compared_with_the_others_of_its_endpoint(
     assert (found.baseline_calls, found.baseline_nano, found.excess_nano) == (1, 300, 100)
     assert (alone.baseline_nano, alone.excess_nano) == (None, None)
     assert unknown.value.code == "not_found"
+
+
+async def test_others_are_compared_between_the_first_and_the_last_day_of_a_release(
+    database: Database, finops: FinopsService, insights: CostInsights, projects: stores.Projects
+) -> None:
+    mine, day = projects.mine.project_id, 24 * HOUR_US
+    await put(
+        database,
+        finops,
+        charge("dear", mine, arm="dep_b", cost_nano=9_999, at_us=NOON - 3 * day),
+        charge("a", mine, cost_nano=100, at_us=NOON - 2 * day),
+        charge("same", mine, arm="dep_b", cost_nano=150, at_us=NOON - day),
+        charge("b", mine, cost_nano=100),
+    )
+
+    async with database.read(projects.mine) as tx:
+        found = await insights.get_release_cost(tx, "dep_a", "0001-01-01", "9999-12-31")
+    assert (found.baseline_calls, found.baseline_nano, found.excess_nano) == (1, 300, -100)
+
+
+async def test_copies_for_nobody_were_not_routed(
+    database: Database, finops: FinopsService, insights: CostInsights, projects: stores.Projects
+) -> None:
+    mine = projects.mine.project_id
+    async with database.write(projects.mine) as tx:
+        small = await finops.set_price(tx, "small", "1", "1", valid_from_us=0)
+        large = await finops.set_price(tx, "large", "10", "10", valid_from_us=0)
+    copy = {"flags": [Flag.SHADOW.value], "model": "large", "price_id": large.id}
+    await put(
+        database,
+        finops,
+        charge("a", mine, model="small", price_id=small.id),
+        charge("b", mine, **copy),
+    )
+
+    async with database.read(projects.mine) as tx:
+        savings = await insights.list_savings(tx, ALL.since, ALL.until)
+        models = await insights.list_model_costs(tx, ALL.since, ALL.until)
+    assert [item for item in savings if item.way == "routing"] == []
+    assert [row.model for row in models] == ["small"]
 
 
 async def test_savings_are_measured_on_the_usage_there_was(

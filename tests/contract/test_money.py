@@ -2,6 +2,7 @@
 
 Random frames with prices that change, corrections (some of a month that is over), abandoned
 attempts, estimates, copies for nobody and long prompts; and costs that are no call's beside them.
+The first month is closed when half of the calls have come: the rest of its calls are corrections.
 """
 
 import asyncio
@@ -25,9 +26,11 @@ from pilotage.finops.chargeback.files import to_csv, to_parquet
 from pilotage.finops.chargeback.service import ChargebackService
 from pilotage.finops.chargeback.types import Statement
 from pilotage.finops.costs.insights import CostInsights
+from pilotage.finops.costs.rules import DAY_US
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.store import COST_LINE
 from pilotage.finops.costs.types import CostKind, EntrySpec
+from pilotage.finops.months.service import Months
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import GroupBy, SpoolPlace
@@ -51,8 +54,11 @@ class World:
         self.actor = actor
         self.finops = FinopsService(clock)
         self.costs = CostService(clock)
+        self.clock = clock
+        identity = IdentityService(clock)
+        self.months = Months(self.finops, identity, 3 * DAY_US)
         self.chargeback = ChargebackService(
-            self.costs, CostInsights(self.finops), IdentityService(clock), name_upstreams
+            self.costs, CostInsights(self.finops), self.months, identity, name_upstreams
         )
         self.prices: dict[str, list[tuple[int, Rates]]] = {}
 
@@ -132,7 +138,7 @@ async def name_upstreams(_: Tx) -> dict[str, tuple[str, str]]:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     from pilotage.migrations.tables import get_metadata
 
-    clock = ManualClock(parse_time("2026-04-30"))
+    clock = ManualClock(parse_time("2026-04-05"))
     db = open_sqlite(tmp_path / "money.db", clock)
     async with db.engine.begin() as conn:
         await conn.run_sync(get_metadata().create_all)
@@ -143,14 +149,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await db.close()
 
 
-def cut(total: int, size: int) -> Iterator[range]:
-    for start in range(0, total, size):
-        yield range(start, min(start + size, total))
+def cut(numbers: range, size: int) -> Iterator[range]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
 
 
-async def write_calls(world: World, rng: random.Random, count: int) -> None:
-    place = SpoolPlace(gateway="gateway-0", epoch="e", seq=0)
-    for batch in cut(count, BATCH):
+async def write_calls(world: World, rng: random.Random, numbers: range) -> None:
+    place = SpoolPlace(gateway="gateway-0", epoch="e", seq=numbers.start)
+    for batch in cut(numbers, BATCH):
         charges = []
         for number in batch:
             frame = decode_frame(world.make_frame(rng, number))
@@ -162,16 +168,21 @@ async def write_calls(world: World, rng: random.Random, count: int) -> None:
 
 
 async def correct(world: World, rng: random.Random, count: int) -> None:
-    """Take calls back at the end of the second month, and book and take back other costs."""
+    """Take calls back."""
     async with world.db.write(world.actor) as tx:
         for number in sorted(rng.sample(range(count), max(20, count // 2_000))):
             await world.finops.reverse_charge(tx, f"call_{number}")
-        for number in range(40):
+
+
+async def book(world: World, rng: random.Random, numbers: range) -> None:
+    """Book costs of a day or some, and take some of them back."""
+    async with world.db.write(world.actor) as tx:
+        for number in numbers:
             spec = EntrySpec(
                 kind=rng.choice([kind for kind in CostKind if kind is not CostKind.CALLS]),
                 source=f"bill/{number}",
                 start_us=START_US + number * 86_400_000_000,
-                end_us=START_US + (number + 1) * 86_400_000_000,
+                end_us=START_US + (number + rng.choice((1, 9))) * 86_400_000_000 + 1,
                 cost_nano=rng.randrange(10**12),
                 quantity=rng.randrange(10**9),
                 unit="hours",
@@ -195,8 +206,14 @@ async def test_ledger_rows_and_reports_of_tenants_are_the_same_money(
     world: World, count: int
 ) -> None:
     rng = random.Random(count)
-    await write_calls(world, rng, count)
+    await write_calls(world, rng, range(count // 2))
+    await book(world, rng, range(0, 40, 2))
+    async with world.db.write(world.actor) as tx:
+        (march,) = await world.months.close_due(tx)
+    world.clock.advance(25 * 86_400)
+    await write_calls(world, rng, range(count // 2, count))
     await correct(world, rng, count)
+    await book(world, rng, range(1, 40, 2))
 
     rows, entries_nano, corrections = Decimal(0), 0, 0
     whole, reports = [Decimal(0), Decimal(0)], [Decimal(0), Decimal(0)]  # as CSV, as Parquet
@@ -224,6 +241,7 @@ async def test_ledger_rows_and_reports_of_tenants_are_the_same_money(
     assert reports == [total, total]
     assert sum(row.cost_nano for row in by_user) == ledger.cost_nano
     assert corrections > 0
+    assert (march.month, march.calls_nano > 0) == (MONTHS[0], True)
 
 
 def add_files(sums: list[Decimal], reports: Iterable[Statement]) -> None:
@@ -246,7 +264,7 @@ def sum_parquet(content: bytes) -> Decimal:
 
 
 async def test_rows_that_do_not_add_up_are_not_sent(world: World) -> None:
-    await write_calls(world, random.Random(1), 50)
+    await write_calls(world, random.Random(1), range(50))
     async with world.db.write(world.actor) as tx:
         lines = tx.update(COST_LINE).values(cost_nano=COST_LINE.c.cost_nano + 1)
         await tx.change(lines)

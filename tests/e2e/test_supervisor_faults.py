@@ -173,6 +173,7 @@ class Fleet:
             background=background,
             start_timeout_s=20,
             grace_s=0,
+            is_spot=False,
         )
         self.fleet.hurry()
 

@@ -65,11 +65,14 @@ STORIES = {
     """,
     "costs": """
         cost price compute 0.71 --spot 0.21 | cost prices
+        cost price network 0.12 --from 2026-01-01
         cost add 12.40 --kind network --source gcp --start 2026-03-01 --end 2026-04-01
+        cost add --kind network --quantity 9 --source eu --start 2026-03-01 --end 2026-04-01
         cost entries | cost reverse COST | cost show | cost outlook | cost anomalies
         cost savings | cost models | cost check
         budgets set search --usd 500/month --at 50,90 | budgets list | budgets show search
         budgets delete search
+        chargeback months
         chargeback export 2026-03 march.csv | chargeback export 2026-03 march.parquet
         chargeback reconcile 2026-03 march.csv --provider openai
     """,

@@ -26,7 +26,7 @@ BROKEN = b'date,model,cost\n"2026-03-01,a,1\n' + b"x" * 200_000
 async def test_a_month_is_a_file_that_adds_up_and_reconciles_with_itself(tmp_path: Path) -> None:
     async with open_api(tmp_path) as api:
         await put_calls(api, 3)
-        await api.make("/cost-entries", COST | {"source": "gcp", "start": "2023-11-15"})
+        await api.make("/cost-entries", COST | {"source": "gcp", "start": "2023-11-15"} | NOVEMBER)
         before = await api.show("/costs", by="kind")
         month = await api.http.get("/chargeback/2023-11", params={"format": "csv"})
         parquet = await api.http.get("/chargeback/2023-11", params={"format": "parquet"})

@@ -44,7 +44,7 @@ def show(
     tenant: Annotated[
         str | None, typer.Option(help="Only of a tenant, of shadow copies, or of none.")
     ] = None,
-    alias: Annotated[str | None, typer.Option(help="Only of an endpoint.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Only of an endpoint.")] = None,
     model: Annotated[str | None, typer.Option(help="Only of a model.")] = None,
     project: Project = "default",
     as_json: Json = False,
@@ -54,7 +54,7 @@ def show(
     [bold]Examples[/bold]: pilotage cost show --by tenant,month
     |    pilotage cost show --by release,kind --since 2026-03-01
     """
-    query = {"since": since, "until": until, "tenant": tenant, "alias": alias, "model": model}
+    query = {"since": since, "until": until, "tenant": tenant, "alias": endpoint, "model": model}
 
     async def work(control: ControlClient) -> tuple[list[dict[str, Any]], dict[str, str]]:
         return await collect(control, "/costs", by=by, **query), await name_tenants(control)
@@ -278,16 +278,21 @@ def check(
 
 @command(GROUP)
 def add(  # noqa: PLR0913 - a cost has that many parts
-    usd: Annotated[str, typer.Argument(metavar="USD", help="What it cost.")],
+    usd: Annotated[
+        str, typer.Argument(metavar="[USD]", help="What it cost; without, its quantity's price.")
+    ] = "",
     *,
     kind: Annotated[
         str, typer.Option(help="network, storage, compute, idle, usage or other.")
     ] = "other",
+    quantity: Annotated[
+        str, typer.Option(help="How much: GiB sent, GiB-months stored, hours of a replica.")
+    ] = "0",
     source: Annotated[str, typer.Option(help="Where it comes from; booked once.")],
     start: Annotated[str, typer.Option(help="From this day or time on.")],
     end: Annotated[str, typer.Option(help="To before this day or time.")],
     tenant: Annotated[str, typer.Option(help="Whose; of all together without.")] = "",
-    alias: Annotated[str, typer.Option(help="The endpoint.")] = "",
+    endpoint: Annotated[str, typer.Option(help="The endpoint.")] = "",
     model: Annotated[str, typer.Option(help="The model.")] = "",
     provider: Annotated[str, typer.Option(help="Who charges it.")] = "",
     note: Annotated[str, typer.Option(help="What it is.")] = "",
@@ -297,12 +302,15 @@ def add(  # noqa: PLR0913 - a cost has that many parts
 ) -> None:
     """Book a cost that is no call's, such as the network of a month.
 
-    [bold]Example[/bold]: pilotage cost add 12.40 --kind network --source gcp/2026-03
+    [bold]Examples[/bold]: pilotage cost add 12.40 --source licence/2026-03
+    --start 2026-03-01 --end 2026-04-01
+    |    pilotage cost add --kind network --quantity 103.5 --source gcp/2026-03
     --start 2026-03-01 --end 2026-04-01
     """
     body = {"kind": kind, "source": source, "cost_usd": usd, "start": start, "end": end} | {
+        "quantity": quantity,
         "tenant": tenant,
-        "alias": alias,
+        "alias": endpoint,
         "model": model,
         "provider": provider,
         "note": note,
@@ -315,7 +323,9 @@ def add(  # noqa: PLR0913 - a cost has that many parts
     if as_json:
         show_json(made)
     else:
-        say(f"{made['id']}: USD {made['cost_usd']} of {made['kind']} on {made['day']}.")
+        days = " to ".join(dict.fromkeys((made["first_day"], made["last_day"])))
+        closed = "".join(f" {month} is closed." for month in made["corrects"])
+        say(f"{made['id']}: USD {made['cost_usd']} of {made['kind']} on {days}.{closed}")
 
 
 @command(GROUP)

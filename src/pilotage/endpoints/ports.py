@@ -15,6 +15,11 @@ class Fleet(Protocol):
         """Whether replicas can run now (a command without a server runs none)."""
         ...
 
+    @property
+    def has_reported(self) -> bool:
+        """Whether anything was seen yet: before, no status does not mean that no replica runs."""
+        ...
+
     async def set_desired(self, replicas: Sequence[ReplicaSpec]) -> None:
         """Say which replicas shall run; all others shall not. Asking twice changes nothing."""
         ...

@@ -28,8 +28,8 @@ class ReplicaWatch:
 
     async def look(self, deployments: Sequence[Deployment], names: Mapping[str, str]) -> None:
         """Note what runs now; ``names`` is of endpoints, by id."""
-        if not self._fleet.is_present:
-            return  # others may run them
+        if not (self._fleet.is_present and self._fleet.has_reported):
+            return  # others may run them, or nobody knows yet
         now_us = self._clock.now_us()
         by_id = {deployment.id: deployment for deployment in deployments}
         seen = []
@@ -62,4 +62,5 @@ class ReplicaWatch:
             version_id=deployment.version_id,
             model=deployment.model,
             pid=status.pid or (known.pid if known else 0),
+            is_spot=status.is_spot,
         )

@@ -136,7 +136,10 @@ def locate(deployment: Deployment, upstreams: Mapping[str, Upstream]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaStatus:
-    """What was last seen of a replica: its state, why it failed, how often it was restarted."""
+    """What was last seen of a replica: its state, why it failed, how often it was restarted.
+
+    ``is_spot`` says that it runs on a machine that may be taken away at any time.
+    """
 
     replica_id: str
     deployment_id: str
@@ -144,3 +147,4 @@ class ReplicaStatus:
     detail: str = ""
     restarts: int = 0
     pid: int = 0
+    is_spot: bool = False

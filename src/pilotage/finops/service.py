@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -14,7 +15,8 @@ from pilotage.core.usage import Rates
 from pilotage.finops import store
 from pilotage.finops.catalogue import PriceList
 from pilotage.finops.costs import store as cost_store
-from pilotage.finops.costs.rules import find_corrected, make_lines
+from pilotage.finops.costs.rules import find_corrected, make_lines, place_day
+from pilotage.finops.months import store as month_store
 from pilotage.finops.rules import (
     check_price,
     check_rate,
@@ -39,7 +41,7 @@ from pilotage.finops.types import (
     SpoolPlace,
     UsageRow,
 )
-from pilotage.kit.clock import Clock
+from pilotage.kit.clock import Clock, parse_time
 from pilotage.kit.db import Tx
 from pilotage.kit.outbox import append_revision
 
@@ -175,6 +177,15 @@ class FinopsService:
         await asyncio.to_thread(self._price_list.load)
         return self._price_list.find_by_id(price_id, at_us)
 
+    async def find_rates_on(self, tx: Tx, days: Mapping[str, str]) -> dict[str, Rates]:
+        """Return the rates of price ids, each on a day; those that nobody knows are left out."""
+        rates = {}
+        for price_id, day in days.items():
+            found = await self.find_rates_of(tx, price_id, parse_time(day))
+            if found is not None:
+                rates[price_id] = found
+        return rates
+
     async def list_prices(
         self, tx: Tx, subject: str | None = None, after: str = "", limit: int = FOREVER_PAGE
     ) -> Sequence[Price]:
@@ -224,18 +235,22 @@ class FinopsService:
         """Write the charges found behind a place of a spool and move the place to ``seq``.
 
         ``draws`` says by call what it used of which limits' counters; of a call that is nobody's,
-        no user's counter is kept. A call charged before is not charged again. Raises ``conflict``
-        if another process moved the place: then nothing here may be committed.
+        no user's counter is kept. A call charged before is not charged again; one of a closed month
+        is billed today. Raises ``conflict`` if another process moved the place: then nothing here
+        may be committed.
         """
         if not await store.advance_place(tx, place, seq):
             raise PilotageError(
                 "conflict", f"The spool {place.gateway} is read by another process."
             )
         known = await store.list_known_calls(tx, [charge.call_id for charge in charges])
+        closed, today = await month_store.list_last(tx), get_day(tx.now_us)
         fresh: dict[str, LedgerEntry] = {}
         for charge in charges:
             if charge.call_id not in known:
-                fresh.setdefault(charge.call_id, charge)
+                day, is_late = place_day(charge.day, closed.get(charge.project_id, ""), today)
+                billed = replace(charge, billed_day=day) if is_late else charge
+                fresh.setdefault(charge.call_id, billed)
         await store.insert_entries(tx, list(fresh.values()))
         await cost_store.add_lines(tx, make_lines(fresh.values()))
         used: Counter[str] = Counter()

@@ -75,9 +75,17 @@ LEDGER_ENTRY = sa.Table(
     sa.Column("upstream_id", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.Column("flags", sa.Text, nullable=False, server_default=sa.text("''")),
     sa.Column("prompt", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("billed_day", sa.Text),
     sa.UniqueConstraint("call_id", "kind"),
     sa.Index(None, "project_id", "day"),
     sa.Index(None, "tenant_id", "day"),
+    sa.Index(
+        None,
+        "project_id",
+        "billed_day",
+        sqlite_where=sa.text("billed_day IS NOT NULL"),
+        postgresql_where=sa.text("billed_day IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 SPOOL_CURSOR = sa.Table(

@@ -152,9 +152,10 @@ class EntryKind(StrEnum):
 class LedgerEntry:
     """One call's usage and cost; ``seq`` is its place in the ledger (0 before it is written).
 
-    ``day`` is the UTC day of ``at_us``; ``gateway`` the spool it came from; ``flags`` are set apart
-    by commas; ``prompt`` is the ``NAME@VERSION`` that its messages were made of. Durations are
-    microseconds, -1 where unknown.
+    ``day`` is the UTC day of ``at_us``; ``billed_day`` the one that its cost counts to if that is
+    another, because the month was closed when it came; ``gateway`` the spool it came from;
+    ``flags`` are set apart by commas; ``prompt`` is the ``NAME@VERSION`` that its messages were
+    made of. Durations are microseconds, -1 where unknown.
     """
 
     seq: int = 0
@@ -187,6 +188,7 @@ class LedgerEntry:
     upstream_id: str = ""
     flags: str = ""
     prompt: str = ""
+    billed_day: str | None = None
 
 
 class GroupBy(StrEnum):

@@ -231,6 +231,18 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = "closed"
 
 
+class CostSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What things cost."""
+
+    close_after: Annotated[
+        Duration,
+        doc(
+            "how long after its end a month is closed: what belongs to it and comes later is a "
+            "correction of the month in which it comes"
+        ),
+    ] = "3d"
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The local engines that serve models."""
 
@@ -247,6 +259,13 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ),
     ] = 2048
     start_timeout: Annotated[Duration, doc("time that a model gets to load")] = "2m"
+    machine: Annotated[
+        Literal["on-demand", "spot"],
+        doc(
+            "what the engines run on: a spot machine may be taken away at any time, and its "
+            "replicas cost the spot price"
+        ),
+    ] = "on-demand"
 
 
 class SecretSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -279,10 +298,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     audit: AuditSettings = msgspec.field(default_factory=AuditSettings)
     calls: CallSettings = msgspec.field(default_factory=CallSettings)
     metrics: MetricSettings = msgspec.field(default_factory=MetricSettings)
+    costs: CostSettings = msgspec.field(default_factory=CostSettings)
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     counters: CounterSettings = msgspec.field(default_factory=CounterSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
+    channels: ChannelSettings = msgspec.field(default_factory=ChannelSettings)
     telemetry: TelemetrySettings = msgspec.field(default_factory=TelemetrySettings)
     remote: RemoteSettings = msgspec.field(default_factory=RemoteSettings)
     secrets: SecretSettings = msgspec.field(default_factory=SecretSettings)
@@ -303,7 +324,6 @@ class LoadedSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 class SettingDoc(msgspec.Struct, frozen=True, kw_only=True):
     """One documented setting: its dotted name, its variable, its default and its meaning."""
-    channels: ChannelSettings = msgspec.field(default_factory=ChannelSettings)
 
     name: str
     variable: str
@@ -452,6 +472,8 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
     for variable, text in variables.items():
         if not variable.startswith(ENV_PREFIX) or variable in _NOT_SETTINGS:
             continue
+        if variable.startswith(NOTICE_PREFIX):  # a secret of a channel
+            continue
         if variable not in by_variable:
             raise PilotageError(
                 "invalid_config",
@@ -472,8 +494,6 @@ def _check_names(tree: dict[str, Any], source: str) -> None:
     for name in map(str, tree):
         if name in known and "." in name:
             section, _, setting = name.partition(".")
-        if variable.startswith(NOTICE_PREFIX):  # a secret of a channel
-            continue
             raise PilotageError(
                 "invalid_config",
                 f"{source}: {name} is written in one line.",
@@ -510,6 +530,8 @@ def _judge(settings: Settings) -> Iterator[tuple[str, tuple[str, str]]]:
                 "Set counters.url to valkey://HOST:PORT/DB, or gateway.processes to 1.",
             ),
         )
+    own = {name: get_value(settings, name) for name in _OWN_SECRETS}
+    yield from find_channel_flaws(settings.channels, settings.data_path, own)
 
 
 def _check_egress(allow: str, origin: str) -> None:
@@ -530,8 +552,6 @@ def _explain(wrong: msgspec.ValidationError, origin: dict[str, str], source: str
     message = message.replace("`", "'")
     if "matching regex" in message or (
         message.startswith("Expected 'str', got") and _is_duration(name)
-    own = {name: get_value(settings, name) for name in _OWN_SECRETS}
-    yield from find_channel_flaws(settings.channels, settings.data_path, own)
     ):
         message = "Expected a duration such as 100ms, 30s, 5m, 24h or 7d"
     return PilotageError(

@@ -9,6 +9,8 @@ from pilotage.finops import store as _finops
 from pilotage.finops import user_store as _users
 from pilotage.finops.budgets import store as _budgets
 from pilotage.finops.costs import store as _costs
+from pilotage.finops.months import store as _months
+from pilotage.finops.replicas import store as _replicas
 from pilotage.governance import store as _governance
 from pilotage.identity import issuer_store as _issuers
 from pilotage.identity import principal_store as _principals
@@ -56,6 +58,7 @@ _STORES = (
     _infrastructure,
     _issuers,
     _lineage,
+    _months,
     _notify,
     _operations,
     _outbox,
@@ -64,6 +67,7 @@ _STORES = (
     _publisher,
     _quality,
     _registry,
+    _replicas,
     _rollups,
     _secrets,
     _users,

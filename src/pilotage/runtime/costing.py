@@ -1,5 +1,7 @@
 """Costs: how their services are wired, their routes and their workers."""
 
+from collections.abc import Callable
+
 from pilotage.endpoints.ports import Fleet
 from pilotage.endpoints.replicas import ReplicaWatch
 from pilotage.endpoints.store import name_upstreams
@@ -12,6 +14,7 @@ from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.insights_http import insight_routes
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.worker import CostKeeper
+from pilotage.finops.months.service import Months
 from pilotage.finops.replicas.service import ReplicaCosts
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
@@ -34,21 +37,28 @@ class Costing:
         finops: FinopsService,
         registry: RegistryService,
         fleet: Fleet,
+        close_after_us: int,
+        is_level: Callable[[], bool],
     ) -> None:
         self.service = CostService(clock)
         self.budgets = BudgetService(clock, self.service, identity.find_payer_id)
         self.insights = CostInsights(finops)
         self._finops = finops
         self._identity = identity
-        self._chargeback = ChargebackService(self.service, self.insights, identity, name_upstreams)
+        months = Months(finops, identity, close_after_us)
+        self._chargeback = ChargebackService(
+            self.service, self.insights, months, identity, name_upstreams
+        )
         replicas = ReplicaCosts(clock, self.service)
         self.watch = ReplicaWatch(db, clock, fleet, replicas)
         self._keeper = CostKeeper(
             db,
             clock,
             replicas=replicas,
+            months=months,
             budgets=self.budgets,
             measure_storage=registry.artifacts.measure,
+            is_level=is_level,
         )
 
     def list_routes(self) -> list[Route]:

@@ -35,6 +35,7 @@ class LocalFleet:
         background: Background,
         start_timeout_s: float,
         grace_s: float,
+        is_spot: bool,
     ) -> None:
         self._engine = engine
         self._targets_file = targets
@@ -43,6 +44,7 @@ class LocalFleet:
         self._background = background
         self._start_timeout_s = start_timeout_s
         self._grace_s = grace_s
+        self._is_spot = is_spot
         self._specs: dict[str, ReplicaSpec] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._targets: dict[str, ReplicaTarget] = {}
@@ -210,6 +212,7 @@ class LocalFleet:
             detail=detail,
             restarts=restarts,
             pid=pid,
+            is_spot=self._is_spot,
         )
         self._statuses[spec.replica_id] = seen
         self.on_change()

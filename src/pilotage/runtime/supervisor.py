@@ -80,6 +80,7 @@ class Supervisor:
                 background=background,
                 start_timeout_s=duration_s(self._settings.engine.start_timeout),
                 grace_s=duration_s(self._settings.gateway.drain_timeout),
+                is_spot=self._settings.engine.machine == "spot",
             )
             self._fleet.on_change = self._report
             stack.push_async_callback(self._stop_children)

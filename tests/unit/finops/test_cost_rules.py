@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,13 +21,19 @@ from pilotage.finops.costs.rules import (
     make_line_id,
     make_lines,
     measure_busy_us,
+    place_day,
     price_nano,
+    reverse_shares,
+    share_days,
     split_hours,
     to_micro_gib_months,
     to_micro_hours,
 )
+from pilotage.finops.costs.types import CostKind, EntrySpec, Share
+from pilotage.finops.months.rules import find_due
 from pilotage.finops.rules import make_charge, make_reversal
 from pilotage.finops.types import LedgerEntry
+from pilotage.kit.clock import parse_time
 
 NOON = 1_773_144_000_000_000
 ENDED = Ended(
@@ -111,8 +119,97 @@ def test_a_reversal_of_another_month_is_a_line_of_its_own() -> None:
 
     assert month == "2026-03"
     assert find_corrected("2026-03-01", "2026-03-31") == ""
+    assert find_corrected("2026-06-01", "2026-03-31") == ""
     assert sorted(line.corrects for line in lines.values()) == ["", "2026-03"]
     assert sum(line.cost_nano for line in lines.values()) == 0
+
+
+def test_a_late_call_is_of_the_day_on_which_it_is_billed() -> None:
+    late = replace(charge(), billed_day="2026-04-20")
+
+    (line,) = make_lines([late]).values()
+
+    assert (line.day, line.corrects) == ("2026-04-20", "2026-03")
+    assert make_reversal(late, NOON).billed_day is None
+
+
+@pytest.mark.parametrize(
+    ("day", "closed", "found"),
+    [
+        ("2026-03-31", "", ("2026-03-31", "")),
+        ("2026-04-01", "2026-03", ("2026-04-01", "")),
+        ("2026-03-31", "2026-03", ("2026-04-20", "2026-03")),
+        ("2025-12-31", "2026-03", ("2026-04-20", "2025-12")),
+        ("2026-03-31", "2026-05", ("2026-06-01", "2026-03")),  # the clock was set back
+    ],
+)
+def test_what_belongs_to_a_closed_month_counts_today(
+    day: str, closed: str, found: tuple[str, str]
+) -> None:
+    assert place_day(day, closed, "2026-04-20") == found
+
+
+@given(
+    st.integers(0, 10**16),
+    st.integers(1, 400 * DAY_US),
+    st.integers(-(10**18), 10**18),
+    st.integers(0, 10**15),
+    st.sampled_from(["", "1990-05", "2026-03"]),
+)
+def test_shares_of_days_add_up_and_can_be_taken_back(
+    start_us: int, length_us: int, nano: int, quantity: int, closed: str
+) -> None:
+    spec = EntrySpec(
+        kind=CostKind.NETWORK,
+        source="bill",
+        start_us=start_us,
+        end_us=start_us + length_us,
+        cost_nano=nano,
+        quantity=quantity,
+    )
+
+    shares = share_days(spec, closed, "2026-04-20")
+    gone = reverse_shares(shares, "2026-05-02")
+
+    for each, sign in ((shares, 1), (gone, -1)):
+        assert sum(share.cost_nano for share in each) == sign * nano
+        assert sum(share.quantity for share in each) == sign * quantity
+        assert len({(share.day, share.corrects) for share in each}) == len(each)
+    assert all(share.day[:7] > closed for share in shares)
+    assert all(share.day >= "2026-05-02" for share in gone)
+
+
+def test_a_span_is_shared_by_the_time_of_its_days() -> None:
+    spec = EntrySpec(
+        kind=CostKind.OTHER,
+        source="bill",
+        start_us=NOON,
+        end_us=NOON + 2 * DAY_US,
+        cost_nano=401,
+    )
+
+    shares = share_days(spec, "", "2026-04-20")
+    late = share_days(spec, "2026-03", "2026-04-20")
+    gone = reverse_shares(shares, "2026-03-11")
+
+    assert [(share.day, share.cost_nano) for share in shares] == [
+        ("2026-03-10", 100),
+        ("2026-03-11", 200),
+        ("2026-03-12", 101),
+    ]
+    assert late == (Share(day="2026-04-20", cost_nano=401, corrects="2026-03"),)
+    assert [(share.day, share.cost_nano) for share in gone] == [
+        ("2026-03-11", -300),
+        ("2026-03-12", -101),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [("2026-04-03", "2026-02"), ("2026-04-04", "2026-03"), ("2026-01-04", "2025-12")],
+)
+def test_a_month_is_due_some_days_after_its_end(now: str, due: str) -> None:
+    assert find_due(parse_time(now), 3 * DAY_US) == due
 
 
 def test_a_prompt_is_in_the_band_that_it_is_above() -> None:

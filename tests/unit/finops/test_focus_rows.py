@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import duckdb
 import pytest
@@ -22,9 +23,14 @@ from pilotage.finops.chargeback.rules import (
     to_usd,
 )
 from pilotage.finops.chargeback.types import FocusRow, Names
-from pilotage.finops.costs.types import CostEntry, CostKind, CostLine
+from pilotage.finops.costs.types import CostEntry, CostKind, CostLine, Share
 
-NAMES = Names(account="default", tenants={"ten_a": "acme"}, upstreams={"ups_a": ("gpu", "openai")})
+NAMES = Names(
+    account="default",
+    tenants={"ten_a": "acme"},
+    upstreams={"ups_a": ("gpu", "openai")},
+    is_closed=False,
+)
 RATES = Rates(
     price_id="prc",
     input=150_000_001,
@@ -63,7 +69,6 @@ LINE = CostLine(
 ENTRY = CostEntry(
     id="cst",
     project_id="prj",
-    day="2026-03-10",
     kind=CostKind.IDLE,
     source="s",
     start_us=1_773_140_400_000_000,
@@ -75,7 +80,17 @@ ENTRY = CostEntry(
     alias="chat",
     created_at_us=0,
     created_by="system",
+    shares=(Share(day="2026-03-10", cost_nano=355_000_000, quantity=500_000),),
 )
+
+
+def book(corrects: str = "", **more: Any) -> CostEntry:  # noqa: ANN401 - any field of it
+    """Return an entry of one share."""
+    made = replace(ENTRY, **more)
+    share = Share(
+        day="2026-03-10", cost_nano=made.cost_nano, quantity=made.quantity, corrects=corrects
+    )
+    return replace(made, shares=(share,))
 
 
 def rows_of(
@@ -166,7 +181,7 @@ def test_rows_add_up_to_lines_and_entries(
         for read, written, nano, price, band in lines
     ]
     booked = [
-        replace(ENTRY, kind=kind, quantity=quantity, cost_nano=nano, unit_price=price)
+        book(kind=kind, quantity=quantity, cost_nano=nano, unit_price=price)
         for kind, quantity, nano, price in entries
     ]
 
@@ -195,19 +210,20 @@ def test_calls_at_a_price_that_nobody_knows_are_one_adjustment() -> None:
 def test_only_what_takes_back_another_month_is_a_correction(
     corrects: str, charge_class: str | None
 ) -> None:
-    rows = rows_of([replace(LINE, corrects=corrects)], [replace(ENTRY, corrects=corrects)])
+    rows = rows_of([replace(LINE, corrects=corrects)], [book(corrects=corrects)])
 
     assert {row["ChargeClass"] for row in rows} == {charge_class}
     assert {row["x_CorrectsPeriod"] for row in rows} == {corrects or None}
 
 
 def test_a_replicas_hour_is_compute() -> None:
-    (row,) = rows_of([], [replace(ENTRY, note="dep_a.0, spot")])
+    (row,) = rows_of([], [replace(ENTRY, is_spot=True)])
 
     assert row["ServiceCategory"] == "Compute"
     assert (row["PricingQuantity"], row["PricingUnit"]) == (Decimal("0.5"), "hours")
     assert row["BilledCost"] == Decimal("0.355")
     assert row["SkuPriceId"] == "idle/chat/spot"
+    assert row["PricingCategory"] == "Dynamic"
     assert str(row["ChargePeriodStart"]) == "2026-03-10 11:00:00+00:00"
 
 
@@ -222,7 +238,7 @@ def test_a_charge_shorter_than_a_second_has_a_period_that_ends_after_it_begins()
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_no_text_is_a_formula_in_a_spreadsheet(text: str) -> None:
-    rows = rows_of([], [replace(ENTRY, note=text, cost_nano=-1, quantity=0)])
+    rows = rows_of([], [book(note=text, cost_nano=-1, quantity=0)])
 
     (shown,) = csv.DictReader(io.StringIO(to_csv(rows).decode()))
 
@@ -256,3 +272,37 @@ def test_calls_that_cost_what_their_tokens_do_need_no_adjustment() -> None:
     (row,) = rows_of([exact])
 
     assert (row["ChargeCategory"], row["BilledCost"]) == ("Usage", Decimal("0.000003"))
+
+
+def test_what_counts_in_another_month_has_a_row_of_its_own() -> None:
+    shares = (
+        Share(day="2026-03-30", cost_nano=1),
+        Share(day="2026-03-31", cost_nano=2),
+        Share(day="2026-04-01", cost_nano=3),
+        Share(day="2026-04-01", cost_nano=4, corrects="2026-02"),
+    )
+    noon, morning = 1_774_872_000_000_000, 1_775_034_000_000_000  # of the 30th and the 1st
+    entry = replace(ENTRY, unit_price="", shares=shares, start_us=noon, end_us=morning)
+
+    rows = rows_of([], [entry])
+
+    assert [
+        (
+            str(row["ChargePeriodStart"])[:16],
+            str(row["ChargePeriodEnd"])[:16],
+            row["BilledCost"],
+            row["x_CorrectsPeriod"],
+        )
+        for row in rows
+    ] == [
+        ("2026-03-30 12:00", "2026-04-01 00:00", Decimal("3E-9"), None),
+        ("2026-04-01 00:00", "2026-04-01 09:00", Decimal("3E-9"), None),
+        ("2026-04-01 00:00", "2026-04-01 09:00", Decimal("4E-9"), "2026-02"),
+    ]
+
+
+def test_rows_say_whether_their_month_is_closed() -> None:
+    for is_closed, said in ((True, "true"), (False, "false")):
+        rows = make_rows([LINE], [ENTRY], {}, replace(NAMES, is_closed=is_closed))
+
+        assert {row["x_PeriodClosed"] for row in rows} == {said}

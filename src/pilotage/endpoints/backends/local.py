@@ -30,6 +30,7 @@ class SupervisedFleet:
         self._reader = reader
         self._writer = writer
         self._statuses: Sequence[ReplicaStatus] = ()
+        self.has_reported = False
         self.on_change: Callable[[], None] = lambda: None
 
     is_present = True
@@ -47,6 +48,7 @@ class SupervisedFleet:
         """Take in what the supervisor sees, until it is gone."""
         while line := await self._reader.readline():
             self._statuses = msgspec.json.decode(line, type=Seen).statuses
+            self.has_reported = True
             self.on_change()
 
 
@@ -54,6 +56,7 @@ class AbsentFleet:
     """No server runs, so no replica does; rows wait for the next ``pilotage up``."""
 
     is_present = False
+    has_reported = False
 
     async def set_desired(self, replicas: Sequence[ReplicaSpec]) -> None:
         """Do nothing: there is nobody to run them."""

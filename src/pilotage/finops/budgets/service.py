@@ -17,6 +17,7 @@ from pilotage.finops.budgets.rules import (
 )
 from pilotage.finops.budgets.types import Budget, BudgetSpec, BudgetStatus, Mark
 from pilotage.finops.costs.outlook import MOST_DAYS, forecast
+from pilotage.finops.costs.rules import DAY_US
 from pilotage.finops.costs.service import CostService, check_text
 from pilotage.finops.costs.types import CostBy, Span
 from pilotage.finops.rules import get_day
@@ -156,23 +157,34 @@ class BudgetService:
         return [await self.get_status(tx, budget) for budget in budgets]
 
     async def mark_crossed(self, tx: Tx) -> list[Mark]:
-        """Note which thresholds were crossed since the last look, each once a period."""
+        """Note which thresholds were crossed since the last look, each once a period.
+
+        For a day after its end a period is looked at, too: its last hours are booked then.
+        """
         made = []
         for budget in await store.list_budgets(tx):
-            period, first, after = find_period(budget.per, get_day(tx.now_us))
-            spent_nano = sum((await self._sum_days(tx, budget, first, after)).values())
-            known = {mark.percent for mark in await store.list_marks(tx, budget, period)}
-            for percent in list_crossed(budget.thresholds, spent_nano, budget.amount_nano, known):
-                mark = Mark(
-                    budget_id=budget.id,
-                    project_id=budget.project_id,
-                    period=period,
-                    percent=percent,
-                    at_us=tx.now_us,
-                    spent_nano=spent_nano,
-                )
-                await store.insert_mark(tx, mark)
-                made.append(mark)
+            first_us = max(tx.now_us - DAY_US, budget.created_at_us)
+            for day in sorted({get_day(first_us), get_day(tx.now_us)}):
+                made += await self._mark_period(tx, budget, day)
+        return made
+
+    async def _mark_period(self, tx: Tx, budget: Budget, day: str) -> list[Mark]:
+        """Note which thresholds were crossed in the period of a day."""
+        period, first, after = find_period(budget.per, day)
+        spent_nano = sum((await self._sum_days(tx, budget, first, after)).values())
+        known = {mark.percent for mark in await store.list_marks(tx, budget, period)}
+        made = []
+        for percent in list_crossed(budget.thresholds, spent_nano, budget.amount_nano, known):
+            mark = Mark(
+                budget_id=budget.id,
+                project_id=budget.project_id,
+                period=period,
+                percent=percent,
+                at_us=tx.now_us,
+                spent_nano=spent_nano,
+            )
+            await store.insert_mark(tx, mark)
+            made.append(mark)
         return made
 
     async def _sum_days(self, tx: Tx, budget: Budget, since: str, until: str) -> dict[str, int]:

@@ -1,13 +1,17 @@
 """Control-plane routes of chargeback: a month as a file, and an invoice beside it."""
 
 import asyncio
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.money import format_usd
 from pilotage.finops.chargeback.files import to_csv, to_parquet
 from pilotage.finops.chargeback.service import ChargebackService
 from pilotage.finops.chargeback.types import Difference, Match
-from pilotage.kit.api import ApiCall, RawCall, RawReply, RawRoute, Route, View
+from pilotage.finops.months.types import ClosedMonth
+from pilotage.kit.api import ApiCall, Page, RawCall, RawReply, RawRoute, Route, View, make_page
 
 PERMISSION = "finops.chargeback.read"
 MOST_BYTES = 64 << 20
@@ -15,6 +19,19 @@ FORMATS = {
     "csv": ("text/csv; charset=utf-8", to_csv),
     "parquet": ("application/vnd.apache.parquet", to_parquet),
 }
+
+
+class ClosedMonthView(View):
+    """A month that is closed, and what its calls and everything else cost, in decimal USD.
+
+    It and all months before it do not change any more: what comes later is a correction.
+    """
+
+    month: str
+    closed_at: datetime
+    calls_usd: str
+    entries_usd: str
+    total_usd: str
 
 
 class DifferenceView(View):
@@ -66,13 +83,22 @@ def chargeback_routes(service: ChargebackService) -> list[Route]:
             items=[_show(item) for item in found.items],
         )
 
+    async def list_closed_months(
+        call: ApiCall, limit: int = 50, after: str = ""
+    ) -> Page[ClosedMonthView]:
+        """List the months that are closed; those in which nothing cost anything may be left out."""
+        async with call.read() as tx:
+            found = await service.list_months(tx, after, limit + 1)
+        return make_page(found, limit, _show_month, "month")
+
     return [
+        Route(method="GET", path="/chargeback", permission=PERMISSION, handler=list_closed_months),
         Route(
             method="POST",
             path="/chargeback/{month}:reconcile",
             permission=PERMISSION,
             handler=reconcile,
-        )
+        ),
     ]
 
 
@@ -123,6 +149,16 @@ async def _read(call: ApiCall) -> str:
             "The invoice is not text in UTF-8.",
             hint="Save it as CSV in UTF-8.",
         ) from None
+
+
+def _show_month(item: Any) -> ClosedMonthView:  # noqa: ANN401 - make_page hands over anything
+    found: ClosedMonth = item
+    return ClosedMonthView.of(
+        found,
+        calls_usd=format_usd(found.calls_nano),
+        entries_usd=format_usd(found.entries_nano),
+        total_usd=format_usd(found.calls_nano + found.entries_nano),
+    )
 
 
 def _show(item: Difference) -> DifferenceView:

@@ -207,9 +207,7 @@ def _split_shares(shares: Iterable[Share]) -> Iterator[Sequence[Share]]:
     yield from parts.values()
 
 
-def _make_entry_rows(
-    entry: CostEntry, shares: Sequence[Share], names: Names
-) -> Iterator[FocusRow]:
+def _make_entry_rows(entry: CostEntry, shares: Sequence[Share], names: Names) -> Iterator[FocusRow]:
     shared = _share_entry(entry, shares, names)
     rest = sum(share.cost_nano for share in shares) * _FINER
     used = sum(share.quantity for share in shares)

@@ -14,7 +14,8 @@ from pilotage.finops.chargeback.types import FocusRow, Names, Reconciliation, St
 from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import END_OF_DAYS, CostService
 from pilotage.finops.costs.types import CostBy, CostEntry, CostLine, Span
-from pilotage.finops.rules import get_day
+from pilotage.finops.months.service import Months
+from pilotage.finops.months.types import ClosedMonth
 from pilotage.identity.service import IdentityService
 from pilotage.kit.db import Tx
 
@@ -32,44 +33,52 @@ class ChargebackService:
         self,
         costs: CostService,
         insights: CostInsights,
+        months: Months,
         identity: IdentityService,
         name_upstreams: Callable[[Tx], Awaitable[dict[str, tuple[str, str]]]],
     ) -> None:
         self._costs = costs
         self._insights = insights
+        self._months = months
         self._identity = identity
         self._name_upstreams = name_upstreams
 
     async def make_statement(self, tx: Tx, month: str, tenant: str = "") -> Statement:
         """Return a month's rows, of all together, or of what ``find_payer_id`` finds for a tenant.
 
-        Raises ``invalid_request`` for what is no month, ``internal_error`` rather than rows that do
-        not add up to the ledger. Run it in a transaction that sees one moment.
+        Those of a closed month are priced at the rates that were known when it was closed. Raises
+        ``invalid_request`` for what is no month, ``internal_error`` rather than rows that do not
+        add up to the ledger, or to what they did when the month was closed. Run it in a transaction
+        that sees one moment.
         """
         first, after = _find_days(month)
         only: tuple[tuple[CostBy, str], ...] = ()
         if tenant:
             only = ((CostBy.TENANT, await self._identity.find_payer_id(tx, tenant)),)
         span = Span(since=first, until=after, only=only)
-        lines, entries, rows = await self._make_rows(tx, span)
+        closing = await self._months.find_closing(tx, month)
+        lines, entries, rows = await self._make_rows(tx, span, closing)
         statement = Statement(
             month=month,
             rows=rows,
             calls_nano=sum(line.cost_nano for line in lines),
-            entries_nano=sum(entry.cost_nano for entry in entries),
-            is_closed=after <= get_day(tx.now_us),
+            entries_nano=sum(entry.counted_nano for entry in entries),
         )
-        recorded = statement.calls_nano if tenant else await self._costs.sum_ledger(tx, span)
-        if recorded != statement.calls_nano or sum_rows(rows) != to_usd(
-            statement.total_nano * 1_000_000
-        ):
+        amounts = (statement.calls_nano, statement.entries_nano)
+        recalled = [] if tenant else await self._recall(tx, span, statement, closing)
+        wrong = next((known for known in recalled if known != amounts), None)
+        if wrong is not None or sum_rows(rows) != to_usd(statement.total_nano * 1_000_000):
             raise PilotageError(
                 "internal_error",
                 f"The rows of {month} do not add up to its ledger: "
-                f"{format_usd(statement.calls_nano)} and {format_usd(recorded)} USD.",
+                f"{format_usd(sum(amounts))} and {format_usd(sum(wrong or amounts))} USD.",
                 hint="Do not bill by them. Keep the database as it is and report this.",
             )
         return statement
+
+    async def list_months(self, tx: Tx, after: str, limit: int) -> Sequence[ClosedMonth]:
+        """Return closed months in order; one in which nothing cost anything may be left out."""
+        return await self._months.list_months(tx, after, limit)
 
     async def reconcile(self, tx: Tx, month: str, provider: str, invoice: str) -> Reconciliation:
         """Return where a provider's invoice (CSV) and the ledger differ, line by line.
@@ -89,25 +98,41 @@ class ChargebackService:
         own = [row for row in statement.rows if not row["x_CorrectsPeriod"]]
         first, _ = _find_days(month)
         later = Span(since=first, until=END_OF_DAYS, corrects=month)
-        _, _, corrections = await self._make_rows(tx, later)
+        _, _, corrections = await self._make_rows(tx, later, None)
         theirs = [row for row in (*own, *corrections) if row["ProviderName"] == PROVIDERS[provider]]
         return reconcile(lines, theirs, month)
 
+    async def _recall(
+        self, tx: Tx, span: Span, statement: Statement, closing: ClosedMonth | None
+    ) -> list[tuple[int, int]]:
+        """Return what calls and entries of a month must cost: by the ledger, and as it closed."""
+        by_ledger = (await self._costs.sum_ledger(tx, span), statement.entries_nano)
+        if closing is None:
+            return [by_ledger]
+        if closing.month != statement.month:
+            return [by_ledger, (0, 0)]  # nothing had cost anything when a later one was closed
+        return [by_ledger, (closing.calls_nano, closing.entries_nano)]
+
     async def _make_rows(
-        self, tx: Tx, span: Span
+        self, tx: Tx, span: Span, closing: ClosedMonth | None
     ) -> tuple[Sequence[CostLine], Sequence[CostEntry], list[FocusRow]]:
         lines = await self._costs.list_lines(tx, span)
-        entries = await self._costs.list_entries_of(tx, span)
-        rates = await self._insights.find_rates(tx, lines)
-        return lines, entries, list(make_rows(lines, entries, rates, await self._name(tx)))
+        entries = await self._costs.list_shares(tx, span)
+        if closing is None:
+            rates = await self._insights.find_rates(tx, lines)
+        else:
+            rates = await self._months.list_rates(tx, closing.month)
+        names = await self._name(tx, is_closed=closing is not None)
+        return lines, entries, list(make_rows(lines, entries, rates, names))
 
-    async def _name(self, tx: Tx) -> Names:
+    async def _name(self, tx: Tx, *, is_closed: bool) -> Names:
         project = await self._identity.get_project(tx, tx.project_id)
         tenants = await self._identity.list_tenants(tx)
         return Names(
             account=project.name,
             tenants={tenant.id: tenant.name for tenant in tenants} | {SHADOW_TENANT: SHADOW_TENANT},
             upstreams=await self._name_upstreams(tx),
+            is_closed=is_closed,
         )
 
 

@@ -12,25 +12,25 @@ FocusRow = dict[str, FocusValue]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What ids are called: tenants by id, and of upstreams their name and their provider."""
+    """What the rows of a month say beside amounts: what ids are called, and whether it is closed.
+
+    Tenants are by id, and so are upstreams, with their name and their provider.
+    """
 
     account: str
     tenants: dict[str, str]
     upstreams: dict[str, tuple[str, str]]
+    is_closed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """The rows of a month; their sum is ``total_nano``, the ledger's calls and what is booked.
-
-    ``is_closed`` says that the month is over: only corrections of later months change it then.
-    """
+    """The rows of a month; their sum is ``total_nano``, the ledger's calls and what is booked."""
 
     month: str
     rows: Sequence[FocusRow]
     calls_nano: int
     entries_nano: int
-    is_closed: bool
 
     @property
     def total_nano(self) -> int:

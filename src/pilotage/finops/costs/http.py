@@ -41,13 +41,15 @@ class CostView(CostedView):
 class EntryBody(Body):
     """A cost that is no call's, in decimal USD; below 0 for a credit.
 
-    ``start`` and ``end`` are RFC 3339 or dates. ``quantity`` is in ``unit``, with at most 6
-    decimals; ``source`` says where it comes from, and is booked once.
+    ``start`` and ``end`` are RFC 3339 or dates: it counts on all days between them. ``quantity`` is
+    in ``unit``, with at most 6 decimals; without ``cost_usd`` it is in the unit of the resource's
+    price (hours, GiB-months, GiB), which it is multiplied by. ``source`` says where it comes from,
+    and is booked once.
     """
 
     kind: CostKind
     source: str
-    cost_usd: str
+    cost_usd: str = ""
     start: str
     end: str
     quantity: str = "0"
@@ -60,13 +62,17 @@ class EntryBody(Body):
 
 
 class EntryView(CostedView):
-    """A booked cost; ``quantity`` is in millionths of ``unit``."""
+    """A booked cost; ``quantity`` is in millionths of ``unit``.
+
+    It counts on the days from ``first_day`` to ``last_day``, and ``corrects`` the closed months.
+    """
 
     id: str
     project_id: str
     kind: CostKind
     source: str
-    day: str
+    first_day: str
+    last_day: str
     start: datetime
     end: datetime
     quantity: int
@@ -79,8 +85,9 @@ class EntryView(CostedView):
     model: str
     provider: str
     note: str
+    is_spot: bool
     reverses: str
-    corrects: str
+    corrects: list[str]
     created_at: datetime
     created_by: str
 
@@ -180,6 +187,8 @@ def _entry_routes(
                 provider=body.provider,
                 note=body.note,
             )
+            if not body.cost_usd:
+                spec = await costs.price_quantity(tx, spec)
             return _show_booked(await costs.add_entry(tx, spec))
 
     async def list_cost_entries(
@@ -240,11 +249,15 @@ def _price_routes(costs: CostService) -> list[Route]:
         return ResourcePriceView.of(made)
 
     async def list_resource_prices(
-        call: ApiCall, limit: int = 50, after: str = ""
+        call: ApiCall,
+        current: bool = False,  # noqa: FBT001, FBT002 - the server passes it by name
+        limit: int = 50,
+        after: str = "",
     ) -> Page[ResourcePriceView]:
-        """List prices of resources in the order in which they were set."""
+        """List prices in the order in which they were set; ``current`` only those in force now."""
+        listed = costs.list_current_prices if current else costs.list_prices
         async with call.read() as tx:
-            found: Sequence[ResourcePrice] = await costs.list_prices(tx, after, limit + 1)
+            found: Sequence[ResourcePrice] = await listed(tx, after, limit + 1)
             return make_page(found, limit, ResourcePriceView.of, "id")
 
     return [
@@ -275,7 +288,13 @@ def _show_row(row: Any) -> CostView:  # noqa: ANN401 - make_page hands over anyt
 
 def _show_booked(entry: Any) -> EntryView:  # noqa: ANN401 - make_page hands over anything
     found: CostEntry = entry
-    return EntryView.of(found, source=found.source.removeprefix("booked/"))
+    return EntryView.of(
+        found,
+        source=found.source.removeprefix("booked/"),
+        first_day=found.shares[0].day,
+        last_day=found.shares[-1].day,
+        corrects=sorted({share.corrects for share in found.shares} - {""}),
+    )
 
 
 def _groups(text: str) -> list[CostBy]:
@@ -305,9 +324,23 @@ def _time(text: str, param: str) -> int:
 def _amounts(body: EntryBody) -> tuple[int, int]:
     """Return the cost in nano-USD and the quantity in millionths of its unit."""
     try:
-        cost_nano, quantity = parse_usd(body.cost_usd), parse_usd(body.quantity)
+        cost_nano, quantity = parse_usd(body.cost_usd or "0"), parse_usd(body.quantity)
     except ValueError as wrong:
         raise PilotageError("invalid_request", f"{wrong}.", param="cost_usd") from None
+    if not body.cost_usd and not quantity:
+        raise PilotageError(
+            "invalid_request",
+            "Neither says what it cost nor how much it was.",
+            hint="Send cost_usd, or a quantity of what has a price.",
+            param="cost_usd",
+        )
+    if not body.cost_usd and body.unit:
+        raise PilotageError(
+            "invalid_request",
+            "A quantity that is priced is in the unit of its price.",
+            hint="Leave unit out, or send cost_usd.",
+            param="unit",
+        )
     if quantity % 1000:
         raise PilotageError(
             "invalid_request", "A quantity has at most 6 decimals.", param="quantity"

@@ -1,14 +1,16 @@
 """What costs say of releases and savings: pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pilotage.core.money import divide_half_even
+from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.usage import PER_TOKENS, Rates
 from pilotage.finops.costs.insight_types import Saving
-from pilotage.finops.costs.rules import price_nano, to_micro_hours
+from pilotage.finops.costs.rules import price_nano, split_hours, to_micro_hours
 from pilotage.finops.costs.types import CostLine, ReplicaTime
 
+LEAST_STOP_US = 300_000_000  # the longest pause before a crashed replica is tried again, and more
 CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning")
 
 
@@ -31,11 +33,12 @@ def find_routing_savings(
 
     ``rates`` are by price id. Without a ``reference`` the dearest model that answered the alias
     is it: the one at whose rates the alias's calls would have cost most. Calls at one model alone
-    saved nothing and are left out.
+    saved nothing and are left out, and so are copies for nobody: nothing was routed to them.
     """
     by_alias: dict[str, list[CostLine]] = defaultdict(list)
     for line in lines:
-        by_alias[line.alias].append(line)
+        if line.tenant_id != SHADOW_TENANT:
+            by_alias[line.alias].append(line)
     found = []
     for alias, own in sorted(by_alias.items()):
         priced = [line for line in own if line.price_id in rates]
@@ -84,26 +87,31 @@ def find_caching_savings(lines: Iterable[CostLine], rates: Mapping[str, Rates]) 
 
 
 def find_idle_savings(
-    times: Sequence[ReplicaTime], prices: Mapping[str, int], start_us: int, end_us: int
+    times: Sequence[ReplicaTime],
+    price_hour: Callable[[ReplicaTime, int], int],
+    start_us: int,
+    end_us: int,
 ) -> list[Saving]:
     """Return for each alias what not running replicas between their runs saved.
 
-    ``prices`` are in nano-USD per hour, by alias. A replica would else have run from its first to
-    its last moment within the span; one that is not stopped in between saves nothing.
+    ``price_hour`` returns what a replica's hour cost at a time in nano-USD, 0 without a price. A
+    replica that is stopped for a while would else have run on; one that comes back within
+    :data:`LEAST_STOP_US` was not stopped, it crashed.
     """
     runs: dict[str, list[ReplicaTime]] = defaultdict(list)
-    for time in times:
+    for time in sorted(times, key=lambda time: time.start_us):
         runs[time.replica_id].append(time)
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for own in runs.values():
-        alias = own[0].alias
-        if alias not in prices:
-            continue
-        parts = [(max(t.start_us, start_us), min(t.seen_us, end_us)) for t in own]
-        ran_us = sum(until - since for since, until in parts)
-        whole_us = max(until for _, until in parts) - min(since for since, _ in parts)
-        sums[alias][0] += price_nano(to_micro_hours(ran_us), prices[alias])
-        sums[alias][1] += price_nano(to_micro_hours(whole_us), prices[alias])
+        reached_us = max(own[0].start_us, start_us)
+        for time in own:
+            since_us, until_us = max(time.start_us, start_us), min(time.seen_us, end_us)
+            paid = _price_span(time, price_hour, since_us, until_us)
+            sums[time.alias][0] += paid
+            sums[time.alias][1] += paid
+            if since_us - reached_us > LEAST_STOP_US:
+                sums[time.alias][1] += _price_span(time, price_hour, reached_us, since_us)
+            reached_us = until_us
     return [
         Saving(
             way="scale_to_zero",
@@ -113,4 +121,18 @@ def find_idle_savings(
             without_nano=full,
         )
         for alias, (paid, full) in sorted(sums.items())
+        if full
     ]
+
+
+def _price_span(
+    replica: ReplicaTime,
+    price_hour: Callable[[ReplicaTime, int], int],
+    start_us: int,
+    end_us: int,
+) -> int:
+    """Return what a replica costs from one time to another, hour by hour."""
+    return sum(
+        price_nano(to_micro_hours(until_us - since_us), price_hour(replica, since_us))
+        for since_us, until_us in split_hours(start_us, end_us)
+    )

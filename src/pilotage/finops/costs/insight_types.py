@@ -9,9 +9,9 @@ class ReleaseCost:
     """What a release (a deployment) cost in some days, and what taking it back leaves paid for.
 
     ``baseline_nano`` is what its calls would have cost at the cost per call of the other releases
-    of its alias in the same days, ``excess_nano`` what it cost beyond that: both None where none of
-    them answered. ``rollback_nano`` is what was paid and serves nobody once it is taken back: its
-    shadow copies, its calls that failed, and the idle time of its replicas.
+    of its alias between its first and its last day, ``excess_nano`` what it cost beyond that: both
+    None where none of them answered. ``rollback_nano`` is what was paid and serves nobody once it
+    is taken back: its shadow copies, its calls that failed, and the idle time of its replicas.
     """
 
     release: str

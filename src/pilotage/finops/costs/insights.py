@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from pilotage.core.errors import PilotageError
-from pilotage.core.money import parse_usd
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.usage import Rates
 from pilotage.finops.budgets.rules import find_period, list_days, list_remaining
@@ -31,8 +30,10 @@ from pilotage.finops.costs.outlook import (
     find_limit,
     forecast,
 )
-from pilotage.finops.costs.types import CostBy, CostKind, CostLine, Resource, Span
-from pilotage.finops.replicas.service import find_price
+from pilotage.finops.costs.service import find_price
+from pilotage.finops.costs.types import CostBy, CostKind, CostLine, ReplicaTime, Resource, Span
+from pilotage.finops.replicas import store as replica_store
+from pilotage.finops.replicas.service import find_hourly_nano
 from pilotage.finops.rules import get_day
 from pilotage.finops.service import FinopsService
 from pilotage.kit.clock import parse_time
@@ -110,8 +111,12 @@ class CostInsights:
         return spikes
 
     async def get_release_cost(self, tx: Tx, release: str, since: str, until: str) -> ReleaseCost:
-        """Return what a deployment cost; raise ``not_found`` if nothing of it is known."""
+        """Return what a deployment cost; raise ``not_found`` if nothing of it is known.
+
+        It is compared with the others from the first to the last of its own days.
+        """
         span = Span(since=since, until=until, only=((CostBy.RELEASE, release),))
+        days = [row.groups["day"] for row in await store.sum_costs(tx, [CostBy.DAY], span)]
         rows = await store.sum_costs(tx, [CostBy.ALIAS, CostBy.TENANT, CostBy.KIND], span)
         if not rows:
             raise PilotageError(
@@ -130,7 +135,7 @@ class CostInsights:
                 continue
             kinds[kind] += row.cost_nano
             calls += row.calls
-        others = await self._sum_others(tx, alias, release, since, until)
+        others = await self._sum_others(tx, alias, release, days[0], _days_before(days[-1], -1))
         baseline_nano = scale_cost(others[1], others[0], calls)
         calls_nano = kinds[CostKind.CALLS]
         return ReleaseCost(
@@ -171,17 +176,17 @@ class CostInsights:
                     param="reference",
                 )
         start_us, end_us = parse_time(since), parse_time(until)
-        times = await store.list_times(tx, start_us, end_us)
+        times = await replica_store.list_times(tx, start_us, end_us)
         prices = await store.list_prices(tx)
-        hourly = {}
-        for alias in {time.alias for time in times}:
-            price = find_price(prices, tx.project_id, Resource.COMPUTE, alias, tx.now_us)
-            if price is not None:
-                hourly[alias] = parse_usd(price.price)
+
+        def price_hour(replica: ReplicaTime, at_us: int) -> int:
+            price = find_price(prices, tx.project_id, Resource.COMPUTE, replica.alias, at_us)
+            return 0 if price is None else find_hourly_nano(replica, price)[0]
+
         return [
             *find_routing_savings(lines, rates, compared, reference),
             *find_caching_savings(lines, rates),
-            *find_idle_savings(times, hourly, start_us, end_us),
+            *find_idle_savings(times, price_hour, start_us, end_us),
         ]
 
     async def list_model_costs(
@@ -223,12 +228,7 @@ class CostInsights:
         last: dict[str, str] = {}
         for line in lines:
             last[line.price_id] = max(line.day, last.get(line.price_id, ""))
-        rates = {}
-        for price_id, day in last.items():
-            found = await self._finops.find_rates_of(tx, price_id, parse_time(day))
-            if found is not None:
-                rates[price_id] = found
-        return rates
+        return await self._finops.find_rates_on(tx, last)
 
     async def _sum_days(
         self, tx: Tx, since: str, until: str, project_id: str | None = None

@@ -1,13 +1,17 @@
 """What costs are made of: lines of ledger entries, and amounts of quantities and prices."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from pilotage.core.money import divide_half_even
-from pilotage.finops.costs.types import CostLine
+from pilotage.finops.budgets.rules import find_period
+from pilotage.finops.budgets.types import BudgetPer
+from pilotage.finops.costs.types import CostLine, EntrySpec, Share
+from pilotage.finops.rules import get_day
 from pilotage.finops.types import EntryKind, LedgerEntry
 
 BANDS = (100_000, 128_000, 200_000, 272_000)  # prompt sizes above which listed prices change
@@ -45,8 +49,7 @@ def make_lines(
     """
     sums: dict[tuple[str | int, ...], list[int]] = {}
     for entry in entries:
-        month = corrects.get(entry.call_id, "") if entry.kind is EntryKind.REVERSAL else ""
-        key = _get_key(entry, month)
+        key = _get_key(entry, _find_month(entry, corrects))
         amounts = _get_amounts(entry)
         known = sums.setdefault(key, [0] * len(amounts))
         for place, amount in enumerate(amounts):
@@ -80,9 +83,58 @@ def find_band(prompt_tokens: int) -> int:
 
 
 def find_corrected(charged_day: str, reversed_day: str) -> str:
-    """Return the month whose charge is taken back, "" in the month of the charge itself."""
+    """Return the month whose charge is taken back, "" unless it is an earlier one."""
     month = charged_day[:7]
-    return "" if month == reversed_day[:7] else month
+    return month if month < reversed_day[:7] else ""
+
+
+def place_day(day: str, closed: str, today: str) -> tuple[str, str]:
+    """Return the day that a cost of a day counts to, and the closed month that it corrects or "".
+
+    ``closed`` is the last month that is closed: what belongs to it, or to one before, counts today.
+    """
+    if day[:7] > closed:
+        return day, ""
+    _, _, after = find_period(BudgetPer.MONTH, f"{closed}-01")
+    return max(today, after), day[:7]
+
+
+def share_days(spec: EntrySpec, closed: str, today: str) -> tuple[Share, ...]:
+    """Return what counts of a cost on which day: by the time of the day that it is of.
+
+    The shares add up to it exactly. What belongs to a closed month counts today.
+    """
+    shares = []
+    at_us, paid, used = spec.start_us, 0, 0
+    while at_us < spec.end_us:
+        until_us = min(spec.end_us, (at_us // DAY_US + 1) * DAY_US)
+        part = until_us - spec.start_us
+        whole = spec.end_us - spec.start_us
+        day, corrects = place_day(get_day(at_us), closed, today)
+        cost_nano, quantity = spec.cost_nano * part // whole, spec.quantity * part // whole
+        shares.append(
+            Share(
+                day=day,
+                cost_nano=cost_nano - paid,
+                quantity=quantity - used,
+                corrects=corrects,
+            )
+        )
+        at_us, paid, used = until_us, cost_nano, quantity
+    return _merge_shares(shares)
+
+
+def reverse_shares(shares: Iterable[Share], today: str) -> tuple[Share, ...]:
+    """Return shares that take others back: today, or on their own day if that is to come."""
+    return _merge_shares(
+        Share(
+            day=max(share.day, today),
+            cost_nano=-share.cost_nano,
+            quantity=-share.quantity,
+            corrects=share.corrects or find_corrected(share.day, today),
+        )
+        for share in shares
+    )
 
 
 def price_nano(quantity: int, unit_price_nano: int) -> int:
@@ -122,10 +174,31 @@ def split_hours(start_us: int, end_us: int) -> list[tuple[int, int]]:
     return parts
 
 
+def _merge_shares(shares: Iterable[Share]) -> tuple[Share, ...]:
+    """Return one share for each day and corrected month, in their order."""
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for share in shares:
+        known = sums[share.day, share.corrects]
+        known[0] += share.cost_nano
+        known[1] += share.quantity
+    return tuple(
+        Share(day=day, cost_nano=nano, quantity=quantity, corrects=corrects)
+        for (day, corrects), (nano, quantity) in sorted(sums.items())
+    )
+
+
+def _find_month(entry: LedgerEntry, corrects: Mapping[str, str]) -> str:
+    """Return the month that a ledger entry corrects: of what it takes back, or its own."""
+    if entry.kind is EntryKind.REVERSAL:
+        return corrects.get(entry.call_id, "")
+    return entry.day[:7] if entry.billed_day else ""
+
+
 def _get_key(entry: LedgerEntry, corrects: str) -> tuple[str | int, ...]:
     prompt = entry.input_tokens + entry.cache_read_tokens + entry.cache_write_tokens
-    names = (getattr(entry, name) for name in LINE_KEY[:-2])
-    return (*names, find_band(prompt), corrects)
+    names = (getattr(entry, name) for name in LINE_KEY[2:-2])
+    day = entry.billed_day or entry.day
+    return (entry.project_id, day, *names, find_band(prompt), corrects)
 
 
 def _get_amounts(entry: LedgerEntry) -> tuple[int, ...]:

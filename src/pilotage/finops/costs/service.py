@@ -7,10 +7,19 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd, parse_usd
+from pilotage.finops.budgets.rules import find_period
+from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.costs import store
-from pilotage.finops.costs.rules import find_corrected
+from pilotage.finops.costs.rules import (
+    DAY_US,
+    price_nano,
+    reverse_shares,
+    share_days,
+)
 from pilotage.finops.costs.types import (
     ANY,
+    MOST_PRICE_NANO,
+    UNITS,
     CostBy,
     CostEntry,
     CostKind,
@@ -21,6 +30,7 @@ from pilotage.finops.costs.types import (
     ResourcePrice,
     Span,
 )
+from pilotage.finops.months import store as month_store
 from pilotage.finops.rules import get_day
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
@@ -30,10 +40,16 @@ Labels = tuple[tuple[str, str], ...]
 START_OF_DAYS = "0001-01-01"
 END_OF_DAYS = "9999-12-31"
 PAGE = 1_000_000
-_DAY_US = 86_400_000_000
 _MOST_NANO = 10**18  # of one entry: sums of thousands of them still fit
 _TEXTS = ("source", "unit", "alias", "model", "provider", "note", "tenant_id")
+_RESOURCES = {
+    CostKind.COMPUTE: Resource.COMPUTE,
+    CostKind.IDLE: Resource.COMPUTE,
+    CostKind.STORAGE: Resource.STORAGE,
+    CostKind.NETWORK: Resource.NETWORK,
+}
 _LONGEST_TEXT = 300
+_LONGEST_DAYS = 1100  # of one entry: three years paid ahead
 _REVERSED = ("cost_nano", "quantity")
 
 
@@ -67,14 +83,13 @@ class CostService:
 
         Of the compute it is what is booked: hours that are over.
         """
-        day = get_day(tx.now_us)
-        return await self._sum_from(tx, project_id, day, by)
+        return await self._sum_period(tx, project_id, BudgetPer.DAY, by)
 
     async def monthly_cost(
         self, tx: Tx, project_id: str, by: Sequence[CostBy] = ()
     ) -> dict[Labels, int]:
         """Return what a project has spent in this month (UTC), by labels in nano-USD."""
-        return await self._sum_from(tx, project_id, f"{get_day(tx.now_us)[:7]}-01", by)
+        return await self._sum_period(tx, project_id, BudgetPer.MONTH, by)
 
     async def list_lines(self, tx: Tx, span: Span) -> Sequence[CostLine]:
         """Return what calls cost, day by day, without saying whose key or which user."""
@@ -89,23 +104,28 @@ class CostService:
     async def add_entry(self, tx: Tx, spec: EntrySpec) -> CostEntry:
         """Book a cost that is no call's.
 
-        Raises ``already_exists`` if its source is booked, ``invalid_request`` for an amount or a
-        time that cannot be.
+        What belongs to a closed month counts today. Raises ``already_exists`` if its source is
+        booked, ``invalid_request`` for an amount or a time that cannot be.
         """
         _check_entry(spec)
-        entry = self._make(tx, spec)
+        entry = await self._make(tx, spec, tx.project_id)
         if not await store.insert_entry(tx, entry):
             raise PilotageError(
                 "already_exists",
                 f"{spec.source!r} is booked already.",
-                hint="A source is booked once. To change what was booked, reverse it.",
+                hint="A source is booked once. To change what was booked, reverse it and book it "
+                "anew with another source.",
                 param="source",
             )
         await append_revision(tx, "finops.cost.booked", entry.id, 1, entry)
         return entry
 
     async def reverse_entry(self, tx: Tx, entry_id: str) -> CostEntry:
-        """Take a booked cost back; again it changes nothing. Raises ``not_found``."""
+        """Take a booked cost back; again it changes nothing. Raises ``not_found``.
+
+        That counts today, also where it was booked this month; what counts to days that are to
+        come is taken back on those.
+        """
         entry = await store.find_entry(tx, entry_id)
         if entry is None:
             raise PilotageError(
@@ -122,17 +142,16 @@ class CostService:
         known = await store.find_source(tx, f"reverse/{entry_id}")
         if known is not None:
             return known
-        spec = {name: getattr(entry, name) for name in EntrySpec.__dataclass_fields__}
-        spec |= {name: -spec[name] for name in _REVERSED} | {"source": f"reverse/{entry_id}"}
-        made = self._make(tx, EntrySpec(**spec))
-        today = get_day(tx.now_us)
-        corrects = find_corrected(entry.day, today)
         made = replace(
-            made,
-            project_id=entry.project_id,
+            entry,
+            id=self._clock.new_id("cst"),
+            source=f"reverse/{entry_id}",
             reverses=entry.id,
-            day=today if corrects else entry.day,
-            corrects=corrects,
+            cost_nano=-entry.cost_nano,
+            quantity=-entry.quantity,
+            shares=reverse_shares(entry.shares, get_day(tx.now_us)),
+            created_at_us=tx.now_us,
+            created_by=tx.actor.principal_id,
         )
         if not await store.insert_entry(tx, made):
             raise PilotageError("conflict", "It was reversed by somebody else meanwhile.")
@@ -145,13 +164,13 @@ class CostService:
         """Return what is booked beside calls, the oldest first."""
         return await store.list_entries(tx, after, limit, kind)
 
-    async def list_entries_of(self, tx: Tx, span: Span) -> Sequence[CostEntry]:
-        """Return what is booked beside calls for some days."""
-        return await store.list_entries(tx, "", PAGE, None, span)
+    async def list_shares(self, tx: Tx, span: Span) -> Sequence[CostEntry]:
+        """Return what is booked beside calls and counts on some days: only those shares of it."""
+        return await store.list_shares(tx, span)
 
     async def book_once(self, tx: Tx, project_id: str, spec: EntrySpec) -> bool:
         """Book what a worker has worked out; False if that is done already."""
-        return await store.insert_entry(tx, self._make(tx, spec, project_id))
+        return await store.insert_entry(tx, await self._make(tx, spec, project_id))
 
     # prices of resources
 
@@ -197,23 +216,84 @@ class CostService:
         """Return prices of resources in the order in which they were set."""
         return await store.list_prices(tx, after, limit)
 
-    async def _sum_from(
-        self, tx: Tx, project_id: str, since: str, by: Sequence[CostBy]
+    async def list_current_prices(
+        self, tx: Tx, after: str = "", limit: int = PAGE
+    ) -> Sequence[ResourcePrice]:
+        """Return the prices of resources that are in force now, as :meth:`list_prices` does."""
+        prices = sorted(await store.list_prices(tx), key=lambda price: price.valid_from_us)
+        current = {
+            (price.kind, price.subject): price
+            for price in prices
+            if price.valid_from_us <= tx.now_us
+        }
+        found = [price for price in current.values() if price.id > after]
+        return sorted(found, key=lambda price: price.id)[:limit]
+
+    async def price_quantity(self, tx: Tx, spec: EntrySpec) -> EntrySpec:
+        """Return a cost whose amount is its quantity at the resource's price at its beginning.
+
+        Raises ``invalid_request`` for a kind that has no price, or where none is set.
+        """
+        kind = _RESOURCES.get(spec.kind)
+        if kind is None:
+            raise PilotageError(
+                "invalid_request",
+                f"{spec.kind.value} has no price to multiply a quantity by.",
+                hint="Say what it cost.",
+                param="cost_usd",
+            )
+        prices = await store.list_prices(tx, project_id=tx.project_id)
+        price = find_price(prices, tx.project_id, kind, spec.alias or ANY, spec.start_us)
+        if price is None:
+            raise PilotageError(
+                "invalid_request",
+                f"{kind.value} has no price at that time.",
+                hint=f"Set one: pilotage cost price {kind.value} USD --from TIME, or say what it "
+                "cost.",
+                param="cost_usd",
+            )
+        return replace(
+            spec,
+            unit=UNITS[kind],
+            unit_price=price.price,
+            cost_nano=price_nano(spec.quantity, parse_usd(price.price)),
+        )
+
+    async def _sum_period(
+        self, tx: Tx, project_id: str, per: BudgetPer, by: Sequence[CostBy]
     ) -> dict[Labels, int]:
-        span = Span(since=since, until=END_OF_DAYS, project_id=project_id)
+        """Sum up the day or the month that runs now."""
+        _, first, after = find_period(per, get_day(tx.now_us))
+        span = Span(since=first, until=after, project_id=project_id)
         rows = await store.sum_costs(tx, list(dict.fromkeys(by)), span)
         return {_label(row.groups): row.cost_nano for row in rows}
 
-    def _make(self, tx: Tx, spec: EntrySpec, project_id: str = "") -> CostEntry:
+    async def _make(self, tx: Tx, spec: EntrySpec, project_id: str) -> CostEntry:
+        closed = (await month_store.list_last(tx)).get(project_id, "")
         values = {name: getattr(spec, name) for name in EntrySpec.__dataclass_fields__}
         return CostEntry(
             **values,
             id=self._clock.new_id("cst"),
-            project_id=project_id or tx.project_id,
-            day=get_day(spec.start_us),
+            project_id=project_id,
+            shares=share_days(spec, closed, get_day(tx.now_us)),
             created_at_us=tx.now_us,
             created_by=tx.actor.principal_id,
         )
+
+
+def find_price(
+    prices: Sequence[ResourcePrice], project_id: str, kind: Resource, subject: str, at_us: int
+) -> ResourcePrice | None:
+    """Return the price of a resource at a time: of the subject itself, or else of all of them."""
+    valid = [
+        price
+        for price in prices
+        if (price.project_id, price.kind) == (project_id, kind) and price.valid_from_us <= at_us
+    ]
+    own = [price for price in valid if price.subject == subject] or [
+        price for price in valid if price.subject == ANY
+    ]
+    return max(own, key=lambda price: price.valid_from_us, default=None)
 
 
 def continue_after(rows: Sequence[CostRow], after: str, limit: int) -> list[CostRow]:
@@ -267,6 +347,13 @@ def _check_entry(spec: EntrySpec) -> None:
             hint="Write start and end, the end being the first moment that is not in it.",
             param="end",
         )
+    if spec.end_us - spec.start_us > _LONGEST_DAYS * DAY_US:
+        raise PilotageError(
+            "invalid_request",
+            f"A cost is of {_LONGEST_DAYS} days at most.",
+            hint="Book it year by year, with a source of each.",
+            param="end",
+        )
 
 
 def _check_price(text: str, param: str) -> str:
@@ -274,7 +361,7 @@ def _check_price(text: str, param: str) -> str:
         nano = parse_usd(text)
     except ValueError:
         nano = -1
-    if not 0 <= nano <= 10**15:
+    if not 0 <= nano <= MOST_PRICE_NANO:
         raise PilotageError(
             "invalid_request",
             f"{param}: {text[:40]!r} is not a price.",

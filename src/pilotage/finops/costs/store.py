@@ -1,6 +1,7 @@
 """The tables of costs, and all SQL on them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 
 import sqlalchemy as sa
 
@@ -13,15 +14,15 @@ from pilotage.finops.costs.types import (
     CostKind,
     CostLine,
     CostRow,
-    ReplicaTime,
     Resource,
     ResourcePrice,
+    Share,
     Span,
 )
 from pilotage.finops.rules import get_day
 from pilotage.finops.store import LEDGER_ENTRY
 from pilotage.finops.types import EntryKind
-from pilotage.kit.db import METADATA, Row, Tx
+from pilotage.kit.db import METADATA, SYSTEM, Row, Tx
 
 
 def _text(name: str) -> sa.Column[str]:
@@ -45,11 +46,21 @@ COST_ENTRY = sa.Table(
     "cost_entry",
     METADATA,
     sa.Column("id", sa.Text, primary_key=True),
-    *map(_text, ("project_id", "kind", "source", "day", "tenant_id", "alias")),
+    *map(_text, ("project_id", "kind", "source", "tenant_id", "alias")),
     *map(_text, ("release", "version_id", "model", "provider", "unit", "unit_price")),
-    *map(_text, ("note", "reverses", "corrects", "created_by")),
+    *map(_text, ("note", "reverses", "created_by")),
+    sa.Column("is_spot", sa.Boolean, nullable=False),
     *map(_number, ("start_us", "end_us", "quantity", "cost_nano", "created_at_us")),
     sa.UniqueConstraint("project_id", "source"),
+)
+COST_SHARE = sa.Table(
+    "cost_share",
+    METADATA,
+    sa.Column("entry_id", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("corrects", sa.Text, primary_key=True),
+    _text("project_id"),
+    *map(_number, ("cost_nano", "quantity")),
     sa.Index(None, "project_id", "day"),
 )
 RESOURCE_PRICE = sa.Table(
@@ -61,16 +72,9 @@ RESOURCE_PRICE = sa.Table(
     *map(_number, ("valid_from_us", "created_at_us")),
     sa.UniqueConstraint("project_id", "kind", "subject", "valid_from_us"),
 )
-REPLICA_TIME = sa.Table(
-    "replica_time",
-    METADATA,
-    sa.Column("id", sa.Text, primary_key=True),
-    *map(_text, ("project_id", "replica_id", "release", "alias", "version_id", "model")),
-    sa.Column("is_spot", sa.Boolean, nullable=False),
-    *map(_number, ("pid", "start_us", "seen_us")),
-    sa.Column("booked_us", sa.BigInteger, nullable=False, index=True),
-    sa.Column("end_us", sa.BigInteger),
-)
+_ENTRY_FIELDS = tuple(name for name in CostEntry.__dataclass_fields__ if name != "shares")
+_SHARE_FIELDS = tuple(Share.__dataclass_fields__)
+_OF_ENTRY = COST_SHARE.c.entry_id == COST_ENTRY.c.id
 _PAGE = 500
 _GOOD = (Outcome.OK.value, Outcome.CLIENT_GONE.value)  # who left had an answer coming
 _LINE_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
@@ -97,8 +101,8 @@ _ENTRY_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
     CostBy.VERSION: COST_ENTRY.c.version_id,
     CostBy.RELEASE: COST_ENTRY.c.release,
     CostBy.UPSTREAM: sa.literal(""),
-    CostBy.DAY: COST_ENTRY.c.day,
-    CostBy.MONTH: sa.func.substr(COST_ENTRY.c.day, 1, 7),
+    CostBy.DAY: COST_SHARE.c.day,
+    CostBy.MONTH: sa.func.substr(COST_SHARE.c.day, 1, 7),
     CostBy.KIND: COST_ENTRY.c.kind,
 }
 _CALL_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
@@ -150,13 +154,25 @@ async def sum_costs(tx: Tx, by: Sequence[CostBy], span: Span) -> list[CostRow]:
 
 async def sum_ledger(tx: Tx, span: Span) -> int:
     """Return what the ledger itself says that calls cost, to check the lines by."""
-    within = (LEDGER_ENTRY.c.day >= span.since, LEDGER_ENTRY.c.day < span.until)
-    total = sa.func.sum(LEDGER_ENTRY.c.cost_nano).label("total")
-    statement = tx.select(LEDGER_ENTRY, total).where(*within)
-    if span.project_id is not None:
-        statement = statement.where(LEDGER_ENTRY.c.project_id == span.project_id)
-    row = await tx.find(statement)
-    return int(row["total"] or 0) if row else 0
+    columns = LEDGER_ENTRY.c
+    total = 0
+    late = columns.billed_day.is_not(None)
+    for day, is_such in ((columns.day, ~late), (columns.billed_day, late)):
+        statement = tx.select(LEDGER_ENTRY, sa.func.sum(columns.cost_nano).label("total")).where(
+            is_such, day >= span.since, day < span.until
+        )
+        if span.project_id is not None:
+            statement = statement.where(columns.project_id == span.project_id)
+        row = await tx.find(statement)
+        total += int(row["total"] or 0) if row else 0
+    return total
+
+
+async def list_price_days(tx: Tx, span: Span) -> dict[str, str]:
+    """Return the ids of the prices that lines have, and the last day of each."""
+    last = tx.select(COST_LINE, COST_LINE.c.price_id, sa.func.max(COST_LINE.c.day).label("last"))
+    rows = await tx.all(last.where(*_within(COST_LINE, span)).group_by(COST_LINE.c.price_id))
+    return {row["price_id"]: row["last"] for row in rows}
 
 
 async def sum_calls_since(
@@ -225,7 +241,12 @@ async def sum_models(tx: Tx, since: str, until: str, task: str) -> list[tuple[st
         sa.func.sum(sa.case((is_charge, 1), else_=0)).label("calls"),
         sa.func.sum(sa.case((has_failed, 1), else_=0)).label("failed"),
         sa.func.sum(columns.cost_nano).label("total"),
-    ).where(columns.day >= since, columns.day < until, columns.model != "")
+    ).where(
+        columns.day >= since,
+        columns.day < until,
+        columns.model != "",
+        columns.tenant_id != SHADOW_TENANT,
+    )
     if task:
         statement = statement.where((columns.feature == task) | (columns.alias == task))
     return [
@@ -238,41 +259,55 @@ async def sum_models(tx: Tx, since: str, until: str, task: str) -> list[tuple[st
 
 
 async def insert_entry(tx: Tx, entry: CostEntry) -> bool:
-    """Add an entry; False if its source is booked already."""
+    """Add an entry and its shares; False if its source is booked already."""
     known = tx.select(COST_ENTRY, COST_ENTRY.c.id).where(
         COST_ENTRY.c.project_id == entry.project_id, COST_ENTRY.c.source == entry.source
     )
     if await tx.find(known) is not None:
         return False
-    await tx.insert(
-        COST_ENTRY, **{name: getattr(entry, name) for name in CostEntry.__dataclass_fields__}
-    )
+    await tx.insert(COST_ENTRY, **{name: getattr(entry, name) for name in _ENTRY_FIELDS})
+    whose = {"entry_id": entry.id, "project_id": entry.project_id}
+    shares = [
+        whose | {name: getattr(share, name) for name in _SHARE_FIELDS} for share in entry.shares
+    ]
+    await tx.insert_many(COST_SHARE, shares)
     return True
 
 
 async def find_entry(tx: Tx, entry_id: str) -> CostEntry | None:
     """Return an entry."""
-    row = await tx.find(tx.select(COST_ENTRY).where(COST_ENTRY.c.id == entry_id))
-    return _entry(row) if row else None
+    return next(iter(await _load_entries(tx, COST_ENTRY.c.id == entry_id)), None)
 
 
 async def find_source(tx: Tx, source: str) -> CostEntry | None:
     """Return the entry of a source."""
-    row = await tx.find(tx.select(COST_ENTRY).where(COST_ENTRY.c.source == source))
-    return _entry(row) if row else None
+    return next(iter(await _load_entries(tx, COST_ENTRY.c.source == source)), None)
 
 
 async def list_entries(
-    tx: Tx, after: str, limit: int, kind: CostKind | None, span: Span | None = None
+    tx: Tx, after: str, limit: int, kind: CostKind | None
 ) -> Sequence[CostEntry]:
     """Return entries by id, which is by age."""
-    statement = tx.select(COST_ENTRY).where(COST_ENTRY.c.id > after)
+    page = tx.select(COST_ENTRY, COST_ENTRY.c.id).where(COST_ENTRY.c.id > after)
     if kind is not None:
-        statement = statement.where(COST_ENTRY.c.kind == kind)
-    if span is not None:
-        statement = statement.where(*_within(COST_ENTRY, span))
-    rows = await tx.all(statement.order_by(COST_ENTRY.c.id).limit(limit))
-    return [_entry(row) for row in rows]
+        page = page.where(COST_ENTRY.c.kind == kind)
+    return await _load_entries(tx, COST_ENTRY.c.id.in_(page.order_by("id").limit(limit)))
+
+
+async def list_shares(tx: Tx, span: Span) -> Sequence[CostEntry]:
+    """Return what counts of entries on some days, by id: only those of their shares."""
+    return await _load_entries(tx, *_within(COST_SHARE, span))
+
+
+async def find_last_end(tx: Tx, project_id: str, kind: CostKind) -> int | None:
+    """Return when the time ends up to which a kind of cost is booked; None for not at all."""
+    last = tx.select(COST_ENTRY, sa.func.max(COST_ENTRY.c.end_us).label("last")).where(
+        COST_ENTRY.c.project_id == project_id,
+        COST_ENTRY.c.kind == kind,
+        COST_ENTRY.c.created_by == SYSTEM.principal_id,
+    )
+    row = await tx.find(last)
+    return int(row["last"]) if row and row["last"] is not None else None
 
 
 # prices of resources
@@ -299,51 +334,6 @@ async def list_prices(
         statement = statement.where(RESOURCE_PRICE.c.project_id == project_id)
     rows = await tx.all(statement.order_by(RESOURCE_PRICE.c.id).limit(limit))
     return [ResourcePrice(**dict(row) | {"kind": Resource(row["kind"])}) for row in rows]
-
-
-# replicas
-
-
-async def list_running(tx: Tx) -> Sequence[ReplicaTime]:
-    """Return the times of replicas that have not ended."""
-    rows = await tx.all(tx.select(REPLICA_TIME).where(REPLICA_TIME.c.end_us.is_(None)))
-    return [ReplicaTime(**row) for row in rows]
-
-
-async def list_unbooked(tx: Tx) -> Sequence[ReplicaTime]:
-    """Return the times of replicas whose cost is not booked up to where they were seen."""
-    unbooked = tx.select(REPLICA_TIME).where(REPLICA_TIME.c.booked_us < REPLICA_TIME.c.seen_us)
-    return [ReplicaTime(**row) for row in await tx.all(unbooked.order_by(REPLICA_TIME.c.id))]
-
-
-async def insert_replica(tx: Tx, replica: ReplicaTime) -> None:
-    """Add the time of a replica that began."""
-    await tx.insert(
-        REPLICA_TIME,
-        **{name: getattr(replica, name) for name in ReplicaTime.__dataclass_fields__},
-    )
-
-
-async def move_replica(tx: Tx, replica: ReplicaTime, **values: object) -> bool:
-    """Say how far a replica was seen or booked; False if somebody else has said it meanwhile."""
-    guarded = tx.update(REPLICA_TIME).where(
-        REPLICA_TIME.c.id == replica.id,
-        REPLICA_TIME.c.seen_us == replica.seen_us,
-        REPLICA_TIME.c.booked_us == replica.booked_us,
-    )
-    return await tx.change(guarded.values(**values)) == 1
-
-
-async def list_times(
-    tx: Tx, start_us: int, end_us: int, release: str = ""
-) -> Sequence[ReplicaTime]:
-    """Return the times of replicas that reach into a span."""
-    statement = tx.select(REPLICA_TIME).where(
-        REPLICA_TIME.c.start_us < end_us, REPLICA_TIME.c.seen_us > start_us
-    )
-    if release:
-        statement = statement.where(REPLICA_TIME.c.release == release)
-    return [ReplicaTime(**row) for row in await tx.all(statement.order_by(REPLICA_TIME.c.id))]
 
 
 async def _sum_lines(tx: Tx, by: Sequence[CostBy], span: Span) -> list[CostRow]:
@@ -373,9 +363,10 @@ async def _sum_lines(tx: Tx, by: Sequence[CostBy], span: Span) -> list[CostRow]:
 
 async def _sum_entries(tx: Tx, by: Sequence[CostBy], span: Span) -> list[CostRow]:
     columns = [_ENTRY_COLUMNS[name].label(f"by_{name}") for name in by]
-    total = sa.func.sum(COST_ENTRY.c.cost_nano).label("total")
+    total = sa.func.sum(COST_SHARE.c.cost_nano).label("total")
     kind = COST_ENTRY.c.kind.label("of_kind")
-    statement = tx.select(COST_ENTRY, *columns, kind, total).where(*_within(COST_ENTRY, span))
+    statement = tx.select(COST_SHARE, *columns, kind, total).join(COST_ENTRY, _OF_ENTRY)
+    statement = statement.where(*_within(COST_SHARE, span))
     names = ("of_kind", *(f"by_{name}" for name in by))
     return [
         CostRow(
@@ -421,5 +412,18 @@ def _merge(line_id: str, line: CostLine, old: Row | None) -> dict[str, object]:
     return {"id": line_id} | key | sums
 
 
-def _entry(row: Row) -> CostEntry:
-    return CostEntry(**dict(row) | {"kind": CostKind(row["kind"])})
+async def _load_entries(tx: Tx, *conditions: sa.ColumnElement[bool]) -> list[CostEntry]:
+    """Return entries by id with those of their shares for which some conditions hold."""
+    columns = [COST_ENTRY.c[name] for name in _ENTRY_FIELDS]
+    shares = [COST_SHARE.c[name].label(f"share_{name}") for name in _SHARE_FIELDS]
+    found = tx.select(COST_SHARE, *columns, *shares).join(COST_ENTRY, _OF_ENTRY).where(*conditions)
+    rows = await tx.all(found.order_by(COST_ENTRY.c.id, COST_SHARE.c.day, COST_SHARE.c.corrects))
+    entries = []
+    for _, own in groupby(rows, key=lambda row: row["id"]):
+        parts = list(own)
+        values = {name: parts[0][name] for name in _ENTRY_FIELDS}
+        made = [Share(**{name: row[f"share_{name}"] for name in _SHARE_FIELDS}) for row in parts]
+        entries.append(
+            CostEntry(**values | {"kind": CostKind(values["kind"]), "shares": tuple(made)})
+        )
+    return entries

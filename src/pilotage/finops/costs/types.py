@@ -40,7 +40,8 @@ class CostLine:
     """The calls of a day that agree in everything they are billed by, summed up.
 
     ``band`` is the largest of the prompt sizes at which prices change that the calls' prompts were
-    above; ``corrects`` the earlier month (``2026-03``) whose charges are taken back, or "".
+    above; ``corrects`` the month (``2026-03``) that they belong to if not the day's: its charges
+    are taken back, or came when it was closed.
     """
 
     project_id: str
@@ -72,7 +73,8 @@ class EntrySpec:
     """A cost that is no call's; ``quantity`` counts millionths of ``unit``.
 
     Without a quantity it is a lump sum. ``source`` says where it comes from and is booked once;
-    ``tenant_id`` "" means all of them together, ``release`` is a deployment's id.
+    ``tenant_id`` "" means all of them together, ``release`` is a deployment's id; ``is_spot`` that
+    the price is that of a machine that may be taken away.
     """
 
     kind: CostKind
@@ -90,23 +92,38 @@ class EntrySpec:
     model: str = ""
     provider: str = ""
     note: str = ""
+    is_spot: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What counts of an entry on a UTC day; ``corrects`` is the closed month it belongs to."""
+
+    day: str
+    cost_nano: int
+    quantity: int = 0
+    corrects: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostEntry(EntrySpec):
     """A cost that is booked: it is never changed, only reversed by another one.
 
-    ``reverses`` is the id of the entry it takes back, ``corrects`` that one's month if an earlier
-    one; ``day`` is the UTC day it counts to.
+    ``reverses`` is the id of the entry it takes back; ``shares``, in the order of their days, say
+    when it counts: all of it, or what lies in the days asked for.
     """
 
     id: str
     project_id: str
-    day: str
     reverses: str = ""
-    corrects: str = ""
     created_at_us: int
     created_by: str
+    shares: tuple[Share, ...]
+
+    @property
+    def counted_nano(self) -> int:
+        """What its shares add up to."""
+        return sum(share.cost_nano for share in self.shares)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +172,7 @@ UNITS = {
     Resource.NETWORK: "GiB",
 }
 ANY = "*"
+MOST_PRICE_NANO = 10**15  # of a unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,13 @@
 """What replicas of our own cost: when they ran is noted, and hours that are over are booked."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import parse_usd
-from pilotage.finops.costs import store
+from pilotage.finops.costs import store as cost_store
 from pilotage.finops.costs.rules import (
+    DAY_US,
     HOUR_US,
     measure_busy_us,
     price_nano,
@@ -13,7 +15,7 @@ from pilotage.finops.costs.rules import (
     to_micro_gib_months,
     to_micro_hours,
 )
-from pilotage.finops.costs.service import CostService
+from pilotage.finops.costs.service import CostService, find_price
 from pilotage.finops.costs.types import (
     ANY,
     UNITS,
@@ -24,11 +26,22 @@ from pilotage.finops.costs.types import (
     ResourcePrice,
     SeenReplica,
 )
-from pilotage.kit.clock import Clock, rfc3339
+from pilotage.finops.replicas import store
+from pilotage.finops.rules import get_day
+from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
 
 SEEN_EVERY_US = 30_000_000
 SETTLED_US = 600_000_000  # after so long the calls of an hour are in the ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueHours:
+    """What a replica cost since it was last booked, up to ``until_us``."""
+
+    replica: ReplicaTime
+    until_us: int
+    specs: Sequence[EntrySpec]
 
 
 class ReplicaCosts:
@@ -41,13 +54,14 @@ class ReplicaCosts:
     async def see(self, tx: Tx, seen: Iterable[SeenReplica], looked_us: int = 0) -> None:
         """Note which replicas run now; ``looked_us`` is when the one who says so last looked.
 
-        Those that do not run any more ended then, or when they were last noted. A replica with
-        another process is another run of it; one that starts has no process yet.
+        It is 0 on the first look. Those that do not run any more ended then, or when they were last
+        noted. A replica with another process is another run of it; one that starts has no process
+        yet.
         """
         running = {item.replica_id: item for item in seen}
         for known in await store.list_running(tx):
             item = running.get(known.replica_id)
-            if item is None or _is_another(known, item):
+            if item is None or _is_another(known, item, looked_us):
                 end_us = max(known.seen_us, looked_us)
                 await _move(tx, known, seen_us=end_us, end_us=end_us)
                 continue
@@ -70,109 +84,132 @@ class ReplicaCosts:
         """Return the times of replicas that reach into a span."""
         return await store.list_times(tx, start_us, end_us, release)
 
-    async def book_replicas(self, tx: Tx) -> int:
-        """Book the hours of replicas that are over, each once; return how many entries.
+    async def list_due(self, tx: Tx) -> list[DueHours]:
+        """Return the hours of replicas that are over and not booked, with what they cost.
 
-        An hour is split into the time in which at least one call ran and the rest, which was idle.
-        Of a time at which compute has no price nothing is booked.
+        An hour is split into the time in which at least one call of the release ran and the rest,
+        which was idle. A time at which compute has no price costs nothing.
         """
-        booked = 0
-        prices = await store.list_prices(tx)
-        until_us = (tx.now_us - SETTLED_US) // HOUR_US * HOUR_US
+        prices = await cost_store.list_prices(tx)
+        settled_us = tx.now_us - SETTLED_US
+        calls: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
+        found = []
         for replica in await store.list_unbooked(tx):
-            reached_us = replica.booked_us
+            specs: list[EntrySpec] = []
+            until_us = replica.booked_us
             for start_us, end_us in split_hours(replica.booked_us, replica.seen_us):
-                is_over = end_us <= until_us or (
-                    replica.end_us is not None and end_us <= tx.now_us - SETTLED_US
-                )
+                is_whole = end_us % HOUR_US == 0 or replica.end_us is not None
+                if not is_whole or end_us > settled_us:
+                    break
+                until_us = end_us
                 price = find_price(
                     prices, replica.project_id, Resource.COMPUTE, replica.alias, start_us
                 )
-                if not is_over:
-                    break
-                if price is not None:
-                    booked += await self._book_hour(tx, replica, price, start_us, end_us)
-                reached_us = end_us
-            if reached_us != replica.booked_us:
-                await _move(tx, replica, booked_us=reached_us)
+                if price is None:
+                    continue
+                hour_us = start_us // HOUR_US * HOUR_US
+                key = (replica.project_id, replica.release, hour_us)
+                if key not in calls:
+                    calls[key] = await cost_store.list_spans(tx, *key, hour_us + HOUR_US)
+                specs += _price_hour(replica, price, start_us, end_us, calls[key])
+            if until_us != replica.booked_us:
+                found.append(DueHours(replica=replica, until_us=until_us, specs=specs))
+        return found
+
+    async def book(self, tx: Tx, due: Iterable[DueHours]) -> int:
+        """Book hours, each once; return how many entries that were."""
+        booked = 0
+        for item in due:
+            for spec in item.specs:
+                booked += await self._costs.book_once(tx, item.replica.project_id, spec)
+            if not await store.move_booked(tx, item.replica, item.until_us):
+                raise _noted_elsewhere()
         return booked
 
-    async def book_storage(self, tx: Tx, sizes: dict[str, int]) -> int:
-        """Book what was stored on the UTC day that is over, by project and in bytes, once."""
-        day_us = 24 * HOUR_US
-        end_us = tx.now_us // day_us * day_us
-        prices = await store.list_prices(tx)
+    async def book_storage(self, tx: Tx, sizes: Mapping[str, int]) -> int:
+        """Book what was stored up to the end of yesterday (UTC), by project and in bytes, once.
+
+        It begins where it ended the last time, or yesterday: of days on which nobody looked, the
+        size is what it is now.
+        """
+        end_us = tx.now_us // DAY_US * DAY_US
+        prices = await cost_store.list_prices(tx)
         booked = 0
         for project_id, size in sorted(sizes.items()):
-            price = find_price(prices, project_id, Resource.STORAGE, ANY, end_us - day_us)
-            if price is None or not size:
+            last_us = await cost_store.find_last_end(tx, project_id, CostKind.STORAGE)
+            start_us = end_us - DAY_US if last_us is None else last_us
+            price = find_price(prices, project_id, Resource.STORAGE, ANY, start_us)
+            if price is None or not size or start_us >= end_us:
                 continue
-            quantity = to_micro_gib_months(size, 24)
+            quantity = to_micro_gib_months(size, (end_us - start_us) // HOUR_US)
             spec = EntrySpec(
                 kind=CostKind.STORAGE,
-                source=f"storage/{rfc3339(end_us - day_us)[:10]}",
-                start_us=end_us - day_us,
+                source=f"storage/{get_day(end_us - DAY_US)}",
+                start_us=start_us,
                 end_us=end_us,
                 quantity=quantity,
                 unit=UNITS[Resource.STORAGE],
                 unit_price=price.price,
                 cost_nano=price_nano(quantity, parse_usd(price.price)),
-                note=f"{size} bytes of artifacts and datasets",
+                note=f"{size} bytes of artifacts",
             )
             booked += await self._costs.book_once(tx, project_id, spec)
         return booked
 
-    async def _book_hour(
-        self, tx: Tx, replica: ReplicaTime, price: ResourcePrice, start_us: int, end_us: int
-    ) -> int:
-        spans = await store.list_spans(tx, replica.project_id, replica.release, start_us, end_us)
-        busy = to_micro_hours(measure_busy_us(spans, start_us, end_us))
-        whole = to_micro_hours(end_us - start_us)
-        is_spot = replica.is_spot and bool(price.spot_price)
-        unit_price = price.spot_price if is_spot else price.price
-        booked = 0
-        for kind, quantity in ((CostKind.COMPUTE, busy), (CostKind.IDLE, whole - busy)):
-            if not quantity:
-                continue
-            spec = EntrySpec(
-                kind=kind,
-                source=f"{kind.value}/{replica.id}/{start_us}",
-                start_us=start_us,
-                end_us=end_us,
-                quantity=quantity,
-                unit=UNITS[Resource.COMPUTE],
-                unit_price=unit_price,
-                cost_nano=price_nano(quantity, parse_usd(unit_price)),
-                alias=replica.alias,
-                release=replica.release,
-                version_id=replica.version_id,
-                model=replica.model,
-                note=f"{replica.replica_id}{', spot' if is_spot else ''}",
-            )
-            booked += await self._costs.book_once(tx, replica.project_id, spec)
-        return booked
+
+def find_hourly_nano(replica: SeenReplica, price: ResourcePrice) -> tuple[int, bool]:
+    """Return what a replica's hour costs at a price, and whether that is the spot price."""
+    is_spot = replica.is_spot and bool(price.spot_price)
+    return parse_usd(price.spot_price if is_spot else price.price), is_spot
 
 
-def find_price(
-    prices: Sequence[ResourcePrice], project_id: str, kind: Resource, subject: str, at_us: int
-) -> ResourcePrice | None:
-    """Return the price of a resource at a time: of the subject itself, or else of all of them."""
-    valid = [
-        price
-        for price in prices
-        if (price.project_id, price.kind) == (project_id, kind) and price.valid_from_us <= at_us
+def _price_hour(
+    replica: ReplicaTime,
+    price: ResourcePrice,
+    start_us: int,
+    end_us: int,
+    calls: Iterable[tuple[int, int]],
+) -> list[EntrySpec]:
+    """Return what a part of an hour cost, with and without calls."""
+    busy = to_micro_hours(measure_busy_us(calls, start_us, end_us))
+    whole = to_micro_hours(end_us - start_us)
+    nano, is_spot = find_hourly_nano(replica, price)
+    return [
+        EntrySpec(
+            kind=kind,
+            source=f"{kind.value}/{replica.id}/{start_us}",
+            start_us=start_us,
+            end_us=end_us,
+            quantity=quantity,
+            unit=UNITS[Resource.COMPUTE],
+            unit_price=price.spot_price if is_spot else price.price,
+            cost_nano=price_nano(quantity, nano),
+            alias=replica.alias,
+            release=replica.release,
+            version_id=replica.version_id,
+            model=replica.model,
+            note=replica.replica_id,
+            is_spot=is_spot,
+        )
+        for kind, quantity in ((CostKind.COMPUTE, busy), (CostKind.IDLE, whole - busy))
+        if quantity
     ]
-    own = [price for price in valid if price.subject == subject] or [
-        price for price in valid if price.subject == ANY
-    ]
-    return max(own, key=lambda price: price.valid_from_us, default=None)
 
 
 async def _move(tx: Tx, replica: ReplicaTime, **values: int) -> None:
-    if not await store.move_replica(tx, replica, **values):
-        raise PilotageError("conflict", "The time of a replica was noted by another process.")
+    if not await store.move_seen(tx, replica, **values):
+        raise _noted_elsewhere()
 
 
-def _is_another(known: ReplicaTime, item: SeenReplica) -> bool:
-    """Say whether a replica runs in another process than before."""
-    return bool(known.pid and item.pid) and known.pid != item.pid
+def _noted_elsewhere() -> PilotageError:
+    return PilotageError("conflict", "The time of a replica was noted by another process.")
+
+
+def _is_another(known: ReplicaTime, item: SeenReplica, looked_us: int) -> bool:
+    """Say whether a replica runs in another process than before.
+
+    One that has no process on the first look began anew while nobody looked.
+    """
+    if not item.pid:
+        return bool(known.pid) and not looked_us
+    return bool(known.pid) and known.pid != item.pid

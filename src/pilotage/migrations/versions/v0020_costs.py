@@ -65,6 +65,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_cost_line_project_id_day", "cost_line", ["project_id", "day"])
     _create_entries()
+    _create_months()
     _create_resources()
     _create_budgets()
     for page in _sum_ledger():
@@ -74,14 +75,44 @@ def upgrade() -> None:
 def _create_entries() -> None:
     op.create_table(
         "cost_entry",
-        *map(_text, ("id", "project_id", "kind", "source", "day", "tenant_id", "alias")),
+        *map(_text, ("id", "project_id", "kind", "source", "tenant_id", "alias")),
         *map(_text, ("release", "version_id", "model", "provider", "unit", "unit_price")),
-        *map(_text, ("note", "reverses", "corrects", "created_by")),
+        *map(_text, ("note", "reverses", "created_by")),
+        sa.Column("is_spot", sa.Boolean(), nullable=False),
         *map(_number, ("start_us", "end_us", "quantity", "cost_nano", "created_at_us")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cost_entry")),
         sa.UniqueConstraint("project_id", "source", name=op.f("uq_cost_entry_project_id_source")),
     )
-    op.create_index("ix_cost_entry_project_id_day", "cost_entry", ["project_id", "day"])
+    op.create_table(
+        "cost_share",
+        *map(_text, ("entry_id", "day", "corrects", "project_id")),
+        *map(_number, ("cost_nano", "quantity")),
+        sa.PrimaryKeyConstraint("entry_id", "day", "corrects", name=op.f("pk_cost_share")),
+    )
+    op.create_index("ix_cost_share_project_id_day", "cost_share", ["project_id", "day"])
+
+
+def _create_months() -> None:
+    op.create_table(
+        "closed_month",
+        *map(_text, ("project_id", "month")),
+        *map(_number, ("closed_at_us", "calls_nano", "entries_nano")),
+        sa.PrimaryKeyConstraint("project_id", "month", name=op.f("pk_closed_month")),
+    )
+    op.create_table(
+        "closed_rates",
+        *map(_text, ("project_id", "month", "price_id", "rates")),
+        sa.PrimaryKeyConstraint("project_id", "month", "price_id", name=op.f("pk_closed_rates")),
+    )
+    op.add_column("ledger_entry", sa.Column("billed_day", sa.Text()))
+    late = sa.text("billed_day IS NOT NULL")
+    op.create_index(
+        "ix_ledger_entry_project_id_billed_day",
+        "ledger_entry",
+        ["project_id", "billed_day"],
+        sqlite_where=late,
+        postgresql_where=late,
+    )
 
 
 def _create_resources() -> None:

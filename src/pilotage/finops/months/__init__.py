@@ -1,0 +1,1 @@
+"""Months that are closed: what was billed is not changed any more."""

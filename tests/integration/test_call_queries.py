@@ -93,6 +93,13 @@ def find(folder: Path, sql: str, tenant_id: str = "") -> Answer:
     )
 
 
+def test_decimals_are_plain_digits(folder: Path) -> None:
+    found = find(folder, "SELECT sum(cost_usd) * 0, 0.5::DECIMAL(20, 9) FROM calls")
+
+    (row,) = (msgspec.json.decode(row) for row in found.rows)
+    assert row == ["0.000000000", "0.500000000"]
+
+
 async def ask(queries: CallQueries, sql: str, tenant_id: str = "") -> Answer:
     """Answer in a process of its own."""
     return (await queries.run(Asked(sql=sql, tenant_id=tenant_id), scope())).answer

@@ -13,6 +13,7 @@ before it is filtered out: the tenant's rows are copied first, and then there ar
 import resource
 import sys
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,7 +171,9 @@ def _ask(
 
 
 def _plain(value: object) -> object:
-    """Return a value that JSON can hold: whole numbers beyond 64 bits become texts."""
+    """Return a value that JSON can hold: decimals and whole numbers beyond 64 bits become texts."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # 0.000000000, and not 0E-9
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
         return str(value)
     return value

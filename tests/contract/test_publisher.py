@@ -21,7 +21,7 @@ from pilotage.finops.service import FinopsService
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
 from pilotage.governance.service import GovernanceService
 from pilotage.identity.service import IdentityService, NewKey
-from pilotage.identity.types import DEFAULT
+from pilotage.identity.types import DEFAULT, DataClass, TenantSettings
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.crypto import Signer, open_signer
 from pilotage.kit.db import SYSTEM, Actor, Database
@@ -233,6 +233,27 @@ async def test_a_new_key_is_in_the_delta_and_a_revoked_one_in_the_revoked(plane:
     assert revoked.manifest.sections["revoked"].size == 32
     assert not is_known(revoked, old)
     assert is_known(revoked, new)
+
+
+async def test_gateways_can_seal_comments_of_tenants_that_keep_them(plane: Plane) -> None:
+    publisher = plane.open_publisher()
+
+    async def publish(settings: TenantSettings) -> str:
+        async with plane.db.write(plane.actor) as tx:
+            await plane.identity.change_tenant(tx, DEFAULT, settings)
+        while await publisher.publish():
+            pass
+        [tenant] = plane.read().tenants.values()
+        return tenant.letterbox
+
+    assert await publish(TenantSettings()) == ""
+    letterbox = await publish(TenantSettings(keeps_comments=True))
+    assert letterbox.startswith("1.")
+    again = TenantSettings(keeps_comments=True, log_share=1)
+    assert await publish(again) == letterbox
+    restricted = TenantSettings(keeps_comments=True, data_class=DataClass.RESTRICTED)
+    assert await publish(restricted) == ""
+    assert await publish(TenantSettings()) == ""
 
 
 async def test_a_thousand_changed_keys_become_a_new_base(plane: Plane) -> None:

@@ -22,9 +22,10 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     made.ok("init")
     (tenant,) = made.json("tenants", "list")
     mine = {"project_id": tenant["project_id"], "tenant_id": tenant["id"]}
+    version = made.json("models", "register", "small@1.0.0", "--base", "small")["id"]
     now_us = SystemClock().now_us()
     calls = [
-        make_call(**mine, at_us=now_us, duration_us=100_000, feature="search"),
+        make_call(**mine, at_us=now_us, duration_us=100_000, feature="search", version_id=version),
         make_call(**mine, at_us=now_us, duration_us=2_500_000, outcome=Outcome.DEADLINE),
         make_call(**mine, at_us=now_us, alias="code", outcome=Outcome.REFUSED, ttft_us=-1),
     ]
@@ -39,6 +40,11 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
 def list_groups(made: CommandLine, *words: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = made.json("metrics", *words)["groups"]
     return found
+
+
+@pytest.mark.parametrize("words", ["metrics --by version", "cost show --by version"])
+def test_versions_are_called_by_their_names(counted: CommandLine, words: str) -> None:
+    assert "small@1.0.0" in counted.ok(*words.split()).out
 
 
 def test_a_line_for_each_group(counted: CommandLine) -> None:

@@ -19,6 +19,7 @@ from pilotage.cli.session import (
     show_table,
     show_time,
 )
+from pilotage.cli.versions import name_versions
 from pilotage.core.money import format_usd, parse_usd
 from pilotage.sdk.control import ControlClient
 
@@ -57,7 +58,8 @@ def show(
     query = {"since": since, "until": until, "tenant": tenant, "alias": endpoint, "model": model}
 
     async def work(control: ControlClient) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        return await collect(control, "/costs", by=by, **query), await name_tenants(control)
+        names = await name_tenants(control) | await name_versions(control, by)
+        return await collect(control, "/costs", by=by, **query), names
 
     rows, names = run(work, project)
     if as_json:
@@ -67,7 +69,7 @@ def show(
     kinds = [kind for kind in KINDS if any(kind in row["by_kind"] for row in rows)]
     shown = [
         (
-            *(_name(key, row["groups"][key], names) for key in keys),
+            *(names.get(row["groups"][key], row["groups"][key]) or "(none)" for key in keys),
             f"{row['calls']:,}",
             f"{row['tokens']:,}",
             *(row["by_kind"].get(kind, "") for kind in kinds),
@@ -77,7 +79,7 @@ def show(
     ]
     if shown and keys:
         shown.append(_total(rows, kinds, len(keys)))
-    columns = (*keys, "#calls", "#tokens", *(f"#{kind}" for kind in kinds), "#USD")
+    columns = (*keys, "#calls", "#tokens", *(f"#of {kind}" for kind in kinds), "#USD")
     show_table(columns, shown, EMPTY, has_total=bool(keys))
 
 
@@ -458,8 +460,3 @@ def _total(rows: list[dict[str, Any]], kinds: list[str], keys: int) -> tuple[str
 
 def _amount(measure: str, amount: int) -> str:
     return format_usd(amount) if measure == "cost" else f"{amount:,}"
-
-
-def _name(key: str, value: str, names: dict[str, str]) -> str:
-    shown = names.get(value, value) if key == "tenant" else value
-    return shown or "(none)"

@@ -8,6 +8,7 @@ import typer
 
 from pilotage.cli.keys import name_tenants
 from pilotage.cli.session import Json, Project, collect, run, show_json, show_table
+from pilotage.cli.versions import name_versions
 from pilotage.sdk.control import ControlClient
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -53,7 +54,8 @@ def metrics(
         series: dict[str, Any] = {"items": []}
         if as_json or len(groups) <= _MOST_TRENDS:
             series = await control.get("/metrics/series", **query)
-        return groups, series, await name_tenants(control)
+        names = await name_tenants(control) | await name_versions(control, by)
+        return groups, series, names
 
     groups, series, names = run(work, project)
     if as_json:
@@ -173,11 +175,11 @@ def _count_features(item: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _show_machine(project: str, window: str, *, as_json: bool) -> None:
-    async def work(control: ControlClient) -> dict[str, Any]:
-        found: dict[str, Any] = await control.get("/metrics/infrastructure", window=window)
-        return found
+    async def work(control: ControlClient) -> tuple[dict[str, Any], dict[str, str]]:
+        found = await control.get("/metrics/infrastructure", window=window)
+        return found, await name_versions(control, "version")
 
-    found = run(work, project)
+    found, names = run(work, project)
     if as_json:
         show_json(found)
         return
@@ -190,6 +192,7 @@ def _show_machine(project: str, window: str, *, as_json: bool) -> None:
         trend = draw_bars([point["mean"] for point in points[-_TREND_BARS:]])
         is_share = item["name"].endswith("_usage")
         value = _show_share(item["value"]) if is_share else f"{item['value']:g}"
-        rows.append((item["alias"] or "(machine)", item["version"], item["name"], value, trend))
+        version = names.get(item["version"], item["version"])
+        rows.append((item["alias"] or "(machine)", version, item["name"], value, trend))
     empty = "Nothing was measured yet: a server looks every few seconds. Start one: pilotage up"
     show_table(("endpoint", "version", "measured", "#now", "before"), rows, empty)

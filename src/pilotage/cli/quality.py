@@ -16,6 +16,7 @@ from pilotage.cli.session import (
     show_table,
     show_time,
 )
+from pilotage.cli.versions import name_versions
 from pilotage.sdk.control import ControlClient
 
 FEEDBACK = make_group("feedback", "What callers said of answers.")
@@ -47,7 +48,8 @@ def quality(
 
     async def work(control: ControlClient) -> tuple[dict[str, Any], dict[str, str]]:
         given = {name: value for name, value in query.items() if value}
-        return await control.get("/quality", **given), await name_tenants(control)
+        names = await name_tenants(control) | await name_versions(control, by)
+        return await control.get("/quality", **given), names
 
     found, names = run(work, project)
     if as_json:

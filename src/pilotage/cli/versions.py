@@ -182,6 +182,13 @@ def deprecate(
         say(f"{marked['ref']} is deprecated{f': use {use}' if use else ''}.")
 
 
+async def name_versions(control: ControlClient, by: str) -> dict[str, str]:
+    """Return the names of model versions by id, if numbers are told apart by them at all."""
+    if "version" not in by:
+        return {}
+    return {item["id"]: item["ref"] async for item in control.list("/versions")}
+
+
 def _row(item: dict[str, Any]) -> tuple[object, ...]:
     note = " (deprecated)" if item["deprecated_at"] else ""
     tags = " ".join(item["tags"])

@@ -210,20 +210,7 @@ class _Parts:
             sinks=[self.recording.segments, *self.judging.make_sinks()],
         )
         self.alerting = self._make_alerting(clock)
-        self.exporting = Exporting(
-            settings.telemetry,
-            folder,
-            clock,
-            db,
-            alerting=self.alerting,
-            notices=self.notifying.service,
-            finops=self.finops,
-            list_workers=lambda: [*self.workers, *self.notifying.list_lanes()],
-            list_readers=lambda: [
-                ("ledger", self.ledger.health),
-                ("rollups", self.measuring.health),
-            ],
-        )
+        self.exporting = self._make_exporting(settings, clock)
         self.publisher = self._make_publisher(settings, clock, signer)
         copies = SpoolCopies(folder.spool, settings.spool.segment_mb << 20)
         self.remotes = RemoteGateways(folder.run, copies, clock)
@@ -234,6 +221,22 @@ class _Parts:
         self.raw_routes = self._list_raw_routes()
         self.ledger = self._make_ledger(settings, clock)
         self.workers = self._make_workers(settings, blobs, fleet)
+
+    def _make_exporting(self, settings: Settings, clock: Clock) -> Exporting:
+        return Exporting(
+            settings.telemetry,
+            self._folder,
+            clock,
+            self.db,
+            alerting=self.alerting,
+            notices=self.notifying.service,
+            finops=self.finops,
+            list_workers=lambda: [*self.workers, *self.notifying.list_lanes()],
+            list_readers=lambda: [
+                ("ledger", self.ledger.health),
+                ("rollups", self.measuring.health),
+            ],
+        )
 
     def _make_publisher(self, settings: Settings, clock: Clock, signer: Signer) -> PublisherService:
         return PublisherService(

@@ -130,13 +130,6 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
     """List the routes of metrics of calls."""
     reading = asyncio.Semaphore(_AT_ONCE)
 
-    async def select(tx: Tx, where: str) -> Selection:
-        wanted = read_filters(where)
-        tenant = wanted.get(Dimension.TENANT, "")
-        if tenant and tenant != OTHER:
-            wanted[Dimension.TENANT] = await identity.find_payer_id(tx, tenant)
-        return Selection(**{FIELDS[dimension]: value for dimension, value in wanted.items()})
-
     async def get_metrics(  # noqa: PLR0917 - the server passes them by name
         call: ApiCall,
         by: str = "alias",
@@ -157,7 +150,7 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
         asked = read_window(window, since, until, clock.now_us())
         groups = read_groups(by)
         async with reading, call.read() as tx:
-            chosen = await select(tx, where)
+            chosen = await _read_selection(tx, where, identity)
             await service.check_size(tx, chosen, asked.since_us, asked.until_us)
             found = await service.read_cells(tx, chosen, asked.since_us, asked.until_us, groups)
         place = tuple(_read_key(after, len(groups))) if after else ()
@@ -185,7 +178,7 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
         step_us = read_step(step, asked)
         groups = read_groups(by)
         async with reading, call.read() as tx:
-            chosen = await select(tx, where)
+            chosen = await _read_selection(tx, where, identity)
             await service.check_size(tx, chosen, asked.since_us, asked.until_us, step_us)
             found = await service.read_series(
                 tx, chosen, asked.since_us, asked.until_us, step_us, groups
@@ -209,6 +202,14 @@ def metric_routes(service: RollupService, identity: IdentityService, clock: Cloc
             handler=get_series,
         ),
     ]
+
+
+async def _read_selection(tx: Tx, where: str, identity: IdentityService) -> Selection:
+    wanted = read_filters(where)
+    tenant = wanted.get(Dimension.TENANT, "")
+    if tenant and tenant != OTHER:
+        wanted[Dimension.TENANT] = await identity.find_payer_id(tx, tenant)
+    return Selection(**{FIELDS[dimension]: value for dimension, value in wanted.items()})
 
 
 def _read_key(text: str, length: int) -> list[str]:

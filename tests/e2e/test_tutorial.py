@@ -1,4 +1,4 @@
-"""The tutorial, typed from start to end: its commands, and the output that it shows."""
+"""The tutorial, typed from start to end, with the output that it shows; then README's numbers."""
 
 import os
 import re
@@ -16,6 +16,7 @@ from stub_upstream import free_port
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "tutorials" / "first-gateway.md"
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FETCHED_WITHIN_S = 300.0
@@ -98,6 +99,7 @@ async def test_what_the_tutorial_types_prints_what_it_shows(tmp_path: Path) -> N
     gateway, control = free_port(), free_port()
     text = PAGE.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{gateway}")
     start, *steps = read_steps(text)
+    (numbers,) = (block for _, block in BLOCK.findall(README.read_text()) if "metrics" in block)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "activate").write_text("")
@@ -120,6 +122,8 @@ async def test_what_the_tutorial_types_prints_what_it_shows(tmp_path: Path) -> N
         with Terminal(tmp_path / "build" / "first-gateway", environment) as terminal:
             for step in steps:
                 await check(terminal, step)
+            printed = terminal.type(f"bash -e <<'NUMBERS' && echo all is well\n{numbers}NUMBERS")
+            assert "all is well" in printed, printed
     finally:
         up.terminate()
         code = up.wait(60)

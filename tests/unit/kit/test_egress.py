@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import ManualClock
-from pilotage.kit.egress import KEPT_S, MAX_KEPT, EgressPolicy, EgressRules, normalise_host
+from pilotage.kit.egress import (
+    KEPT_S,
+    MAX_KEPT,
+    EgressPolicy,
+    EgressRules,
+    is_public,
+    normalise_host,
+)
 
 PUBLIC, PUBLIC_6 = "93.184.216.34", "2606:2800:220:1::1"
 
@@ -52,6 +59,13 @@ async def test_a_public_host_is_resolved_and_its_addresses_keep_their_order() ->
         "API.OpenAI.com.", 443
     )
     assert found == (PUBLIC_6, PUBLIC)
+
+
+def test_a_public_address_is_known_in_every_form() -> None:
+    public = [PUBLIC, PUBLIC_6, f"::ffff:{PUBLIC}", f"64:ff9b::{PUBLIC}"]
+    assert all(is_public(ip_address(one)) for one in public)
+    inside = ["127.0.0.1", "10.1.2.3", "::1", "fd00::1", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3"]
+    assert not any(is_public(ip_address(one)) for one in [*inside, "224.0.1.1"])
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def _create_notice() -> None:
     op.create_table(
         "notice",
         *_object(),
-        *map(_text, ("channel_id", "channel", "group_id", "message", "state")),
+        *map(_text, ("channel_id", "channel", "group_id", "state")),
         sa.Column("attempts", sa.Integer(), nullable=False),
         *map(_big, ("due_at_us", "created_at_us")),
         sa.Column("ended_at_us", sa.BigInteger()),
@@ -64,6 +64,7 @@ def _create_notice() -> None:
         sa.Column("rank", sa.Integer(), nullable=False),
         _big("tried_us"),
         sa.Column("may_pass", sa.Boolean(), nullable=False),
+        _text("message"),
         *_of_project("notice"),
     )
     for columns in (

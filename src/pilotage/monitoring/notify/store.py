@@ -73,7 +73,6 @@ NOTICE = sa.Table(
     sa.Column("channel_id", sa.Text, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("group_id", sa.Text, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("due_at_us", sa.BigInteger, nullable=False),
@@ -85,6 +84,7 @@ NOTICE = sa.Table(
     sa.Column("rank", sa.Integer, nullable=False),
     sa.Column("tried_us", sa.BigInteger, nullable=False),
     sa.Column("may_pass", sa.Boolean, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),  # last: SQLite reads what is before without it
     sa.Index("ix_notice_state_channel_id_group_id", "state", "channel_id", "group_id"),
     sa.Index("ix_notice_channel_id_group_id_place", "channel_id", "group_id", "place"),
     sa.Index("ix_notice_project_id_channel_state", "project_id", "channel", "state"),
@@ -284,15 +284,15 @@ async def find_next(tx: Tx, channel_id: str, latest_us: int) -> Notice | None:
     )
     is_due = (columns.due_at_us <= tx.now_us) | (columns.due_at_us > latest_us)
     is_first = heads.c.place.is_(None) | (columns.place <= heads.c.place)
-    found = (
-        tx.select(NOTICE)
+    found = (  # its id alone: others may have long messages
+        tx.select(NOTICE, columns.id)
         .outerjoin(heads, heads.c.group_id == columns.group_id)
         .where(*waiting, is_due, is_first)
         .order_by(columns.rank, columns.created_at_us, columns.place, columns.id)
         .limit(1)
     )
     row = await tx.find(found)
-    return _notice(row) if row else None
+    return await find_notice(tx, row["id"]) if row else None
 
 
 async def list_last(tx: Tx, channel_id: str, group_id: str) -> Sequence[Notice]:

@@ -284,8 +284,12 @@ async def test_a_file_of_a_transaction_that_is_on_its_way_is_not_swept_up(
 async def test_a_writer_goes_on_after_whatever_it_could_not_write(tmp_path: Path) -> None:
     row = make_row(1, "s", "e", make_call(), "")
     with SegmentWriter() as writer:
-        with pytest.raises(OSError, match="cannot be written"):
-            writer.write(tmp_path / "a.parquet", [msgspec.structs.replace(row, seq=2**63)])
+        for unfit in ({"seq": 2**63}, {"model": "x" * (33 << 20)}):  # of no size, and too large
+            with pytest.raises(ValueError, match="cannot be written"):
+                writer.write(tmp_path / "a.parquet", [msgspec.structs.replace(row, **unfit)])
+        (tmp_path / "folder").write_text("no folder")
+        with pytest.raises(OSError, match="folder"):
+            writer.write(tmp_path / "folder" / "a.parquet", [row])
         assert writer.write(tmp_path / "a.parquet", [row]) > 0
 
 

@@ -65,12 +65,22 @@ class SegmentWriter:
         self.close()
 
     def write(self, path: Path, rows: Sequence[CallRow]) -> int:
-        """Write rows in their order; return the size of the file. Raise OSError if it cannot be."""
+        """Write rows in their order; return the size of the file.
+
+        Raises ValueError for rows that no file can hold, OSError where it cannot be written.
+        """
+        import duckdb
+
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = path.with_name(f".{path.name}.json")
         try:
             lines.write_bytes(_encode(rows))
             return self._copy(select_read(quote(str(lines))), path)
+        except OSError as failed:
+            of_rows = isinstance(failed.__cause__, duckdb.DataError | duckdb.ProgrammingError)
+            if of_rows:
+                raise ValueError(f"{failed}") from failed
+            raise
         finally:
             lines.unlink(missing_ok=True)
 

@@ -42,7 +42,8 @@ async def test_what_is_said_of_an_answer_is_seen_beside_it(tmp_path: Path, tiny_
         assert [item["comment"] for item in page["items"]] == [None, None]
         page = await control.get("/feedback", endpoint="chat", comments=True)
         assert [item["comment"] for item in page["items"]] == [None, SECRET]
-        at_rest = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        at_rest = [*(tmp_path / "data").glob("*.db*"), *(tmp_path / "data" / "spool").rglob("*.*")]
+        assert at_rest
         assert not [path for path in at_rest if SECRET.encode() in path.read_bytes()]
         quality = await control.get("/quality", by="alias,version")
         [found] = quality["items"]

@@ -6,9 +6,8 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.api import ApiCall, Body, Page, RevisedView, Route, View, make_page
 from pilotage.kit.clock import parse_time
 from pilotage.monitoring.drift.rules import find_furthest
-from pilotage.monitoring.drift.service import DriftService
+from pilotage.monitoring.drift.service import CheckEndpoint, DriftService
 from pilotage.monitoring.drift.types import (
-    CheckEndpoint,
     Comparison,
     Frozen,
     Measure,

@@ -24,7 +24,7 @@ LONGEST_WINDOW_US = 24 * 3_600_000_000  # and at most, where fewer than ENOUGH v
 ENOUGH = 1_000
 MOST_AT_ONCE = 500  # calls of one version that are counted of a batch; distributions need no more
 _LAST_US = 253_402_300_799_000_000  # the last second of the year 9999
-_MOST = 10**16
+_MOST = 10**11  # of anything in one call: a day in microseconds, and millions of them add up
 
 
 def floor(at_us: int) -> int:

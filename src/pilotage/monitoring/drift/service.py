@@ -1,7 +1,7 @@
 """The verbs of drift. Never commits: whoever opened the transaction does."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from pilotage.core.drift import LEAST_REFERENCE
 from pilotage.core.errors import PilotageError
@@ -25,6 +25,9 @@ from pilotage.monitoring.drift.types import (
     Measure,
     Reference,
 )
+
+CheckEndpoint = Callable[[Tx, str], Awaitable[None]]
+"""Raise ``not_found`` for a name that is no endpoint's."""
 
 EVERYTHING = 1_000_000
 

@@ -1,6 +1,5 @@
 """Measures of calls, what is counted of them, and the references that windows are compared with."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -9,10 +8,6 @@ import msgspec
 
 from pilotage.core.drift import Shift
 from pilotage.core.sketch import Sketch
-from pilotage.kit.db import Tx
-
-CheckEndpoint = Callable[[Tx, str], Awaitable[None]]
-"""Raise ``not_found`` for a name that is no endpoint's."""
 
 MOST_WORDS = 64  # that are counted one by one; what comes later is counted together
 OTHER = "(other)"

@@ -6,7 +6,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import ApiCall, Page, Route, View, make_page
 from pilotage.kit.db import Tx
-from pilotage.monitoring.drift.types import CheckEndpoint
+from pilotage.monitoring.drift.service import CheckEndpoint
 from pilotage.monitoring.quality.rules import BEST
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.types import (

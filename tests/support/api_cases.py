@@ -26,6 +26,8 @@ from control_api import (
 )
 from notice_cases import NOTICE_LISTS, list_notice_asks
 from pilotage.core.errors import CATALOGUE
+from pilotage.finops.months.store import insert_month
+from pilotage.finops.months.types import ClosedMonth
 from pilotage.kit.api import Body, Page, Route
 from pilotage.kit.db import SYSTEM
 from pilotage.kit.operations import OperationState
@@ -424,6 +426,19 @@ async def make_metrics(world: World, number: int) -> None:
     await put_metrics(world.api, f"page-{number}")
 
 
+async def make_closed_month(world: World, number: int) -> None:
+    """Close one more month."""
+    month = ClosedMonth(
+        project_id=(await world.api.show("/projects/default"))["id"],
+        month=f"{1970 + number}-01",
+        closed_at_us=0,
+        calls_nano=0,
+        entries_nano=number,
+    )
+    async with world.api.db.write(SYSTEM) as tx:
+        await insert_month(tx, month, {})
+
+
 async def make_nothing(_: World, __: int) -> object:
     """Make nothing: the list is filled otherwise."""
     return None
@@ -457,6 +472,7 @@ LISTS: dict[str, MakeItem] = {
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
     "/limits": posts("/limits", name="page-*", measure="requests", amount="60", per="minute"),
     "/costs": make_nothing,  # the calls of the ledger, furnished
+    "/chargeback": make_closed_month,
     "/cost-entries": posts("/cost-entries", source="page-*", **COST),
     "/resource-prices": posts("/resource-prices", kind="compute", subject="page-*", price="1"),
     "/budgets": posts("/budgets", name="page-*", amount="5"),

@@ -120,7 +120,12 @@ class VertexAIMonitoring:
         since = (until - timedelta(days=period_days - 1)).replace(
             hour=0, minute=0, second=0, microsecond=0
         )
-        query = {"alias": alias, "since": since.date().isoformat()}
+        tomorrow = until.date() + timedelta(days=1)
+        query = {
+            "alias": alias,
+            "since": since.date().isoformat(),
+            "until": tomorrow.isoformat(),
+        }
         rows = [row async for row in control.list("/costs", by="tenant", limit=500, **query)]
         kinds: Counter[str] = Counter()
         for row in rows:

@@ -70,7 +70,7 @@ class Writer:
 
     def _contrast(self) -> str:
         """Return a comparison of two values of one label."""
-        metric = self.chance.choice(list(METRICS.values()))
+        metric = self.chance.choice([each for each in METRICS.values() if each.labels])
         label = self.chance.choice(metric.labels)
         one, other = self.chance.sample(NAMES[label], 2)
         factor = self.chance.choice(_FACTORS)

@@ -41,9 +41,13 @@ def test_a_rule_that_waits_for_nothing_says_so_by_silence() -> None:
     assert rule.keys() == {"alert", "expr", "labels", "annotations"}
 
 
-BUDGET = 'max by () (pilotage_budget{project="p", alias="", tenant=""})'
-ACME = 'max by (tenant) (pilotage_budget{project="p", alias="", tenant="acme"})'
-ALIASES = 'max by (alias) (pilotage_budget{project="p", alias!="", tenant=""})'
+BUDGET = 'max by () (pilotage_budget{project="p", alias="", tenant="", model="", feature=""})'
+ACME = (
+    'max by (tenant) (pilotage_budget{project="p", alias="", model="", feature="", tenant="acme"})'
+)
+ALIASES = (
+    'max by (alias) (pilotage_budget{project="p", alias!="", tenant="", model="", feature=""})'
+)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,7 @@ ALIASES = 'max by (alias) (pilotage_budget{project="p", alias!="", tenant=""})'
         ('budget > 1 or budget{tenant="acme"} > 2', f"{BUDGET} > 1 or {ACME} > 2"),
         (
             'absent(budget{tenant="acme"})',
-            'max by (tenant) (absent(pilotage_budget{project="p", alias="", tenant="acme"}))',
+            f"max by (tenant) (absent({ACME.removeprefix('max by (tenant) (')})",
         ),
         (
             'budget{alias!=""} > 1 unless budget{tenant="acme"} > 2',

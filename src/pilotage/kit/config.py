@@ -18,7 +18,12 @@ from pilotage.core.addresses import NOTICE_PREFIX
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.errors import PilotageError
 from pilotage.kit.channel_settings import ChannelSettings, find_channel_flaws
-from pilotage.kit.number_settings import CallSettings, MetricSettings
+from pilotage.kit.number_settings import (
+    CallSettings,
+    CostSettings,
+    MetricSettings,
+    SpoolSettings,
+)
 from pilotage.kit.setting_rules import (
     find_counters_flaw,
     find_database_flaw,
@@ -175,33 +180,6 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     password: Annotated[str, doc("reference to the password: env:NAME or file:PATH")] = ""
 
 
-class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The call frames on disk."""
-
-    sync: Annotated[
-        Literal["none", "100ms", "every"],
-        doc(
-            "when frames are forced to disk: never, ten times a second, "
-            "or before the model is asked"
-        ),
-    ] = "100ms"
-    segment_mb: Annotated[
-        int, msgspec.Meta(ge=1, le=1024, description="size of a segment file, MiB")
-    ] = 64
-    reserve_kb: Annotated[
-        int,
-        msgspec.Meta(
-            ge=16,
-            le=65536,
-            description=(
-                "disk space held back per process so that running calls can be ended "
-                "when the disk is full, KiB"
-            ),
-        ),
-    ] = 1024
-    retention: Annotated[Duration, doc("how long consumed segments are kept")] = "7d"
-
-
 class SnapshotSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the control plane publishes to gateways."""
 
@@ -229,18 +207,6 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "appended later"
         ),
     ] = "closed"
-
-
-class CostSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What things cost."""
-
-    close_after: Annotated[
-        Duration,
-        doc(
-            "how long after its end a month is closed: what belongs to it and comes later is a "
-            "correction of the month in which it comes"
-        ),
-    ] = "3d"
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

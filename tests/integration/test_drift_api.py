@@ -145,5 +145,9 @@ def test_the_command_line_freezes_shows_and_thaws(tmp_path: Path) -> None:
     assert "tiny@1.0.0" in pilotage.ok("drift", "references", "chat").out
     assert "200 calls after it" in pilotage.ok("drift", "show").out
     assert "call_1" in pilotage.ok("feedback", "list").out
+    assert "comment" in pilotage.ok("feedback", "list", "--comments").out.splitlines()[0].lower()
+    changed = pilotage.ok("tenants", "change", "default", "--keeps-comments").out
+    assert "kept" in changed
+    assert "dropped" in pilotage.ok("tenants", "change", "default", "--drops-comments").out
     assert pilotage.json("drift", "thaw", frozen["id"]) == {"deleted": frozen["id"]}
     assert pilotage.json("drift", "references") == []

@@ -1,11 +1,35 @@
-"""Secrets of channels, where an operator puts them, and what sends notices with them."""
+"""Channels with their secrets where an operator puts them, and what sends notices to them."""
 
+import base64
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from hook_server import HookServer
+from notified import T0, make_alert
+from pilotage.core.errors import PilotageError
 from pilotage.kit.channel_settings import ChannelSettings
 from pilotage.kit.clock import Clock
 from pilotage.kit.egress import EgressPolicy, Lookup
+from pilotage.monitoring.alerts.types import AlertChange
 from pilotage.monitoring.notify.sender import Sender, make_notifiers
+from pilotage.monitoring.notify.spec_rules import check_channel
+from pilotage.monitoring.notify.types import (
+    ChannelKind,
+    ChannelSpec,
+    Encryption,
+    Message,
+    Notice,
+    NoticeState,
+    RouteKind,
+)
+from smtp_server import SmtpServer
+
+KEY = base64.b64encode(b"a key of 32 bytes, more or less.").decode()
+TO = ("ann@bank.example.org", "ben@bank.example.org")
+
 
 FOLDER = "channels"
 
@@ -34,3 +58,59 @@ def make_sender(
 
 async def _name_project(project_id: str) -> str:
     return f"of-{project_id}"
+
+
+def make_notice(*alerts: AlertChange, remaining: Sequence[str] = ()) -> Notice:
+    return Notice(
+        id="ntc_1",
+        rev=1,
+        project_id="prj_1",
+        channel_id="chn_1",
+        channel="on-call",
+        group_id="ngr_1",
+        message=Message(
+            group_id="ngr_1",
+            route="risk",
+            kind=RouteKind.PAGE,
+            key={"rule": "slow"},
+            alerts=alerts or (make_alert(),),
+        ),
+        state=NoticeState.WAITING,
+        attempts=1,
+        due_at_us=T0,
+        created_at_us=T0,
+        remaining=tuple(remaining),
+    )
+
+
+def make_secret(folder: Path, text: str) -> str:
+    return f"file:{put_file(folder, text)}"
+
+
+def hook_spec(server: HookServer, folder: Path, ca_file: str = "") -> ChannelSpec:
+    return check_channel(
+        ChannelSpec(
+            kind=ChannelKind.WEBHOOK,
+            url=server.url,
+            secret=make_secret(folder, f"whsec_{KEY}"),
+            ca_file=ca_file,
+        )
+    )
+
+
+def mail_spec(server: SmtpServer, **more: Any) -> ChannelSpec:  # noqa: ANN401 - any field
+    fields: dict[str, Any] = {
+        "kind": ChannelKind.EMAIL,
+        "url": server.url,
+        "encryption": Encryption.NONE,
+        "sender": "pilotage@bank.example.org",
+        "to": TO,
+    }
+    return check_channel(ChannelSpec(**fields | more))
+
+
+async def refuse(sender: Sender, spec: ChannelSpec, notice: Notice | None = None) -> PilotageError:
+    """Send what cannot be delivered; return why."""
+    with pytest.raises(PilotageError) as caught:
+        await sender.send(spec, notice or make_notice())
+    return caught.value

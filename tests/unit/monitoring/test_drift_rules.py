@@ -16,6 +16,7 @@ from pilotage.monitoring.drift.rules import (
     SPAN_US,
     add_up,
     compare,
+    compare_all,
     find_furthest,
     find_ripe,
     floor,
@@ -206,6 +207,8 @@ def test_a_window_is_compared_measure_by_measure() -> None:
         Place(KEY, Measure.TTFT, NOW_US): numbers(199),
     }
     found = compare(reference, cells, NOW_US + SPAN_US)
+    others = {place._replace(key=KEY._replace(alias="mail")): held for place, held in cells.items()}
+    assert compare_all([reference], cells | others, NOW_US + SPAN_US) == [found]
     shifts = {moved.measure: moved for moved in found.shifts}
     assert set(shifts) == {Measure.DURATION, Measure.ANSWER_LANGUAGE}
     assert shifts[Measure.DURATION].shift.is_shifted

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calls import make_call
 from pilotage.core.frames import Feedback
+from pilotage.finops.rules import make_charge
 from pilotage.monitoring.quality.rules import (
     UNKNOWN_KEPT_US,
     WAITS_US,
@@ -87,6 +89,25 @@ def test_no_score_is_none_and_an_unknown_label_judges_nothing() -> None:
     [found] = make_opinions([say(label="thumbs-up\x00")])
     assert (found.score, found.aspect) == (None, Aspect.ANY)
     assert found.label == "thumbs-up\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    ("score", "tenant_id", "state", "is_counted"),
+    [
+        (5, "ten_1", FeedbackState.MATCHED, True),
+        (-1, "ten_1", FeedbackState.MATCHED, False),
+        (5, "ten_2", FeedbackState.UNKNOWN, False),
+    ],
+)
+def test_an_opinion_counts_if_the_call_was_its_own_tenants(
+    score: int, tenant_id: str, state: FeedbackState, is_counted: bool
+) -> None:
+    [waiting] = make_opinions([say(score, "" if score >= 0 else "wrong")])
+    call = make_call(call_id="call_1", project_id="prj_1", tenant_id=tenant_id, alias="chat")
+    settled = settle(waiting, make_charge(call, "ledger"), 7)
+    assert (settled.state, settled.is_counted) == (state, is_counted)
+    assert settled.alias == ("chat" if state is FeedbackState.MATCHED else "")
+    assert settled.due_us > 7
 
 
 def test_of_nothing_there_is_no_estimate() -> None:

@@ -24,7 +24,7 @@ test: .venv/.dev  ## the quick tests
 test-all: .venv/.dev  ## the quick and the slow tests: real model, Debian programs
 	$(PYTEST) -m "not nightly"
 
-test-nightly: .venv/.dev  ## soaks and proofs with a million operations
+test-nightly: .venv/.dev  ## soaks and proofs with 10^6 operations, 10^7 calls: one to two hours, on a quiet machine
 	$(PYTEST) -m nightly
 
 coverage: .venv/.dev  ## the quick tests with branch coverage: 90 % of all, 100 % of core and rules
@@ -37,6 +37,7 @@ bench: .venv/.dev  ## what a call costs, beside nginx and the peers there are in
 	$(BIN)/python tests/bench/latency.py
 	$(BIN)/python tests/bench/audit.py
 	$(BIN)/python tests/bench/registry.py
+	$(BIN)/python tests/bench/rollups.py
 
 bench-peers: .venv/.dev  ## install the gateways to measure ours beside (900 MB, below build/)
 	$(BIN)/python tests/support/bench_peers.py

@@ -62,6 +62,7 @@ class Found(NamedTuple):
     bytes_per_call: float
     month_s: float
     month_groups: int
+    month_calls: int
     tenant_s: float
 
 
@@ -85,8 +86,8 @@ def measure(folder: Path, frames: int, month: int) -> Found:
     """Count calls, then ask for a month of them."""
     per_core_s = count_frames(folder, frames)
     segments = make_month(folder / "month", month)
-    month_s, groups = asyncio.run(ask(folder / "month", segments, ""))
-    tenant_s, _ = asyncio.run(ask(folder / "month", segments, "ten_7"))
+    month_s, groups, summed_up = asyncio.run(ask(folder / "month", segments, ""))
+    tenant_s, _, _ = asyncio.run(ask(folder / "month", segments, "ten_7"))
     return Found(
         cores=os.cpu_count() or 1,
         load=round(os.getloadavg()[0], 1),
@@ -96,6 +97,7 @@ def measure(folder: Path, frames: int, month: int) -> Found:
         bytes_per_call=round(sum(segment.size_bytes for segment in segments) / month, 1),
         month_s=round(month_s, 3),
         month_groups=groups,
+        month_calls=summed_up,
         tenant_s=round(tenant_s, 3),
     )
 
@@ -147,8 +149,8 @@ def write_value(column: CallColumn) -> str:
     return f"CAST({VALUES.get(column.name, plain)} AS {column.type})"
 
 
-async def ask(folder: Path, segments: list[Segment], tenant_id: str) -> tuple[float, int]:
-    """Return the median time of the month's sums, and how many groups there are."""
+async def ask(folder: Path, segments: list[Segment], tenant_id: str) -> tuple[float, int, int]:
+    """Return the median time of the month's sums, and how many groups and calls there are."""
     clock = SystemClock()
     queries = CallQueries(
         folder, clock, QueryLimits(), clock.now_us(), is_held=spool_counter.hold_nothing
@@ -158,7 +160,8 @@ async def ask(folder: Path, segments: list[Segment], tenant_id: str) -> tuple[fl
         started_s = time.monotonic()
         found = await queries.run(Asked(sql=MONTH, tenant_id=tenant_id), Scope(segments=segments))
         took.append(time.monotonic() - started_s)
-    return statistics.median(took), len(found.answer.rows)
+    calls = sum(json.loads(bytes(row))[2] for row in found.answer.rows)
+    return statistics.median(took), len(found.answer.rows), calls
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """What very many calls add up to: once, in any order, whatever is killed, and nearly exactly."""
 
 import asyncio
+import json
 import random
 import subprocess
 import sys
 import threading
 from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
 
 import spool_counter
+from pilotage.core.frames import Ended
 from pilotage.core.sketch import Sketch
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.db import SYSTEM
@@ -23,11 +26,12 @@ from pilotage.monitoring.rollups.types import Cell, Level
 from random_calls import make_chunks, write_spool
 
 PROGRAM = Path(spool_counter.__file__)
+BENCH = Path(__file__).parents[1] / "bench" / "rollups.py"
 SEED = 20
 WORST = 0.01
 KILLS = {  # how often, within how many seconds, reading how many frames at once
     6_000: (1, 0.1, 2_000),
-    1_000_000: (10, 3.0, 20_000),
+    1_000_000: (5, 5.0, 20_000),
     10_000_000: (50, 20.0, 20_000),
 }
 COUNTS = [
@@ -87,22 +91,26 @@ def find_worst(cells: Cells, values: "array[int]") -> float:
 @pytest.mark.parametrize("count", COUNTS)
 async def test_killed_anywhere_calls_are_counted_and_kept_once(tmp_path: Path, count: int) -> None:
     start_us = SystemClock().now_us() - 3_600_000_000
+    once: Cells = {}
     for number in range(2):
-        chunks = make_chunks(SEED + number, count // 2, start_us)
+        chunks = count_as_they_come(make_chunks(SEED + number, count // 2, start_us), once)
         write_spool(tmp_path / "spool", f"gateway-{number}", chunks, begins=False)
 
     killed = await asyncio.to_thread(count_and_kill, tmp_path, *KILLS[count])
 
-    once: Cells = {}
-    for number in range(2):
-        for chunk in make_chunks(SEED + number, count // 2, start_us):
-            merge_into(once, add_up(chunk))
     assert killed
     assert await read_cells(tmp_path) == once
     rows, places, cost = await ask_rows(tmp_path)
     assert (rows, places) == (count, count)
     assert cost == sum(cell.cost_nano for cell in once.values())
     print(f"{count:,} calls, killed {killed} times: the same cells and rows as in one pass")
+
+
+def count_as_they_come(chunks: Iterable[list[Ended]], cells: Cells) -> Iterator[list[Ended]]:
+    """Yield calls and count them in one pass."""
+    for chunk in chunks:
+        merge_into(cells, add_up(chunk))
+        yield chunk
 
 
 def count_and_kill(folder: Path, kills: int, within_s: float, batch: int) -> int:
@@ -152,3 +160,28 @@ async def ask_rows(folder: Path) -> tuple[int, ...]:
         sums = "count(*), count(DISTINCT (spool, epoch, seq)), CAST(sum(cost_nano) AS BIGINT)"
         (found,) = connection.execute(f"SELECT {sums} FROM {files}").fetchall()
     return tuple(found)
+
+
+@pytest.mark.parametrize(
+    ("frames", "month"),
+    [
+        pytest.param(20_000, 1_000_000, marks=pytest.mark.slow, id="10^6"),
+        pytest.param(
+            1_000_000,
+            10_000_000,
+            marks=[pytest.mark.nightly, pytest.mark.timeout(1800)],
+            id="10^7",
+        ),
+    ],
+)
+def test_a_month_is_summed_up_by_tenant_and_model(tmp_path: Path, frames: int, month: int) -> None:
+    """Measure; what nothing else disturbs at night is judged as well."""
+    report = tmp_path / "found.json"
+    command = [sys.executable, str(BENCH), "--folder", str(tmp_path), "--json", str(report)]
+    asked = ["--frames", str(frames), "--month", str(month)]
+    print(subprocess.run([*command, *asked], capture_output=True, text=True, check=True).stdout)
+    found = json.loads(report.read_text())
+    assert (found["month_groups"], found["month_calls"]) == (51 * 8, month)
+    if month == 10_000_000:
+        assert found["month_s"] <= 1.0
+        assert found["frames_per_core_s"] >= 50_000

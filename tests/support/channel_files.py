@@ -29,8 +29,6 @@ from smtp_server import SmtpServer
 
 KEY = base64.b64encode(b"a key of 32 bytes, more or less.").decode()
 TO = ("ann@bank.example.org", "ben@bank.example.org")
-
-
 FOLDER = "channels"
 
 
@@ -61,6 +59,7 @@ async def _name_project(project_id: str) -> str:
 
 
 def make_notice(*alerts: AlertChange, remaining: Sequence[str] = ()) -> Notice:
+    """Return a notice of alerts, of one that fires if none is named."""
     return Notice(
         id="ntc_1",
         rev=1,
@@ -84,10 +83,12 @@ def make_notice(*alerts: AlertChange, remaining: Sequence[str] = ()) -> Notice:
 
 
 def make_secret(folder: Path, text: str) -> str:
+    """Write a secret of the project; return the reference to it."""
     return f"file:{put_file(folder, text)}"
 
 
 def hook_spec(server: HookServer, folder: Path, ca_file: str = "") -> ChannelSpec:
+    """Return a channel that leads to a webhook."""
     return check_channel(
         ChannelSpec(
             kind=ChannelKind.WEBHOOK,
@@ -99,6 +100,7 @@ def hook_spec(server: HookServer, folder: Path, ca_file: str = "") -> ChannelSpe
 
 
 def mail_spec(server: SmtpServer, **more: Any) -> ChannelSpec:  # noqa: ANN401 - any field
+    """Return a channel that leads to a mail server."""
     fields: dict[str, Any] = {
         "kind": ChannelKind.EMAIL,
         "url": server.url,

@@ -173,7 +173,7 @@ class Fleet:
             background=background,
             start_timeout_s=20,
             grace_s=0,
-            is_spot=False,
+            is_spot=True,
         )
         self.fleet.hurry()
 
@@ -220,6 +220,7 @@ async def test_an_engine_that_says_nonsense_fails_alone_and_is_tried_again(tmp_p
         await until(lambda: made.state_of("bad") == ReplicaState.FAILED, "the bad replica")
         (status,) = [s for s in made.fleet.list_statuses() if s.state == ReplicaState.FAILED]
         assert "see its log" in status.detail
+        assert all(status.is_spot for status in made.fleet.list_statuses())
         assert made.listed() == {"dep_good.0"}
         made.make_spec("bad", READY)
         await until(lambda: made.listed() == {"dep_good.0", "dep_bad.0"}, "both replicas")

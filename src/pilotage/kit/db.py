@@ -86,6 +86,15 @@ class Tx:
         if self.dialect == "postgresql":
             await self.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": turn})
 
+    async def lock(self, key: int, *, is_shared: bool = False) -> None:
+        """Hold a lock of all that write until the end: alone, or with others that share it.
+
+        On SQLite there is one writer at a time anyway.
+        """
+        if self.dialect == "postgresql":
+            kind = "pg_advisory_xact_lock_shared" if is_shared else "pg_advisory_xact_lock"
+            await self.conn.execute(sa.select(getattr(sa.func, kind)(key)))
+
     def select(self, table: sa.Table, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         """Begin a SELECT of a table (or of some columns of it) within the scope."""
         statement = sa.select(*columns).select_from(table) if columns else sa.select(table)

@@ -35,16 +35,13 @@ _ONE_SIDE = 7_310_584  # the Postgres advisory lock: many write costs, or one cl
 
 async def list_last(tx: Tx) -> dict[str, str]:
     """Return the last closed month of each project that has one; none is closed meanwhile."""
-    if tx.dialect == "postgresql":  # SQLite has one writer anyway
-        shared = sa.text("SELECT pg_advisory_xact_lock_shared(:key)")
-        await tx.conn.execute(shared, {"key": _ONE_SIDE})
+    await tx.lock(_ONE_SIDE, is_shared=True)
     return await _list_last(tx)
 
 
 async def hold_costs(tx: Tx) -> dict[str, str]:
     """Return the same to whoever closes a month; nobody writes costs before that is done."""
-    if tx.dialect == "postgresql":
-        await tx.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_SIDE})
+    await tx.lock(_ONE_SIDE)
     return await _list_last(tx)
 
 

@@ -78,14 +78,6 @@ class Tx:
         if self.dialect == "postgresql":  # SQLite does anyway
             await self.conn.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
 
-    async def take_turn(self, turn: int) -> None:
-        """Let nobody else who takes this turn go on before this writing transaction ends.
-
-        On SQLite there is one writer at a time anyway.
-        """
-        if self.dialect == "postgresql":
-            await self.conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": turn})
-
     async def lock(self, key: int, *, is_shared: bool = False) -> None:
         """Hold a lock of all that write until the end: alone, or with others that share it.
 

@@ -52,7 +52,7 @@ LONGEST_LEAP_US = 24 * 3_600_000_000
 _AT_ONCE = 500
 Item = TypeVar("Item")
 _LOG = logging.getLogger("pilotage.outbox")
-_ONE_ORDER = 7_310_583  # the turn that makes commit order the order of seq
+_ONE_ORDER = 7_310_583  # the lock that makes commit order the order of seq
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ async def append_revision(
 
 async def hold_revisions(tx: Tx) -> None:
     """Let nobody else append a revision before this writing transaction ends."""
-    await tx.take_turn(_ONE_ORDER)
+    await tx.lock(_ONE_ORDER)
 
 
 async def read_revisions(tx: Tx, after_seq: int, limit: int) -> Sequence[Revision]:

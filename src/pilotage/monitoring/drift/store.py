@@ -49,13 +49,13 @@ _PLACE = (_C.project_id, _C.alias, _C.version_id, _C.model, _C.measure, _C.at_us
 _HELD = msgspec.msgpack.Decoder(Held)
 _FROZEN = msgspec.msgpack.Decoder(dict[str, Frozen])
 _PAGE = 200  # spans in one statement
-_TURN = 7_310_585  # of whoever adds to cells: they are read, grown and written back
+_GROWING = 7_310_585  # the lock of whoever adds to cells: they are read, grown and written back
 _PACK = msgspec.msgpack.Encoder().encode
 
 
 async def add_cells(tx: Tx, cells: Cells) -> None:
     """Add cells to those that are there, which grow by what they count."""
-    await tx.take_turn(_TURN)
+    await tx.lock(_GROWING)
     changed, made = await asyncio.to_thread(_grow, cells, await _list_known(tx, cells))
     same = [column == sa.bindparam(f"b_{column.name}") for column in _PLACE]
     grown = tx.update(MEASURE_CELL).where(*same).values(held=sa.bindparam("b_held"))

@@ -23,12 +23,12 @@ GAUGE = sa.Table(
     sa.Column("highest", sa.Double, nullable=False),
 )
 _C = GAUGE.c
-_TURN = 7_310_586  # of whoever adds to a span: it is read, grown and written back
+_GROWING = 7_310_586  # the lock of whoever adds to a span: it is read, grown and written back
 
 
 async def add_spreads(tx: Tx, level: Level, at_us: int, spreads: Mapping[GaugeKey, Spread]) -> None:
     """Add what gauges were in a span to what is known of it."""
-    await tx.take_turn(_TURN)
+    await tx.lock(_GROWING)
     of_span = (_C.level == level, _C.at_us == at_us)
     known = {_key(row): _spread(row) for row in await tx.all(tx.select(GAUGE).where(*of_span))}
     await tx.change(tx.delete(GAUGE).where(*of_span))

@@ -143,7 +143,7 @@ class RollupService:
             tx, batch.spool, batch.epoch, batch.after_seq, batch.last_seq
         ):
             raise PilotageError("conflict", f"The spool {batch.spool} is read by another process.")
-        await store.take_turn(tx)
+        await store.hold_cells(tx)
         for level, more in spread(cells, await store.find_marks(tx)).items():
             await store.add_cells(tx, level, more)
 
@@ -172,7 +172,7 @@ class RollupService:
 
         Raises ``conflict`` if it has got calls since it was read, or another process folded it.
         """
-        await store.take_turn(tx)
+        await store.hold_cells(tx)
         now = await store.sum_cells(tx, fold.stretch._replace(level=fold.below), None, ())
         if now.get((), _NOTHING).calls != fold.calls:
             raise PilotageError("conflict", "Another process has counted calls meanwhile.")
@@ -181,7 +181,7 @@ class RollupService:
 
     async def drop_old(self, tx: Tx) -> int:
         """Forget the cells that are older than their level is kept; return how many."""
-        await store.take_turn(tx)
+        await store.hold_cells(tx)
         old = await store.find_marks(tx)
         new = age(old, self._keep, tx.now_us)
         dropped = 0

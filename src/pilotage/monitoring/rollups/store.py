@@ -54,12 +54,12 @@ Item = TypeVar("Item")
 _C = ROLLUP_CELL.c
 _KEY = (_C.project_id, _C.tenant_id, _C.alias, _C.arm, _C.version_id, _C.model)
 _PAGE = 500  # spans, places or rows at a time
-_TURN = 7_310_584  # of whoever adds to cells: they are read, grown and written back
+_GROWING = 7_310_587  # the lock of whoever adds to cells: they are read, grown and written back
 
 
-async def take_turn(tx: Tx) -> None:
+async def hold_cells(tx: Tx) -> None:
     """Let no other process add to cells, or fold them, before this transaction ends."""
-    await tx.take_turn(_TURN)
+    await tx.lock(_GROWING)
 
 
 async def find_place(tx: Tx, spool: str, epoch: str) -> int:

@@ -4,39 +4,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotage.core.budgets import check_budget
 from pilotage.core.errors import PilotageError
 from pilotage.finops.budgets.rules import (
-    check_budget,
     find_period,
     list_crossed,
     list_days,
     list_remaining,
 )
-from pilotage.finops.budgets.types import BudgetPer, BudgetSpec
+from pilotage.finops.budgets.types import BudgetPer
 from pilotage.kit.clock import parse_time
 
 
 def test_an_amount_is_money() -> None:
-    assert check_budget(BudgetSpec(amount="500.5", thresholds=(50, 90, 1000))) == 500_500_000_000
+    assert check_budget("500.5", (50, 90, 1000)) == 500_500_000_000
 
 
 @pytest.mark.parametrize(
-    ("spec", "param"),
+    ("amount", "thresholds", "param"),
     [
-        (BudgetSpec(amount="0"), "amount"),
-        (BudgetSpec(amount="-5"), "amount"),
-        (BudgetSpec(amount="much"), "amount"),
-        (BudgetSpec(amount="9000001"), "amount"),
-        (BudgetSpec(amount="5", thresholds=(90, 50)), "thresholds"),
-        (BudgetSpec(amount="5", thresholds=(50, 50)), "thresholds"),
-        (BudgetSpec(amount="5", thresholds=(0,)), "thresholds"),
-        (BudgetSpec(amount="5", thresholds=(1001,)), "thresholds"),
-        (BudgetSpec(amount="5", thresholds=tuple(range(1, 12))), "thresholds"),
+        ("0", (50,), "amount"),
+        ("-5", (50,), "amount"),
+        ("much", (50,), "amount"),
+        ("9000001", (50,), "amount"),
+        ("5", (90, 50), "thresholds"),
+        ("5", (50, 50), "thresholds"),
+        ("5", (0,), "thresholds"),
+        ("5", (1001,), "thresholds"),
+        ("5", tuple(range(1, 12)), "thresholds"),
     ],
 )
-def test_what_can_be_no_budget_is_refused(spec: BudgetSpec, param: str) -> None:
+def test_what_can_be_no_budget_is_refused(
+    amount: str, thresholds: tuple[int, ...], param: str
+) -> None:
     with pytest.raises(PilotageError) as refused:
-        check_budget(spec)
+        check_budget(amount, thresholds)
 
     assert (refused.value.code, refused.value.param) == ("invalid_request", param)
     assert refused.value.hint

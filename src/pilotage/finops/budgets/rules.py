@@ -3,45 +3,9 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from pilotage.core.errors import PilotageError
-from pilotage.core.money import MAX_CAP_NANO, parse_usd
-from pilotage.finops.budgets.types import BudgetPer, BudgetSpec
+from pilotage.finops.budgets.types import BudgetPer
 
 _DAY_S = 86_400
-_MOST_THRESHOLDS = 10
-_HIGHEST_PERCENT = 1000
-
-
-def check_budget(spec: BudgetSpec) -> int:
-    """Return a budget's amount in nano-USD; raise ``invalid_request`` for what can be none."""
-    try:
-        amount = parse_usd(spec.amount)
-    except ValueError:
-        amount = 0
-    if not 0 < amount <= MAX_CAP_NANO:
-        raise PilotageError(
-            "invalid_request",
-            f"amount: {spec.amount[:40]!r} is no budget.",
-            hint="Write decimal USD above 0 and up to 9000000, such as 500.",
-            param="amount",
-        )
-    thresholds = spec.thresholds
-    is_rising = list(thresholds) == sorted(set(thresholds))
-    if not is_rising or not all(0 < percent <= _HIGHEST_PERCENT for percent in thresholds):
-        raise PilotageError(
-            "invalid_request",
-            "Thresholds are percents that rise, from 1 to 1000.",
-            hint="Write them as 50, 90, 100.",
-            param="thresholds",
-        )
-    if len(thresholds) > _MOST_THRESHOLDS:
-        raise PilotageError(
-            "invalid_request",
-            f"A budget has at most {_MOST_THRESHOLDS} thresholds.",
-            hint="Name those at which somebody acts.",
-            param="thresholds",
-        )
-    return amount
 
 
 def find_period(per: BudgetPer, day: str) -> tuple[str, str, str]:

@@ -5,11 +5,11 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
+from pilotage.core.budgets import check_budget
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.finops.budgets import store
 from pilotage.finops.budgets.rules import (
-    check_budget,
     find_period,
     list_crossed,
     list_days,
@@ -197,7 +197,7 @@ class BudgetService:
         for name in ("alias", "model", "feature"):
             check_text(getattr(spec, name), name)
         return {
-            "amount_nano": check_budget(spec),
+            "amount_nano": check_budget(spec.amount, spec.thresholds),
             "per": spec.per,
             "tenant_id": await self._find_payer(tx, spec.tenant),
             "alias": spec.alias,

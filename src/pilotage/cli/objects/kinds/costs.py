@@ -7,10 +7,10 @@ import msgspec
 
 from pilotage.cli.budgets import read_amount
 from pilotage.cli.objects.kinds.base import Object
+from pilotage.core.budgets import check_budget
 from pilotage.core.money import format_usd, parse_usd
 from pilotage.core.names import check_alias, check_name
-from pilotage.finops.budgets.rules import check_budget
-from pilotage.finops.budgets.types import THRESHOLDS, BudgetPer, BudgetSpec
+from pilotage.finops.budgets.types import THRESHOLDS
 from pilotage.finops.costs.types import ANY, MOST_PRICE_NANO, Resource
 from pilotage.kit.clock import parse_time
 
@@ -29,15 +29,10 @@ class BudgetObject(Object, frozen=True):
     @property
     def body(self) -> dict[str, Any]:
         """What it says, as the API shows it, without the name."""
-        amount = read_amount(self.usd)
-        spec = BudgetSpec(
-            amount=amount["amount"],
-            per=BudgetPer(amount["per"]),
-            thresholds=tuple(self.thresholds),
-        )
+        said = read_amount(self.usd)
         return {
-            "amount": format_usd(check_budget(spec)),
-            "per": spec.per.value,
+            "amount": format_usd(check_budget(said["amount"], self.thresholds)),
+            "per": said["per"],
             "tenant": self.tenant,
             "alias": self.endpoint,
             "model": self.model,

@@ -52,7 +52,7 @@ VALUES = {  # of the n-th call
 
 
 class Found(NamedTuple):
-    """What a run found; a query's time is a median, its process included, and a part of it."""
+    """What a run found; a query's time is a median, its processor time a mean, with its process."""
 
     cores: int
     load: float
@@ -61,6 +61,7 @@ class Found(NamedTuple):
     calls: int
     bytes_per_call: float
     month_s: float
+    month_cpu_s: float
     month_groups: int
     month_calls: int
     tenant_s: float
@@ -86,7 +87,9 @@ def measure(folder: Path, frames: int, month: int) -> Found:
     """Count calls, then ask for a month of them."""
     per_core_s = count_frames(folder, frames)
     segments = make_month(folder / "month", month)
+    before_s = read_children_s()
     month_s, groups, summed_up = asyncio.run(ask(folder / "month", segments, ""))
+    month_cpu_s = (read_children_s() - before_s) / RUNS
     tenant_s, _, _ = asyncio.run(ask(folder / "month", segments, "ten_7"))
     return Found(
         cores=os.cpu_count() or 1,
@@ -96,10 +99,17 @@ def measure(folder: Path, frames: int, month: int) -> Found:
         calls=month,
         bytes_per_call=round(sum(segment.size_bytes for segment in segments) / month, 1),
         month_s=round(month_s, 3),
+        month_cpu_s=round(month_cpu_s, 3),
         month_groups=groups,
         month_calls=summed_up,
         tenant_s=round(tenant_s, 3),
     )
+
+
+def read_children_s() -> float:
+    """Return the processor time of the processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def count_frames(folder: Path, frames: int) -> int:

@@ -175,7 +175,7 @@ async def ask_rows(folder: Path) -> tuple[int, ...]:
     ],
 )
 def test_a_month_is_summed_up_by_tenant_and_model(tmp_path: Path, frames: int, month: int) -> None:
-    """Measure; what nothing else disturbs at night is judged as well."""
+    """Measure; at night a month may take a second of two cores. People judge the rest."""
     report = tmp_path / "found.json"
     command = [sys.executable, str(BENCH), "--folder", str(tmp_path), "--json", str(report)]
     asked = ["--frames", str(frames), "--month", str(month)]
@@ -183,5 +183,4 @@ def test_a_month_is_summed_up_by_tenant_and_model(tmp_path: Path, frames: int, m
     found = json.loads(report.read_text())
     assert (found["month_groups"], found["month_calls"]) == (51 * 8, month)
     if month == 10_000_000:
-        assert found["month_s"] <= 1.0
-        assert found["frames_per_core_s"] >= 50_000
+        assert found["month_cpu_s"] <= 2.0

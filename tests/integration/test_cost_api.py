@@ -6,6 +6,7 @@ import io
 import tempfile
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import httpx
@@ -13,11 +14,12 @@ import msgspec
 import pytest
 
 from command_line import CommandLine
-from control_api import COST, Api, end, open_api, put_call, put_calls
+from control_api import COST, Api, open_api, put_call, put_calls
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import SpoolPlace
 from pilotage.kit.db import SYSTEM
+from users_calls import end
 
 NOVEMBER = {"end": "2023-11-16"}
 BROKEN = b'date,model,cost\n"2026-03-01,a,1\n' + b"x" * 200_000
@@ -118,13 +120,13 @@ async def test_a_correction_of_a_month_is_compared_with_the_invoice_of_that_mont
         "provider": "openai",
     }
 
-    async def compare(api: Api, month: str) -> dict[str, str]:
+    async def compare(api: Api, month: str) -> dict[str, Any]:
         content = f"month,model,usd\n{month},o3,1.5\n2021-01,o3,9\n".encode()
         reply = await api.http.post(
             f"/chargeback/{month}:reconcile", params={"provider": "openai"}, content=content
         )
         assert reply.status_code == 200, reply.text
-        found: dict[str, str] = reply.json()
+        found: dict[str, Any] = reply.json()
         return found
 
     async with open_api(tmp_path) as api:

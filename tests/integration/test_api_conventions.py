@@ -181,7 +181,10 @@ async def test_a_wrong_method_is_told_the_right_ones(world: World) -> None:
     for route in world.api.routes:
         path = world.fill(route)
         routes = [*world.api.routes, *world.api.installation.raw_routes]
-        taken = {other.method for other in routes if is_matched(other, path)}
+        there = [other for other in routes if is_matched(other, path)]
+        taken = {other.method for other in there}
+        if any(isinstance(other, RawRoute) and other.method == "GET" for other in there):
+            taken.add("HEAD")
         assert route.method in taken
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - taken:
             reply = await world.api.http.request(method, path)

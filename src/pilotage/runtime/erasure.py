@@ -221,6 +221,9 @@ class Erasure:
                 until=f"{after(ALERTS_KEPT_US / 1e6)}, but in rules that name it",
             ),
         ]
+        return [*kept, *self._list_copies()]
+
+    def _list_copies(self) -> list[Remnant]:
         copies = [*self._folder.path.glob("*.bak"), *self._folder.backups.glob("*.tar")]
         files = [
             Remnant(
@@ -242,7 +245,7 @@ class Erasure:
                 until="until they are deleted there",
             ),
         ]
-        return [*kept, *files, *elsewhere]
+        return [*files, *elsewhere]
 
 
 def _cut_log(path: Path, within_s: float) -> bool:

@@ -408,7 +408,7 @@ async def read_pages(world: World, path: str, query: dict[str, str]) -> AsyncIte
 
 def identify(item: Json) -> str:
     return json.dumps(
-        [item.get(name) for name in ("id", "seq", "position", "groups", "model", "path")]
+        [item.get(name) for name in ("id", "seq", "position", "groups", "model", "path", "month")]
     )
 
 

@@ -14,6 +14,7 @@ from control_api import (
     COST,
     Api,
     Json,
+    close_month,
     plan_split,
     put_alert,
     put_dataset_version,
@@ -26,8 +27,6 @@ from control_api import (
 )
 from notice_cases import NOTICE_LISTS, list_notice_asks
 from pilotage.core.errors import CATALOGUE
-from pilotage.finops.months.store import insert_month
-from pilotage.finops.months.types import ClosedMonth
 from pilotage.kit.api import Body, Page, Route
 from pilotage.kit.db import SYSTEM
 from pilotage.kit.operations import OperationState
@@ -428,15 +427,7 @@ async def make_metrics(world: World, number: int) -> None:
 
 async def make_closed_month(world: World, number: int) -> None:
     """Close one more month."""
-    month = ClosedMonth(
-        project_id=(await world.api.show("/projects/default"))["id"],
-        month=f"{1970 + number}-01",
-        closed_at_us=0,
-        calls_nano=0,
-        entries_nano=number,
-    )
-    async with world.api.db.write(SYSTEM) as tx:
-        await insert_month(tx, month, {})
+    await close_month(world.api, f"{1970 + number}-01")
 
 
 async def make_nothing(_: World, __: int) -> object:

@@ -16,6 +16,8 @@ from notice_cases import furnish_notices
 from pilotage.core.frames import Ended, Feedback, Outcome
 from pilotage.core.usage import Usage
 from pilotage.endpoints.backends.local import AbsentFleet
+from pilotage.finops.months.store import insert_month
+from pilotage.finops.months.types import ClosedMonth
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.finops.types import SpoolPlace
@@ -189,6 +191,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
     await api.make("/budgets", {"name": "spending", "amount": "500"})
     entry = await api.make("/cost-entries", COST | {"source": "furnished"})
+    await close_month(api, "1969-12")
     call_id = await put_call(api)
     await put_metrics(api, "furnished")
     governed = await furnish_governance(api)
@@ -484,3 +487,16 @@ async def put_operation(api: Api, state: OperationState) -> str:
             updated_at_us=tx.now_us,
         )
     return operation_id
+
+
+async def close_month(api: Api, month: str) -> None:
+    """Close a month in which nothing cost anything."""
+    closed = ClosedMonth(
+        project_id=(await api.show("/projects/default"))["id"],
+        month=month,
+        closed_at_us=0,
+        calls_nano=0,
+        entries_nano=0,
+    )
+    async with api.db.write(SYSTEM) as tx:
+        await insert_month(tx, closed, {})

@@ -189,9 +189,7 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
         {"name": "monthly", "measure": "usd", "amount": "500", "per": "month", "tenant": "acme"},
     )
     (deployment,) = (await api.show("/endpoints/chat"))["deployments"]
-    await api.make("/budgets", {"name": "spending", "amount": "500"})
-    entry = await api.make("/cost-entries", COST | {"source": "furnished"})
-    await close_month(api, "1969-12")
+    entry = await furnish_costs(api)
     call_id = await put_call(api)
     await put_metrics(api, "furnished")
     governed = await furnish_governance(api)
@@ -487,6 +485,13 @@ async def put_operation(api: Api, state: OperationState) -> str:
             updated_at_us=tx.now_us,
         )
     return operation_id
+
+
+async def furnish_costs(api: Api) -> Json:
+    """Make a budget and a closed month, and return a booked cost."""
+    await api.make("/budgets", {"name": "spending", "amount": "500"})
+    await close_month(api, "1969-12")
+    return await api.make("/cost-entries", COST | {"source": "furnished"})
 
 
 async def close_month(api: Api, month: str) -> None:

@@ -40,7 +40,10 @@ async def hooks() -> AsyncIterator[HookServer]:
 
 @pytest.fixture
 async def system(tmp_path: Path, hooks: HookServer) -> AsyncIterator[System]:
-    environment = {"PILOTAGE_EGRESS_ALLOW": f"127.0.0.1:{hooks.port}", "PILOTAGE_NOTICE_HOOK": SECRET}
+    environment = {
+        "PILOTAGE_EGRESS_ALLOW": f"127.0.0.1:{hooks.port}",
+        "PILOTAGE_NOTICE_HOOK": SECRET,
+    }
     async with running(tmp_path / "data", **environment) as found:
         yield found
 
@@ -48,7 +51,8 @@ async def system(tmp_path: Path, hooks: HookServer) -> AsyncIterator[System]:
 async def furnish(control: ControlClient, gguf: Path, hooks: HookServer) -> None:
     """Serve the tiny model, and have ops paged at the webhook when it is slow."""
     await serve(control, "chat", await add_model(control, gguf, "tiny", "1.0.0"))
-    channel = {"name": "hook", "kind": "webhook", "url": hooks.url, "secret": "env:PILOTAGE_NOTICE_HOOK"}
+    secret = "env:PILOTAGE_NOTICE_HOOK"
+    channel = {"name": "hook", "kind": "webhook", "url": hooks.url, "secret": secret}
     await control.post("/channels", channel)
     quick = {"settle": "0s", "interval": "1s"}
     route = {"name": "ops", "match": {"team": "ops"}, "channels": ["hook"], "kind": "page"}

@@ -180,9 +180,9 @@ async def test_an_unknown_path_is_a_problem(world: World) -> None:
 async def test_a_wrong_method_is_told_the_right_ones(world: World) -> None:
     for route in world.api.routes:
         path = world.fill(route)
-        routes = [*world.api.routes, *world.api.installation.raw_routes]
+        routes: list[Route | RawRoute] = [*world.api.routes, *world.api.installation.raw_routes]
         there = [other for other in routes if is_matched(other, path)]
-        taken = {other.method for other in there}
+        taken: set[str] = {other.method for other in there}
         if any(isinstance(other, RawRoute) and other.method == "GET" for other in there):
             taken.add("HEAD")
         assert route.method in taken

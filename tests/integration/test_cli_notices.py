@@ -92,8 +92,8 @@ def test_what_cannot_be_is_told_in_a_line(pilotage: CommandLine) -> None:
 
 def test_a_test_says_whether_it_arrived(pilotage: CommandLine) -> None:
     assert "on-call took notice ntc_" in pilotage.ok("channels", "test", "on-call").out
-    words = "channels set hook --kind webhook --url http://127.0.0.1:9/x --secret env:PILOTAGE_NOTICE_ABSENT"
-    pilotage.ok(*words.split())
+    words = "channels set hook --kind webhook --url http://127.0.0.1:9/x"
+    pilotage.ok(*words.split(), "--secret", "env:PILOTAGE_NOTICE_ABSENT")
 
     said = pilotage("channels", "test", "hook")
 

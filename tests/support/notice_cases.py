@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
-HOOK = {"kind": "webhook", "url": "https://hooks.example.org/a", "secret": "env:PILOTAGE_NOTICE_HOOK"}
+HOOK = {
+    "kind": "webhook",
+    "url": "https://hooks.example.org/a",
+    "secret": "env:PILOTAGE_NOTICE_HOOK",
+}
 ROUTE = {"channels": ["on-call"], "match": {"team": "asked"}, "settle": "1m"}
 CAUSES = {"source": {"rule": "down"}, "target": {"rule": "slow"}}
 

@@ -255,9 +255,9 @@ async def test_a_log_is_checked_while_it_grows(service: AuditService, revised: D
 
 async def test_what_was_appended_is_signed_once(service: AuditService) -> None:
     worker = make_signing_worker(service.log)
-    await worker._try_step()
+    await worker.try_step()
     note = (service.log.folder / "checkpoint").stat().st_mtime_ns
-    await worker._try_step()
+    await worker.try_step()
 
     assert service.log.signed == service.log.size == REVISIONS + 1
     assert (service.log.folder / "checkpoint").stat().st_mtime_ns == note
@@ -337,7 +337,7 @@ async def test_the_end_of_a_log_cannot_go_where_a_checkpoint_was_kept(
 async def test_the_worker_appends_when_rung(revised: Database, tmp_path: Path) -> None:
     async with open_log(tmp_path / "audit", SIGNER) as log:
         worker = make_audit_worker(AuditService(revised, log), Wakeup())
-        await worker._try_step()
+        await worker.try_step()
 
         assert log.size == REVISIONS + 1
 

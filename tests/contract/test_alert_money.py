@@ -8,9 +8,9 @@ from alert_lab import AlertLab, open_lab
 from pilotage.core.condition.parser import parse
 from pilotage.finops.budgets.service import BudgetService
 from pilotage.finops.budgets.types import BudgetPer, BudgetSpec
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.types import CostKind, EntrySpec
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService

@@ -12,7 +12,6 @@ from pilotage.core.frames import Ended, Outcome
 from pilotage.core.usage import Usage
 from pilotage.finops.chargeback.service import ChargebackService
 from pilotage.finops.chargeback.types import Statement
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.rules import DAY_US, HOUR_US
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.types import (
@@ -23,6 +22,7 @@ from pilotage.finops.costs.types import (
     SeenReplica,
     Span,
 )
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.months.service import Months
 from pilotage.finops.months.store import CLOSED_MONTH
 from pilotage.finops.months.types import ClosedMonth

@@ -9,9 +9,9 @@ import pytest
 from alembic import command
 
 import stores
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.rules import find_corrected, make_line, make_lines
 from pilotage.finops.costs.store import COST_LINE
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.rules import make_charge, make_reversal
 from pilotage.finops.service import FinopsService
 from pilotage.finops.store import LEDGER_ENTRY

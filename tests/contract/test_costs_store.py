@@ -9,7 +9,6 @@ from cost_calls import ALL, HOUR_US, LUMP, NOON, charge, put
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag, Outcome
 from pilotage.core.usage import Usage
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.types import (
     CostBy,
@@ -19,6 +18,7 @@ from pilotage.finops.costs.types import (
     Share,
     Span,
 )
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.service import FinopsService
 from pilotage.kit.clock import ManualClock, parse_rfc3339
 from pilotage.kit.db import SYSTEM, Database

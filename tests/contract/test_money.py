@@ -25,11 +25,11 @@ from pilotage.core.usage import Rates, Usage, cost_nano
 from pilotage.finops.chargeback.files import to_csv, to_parquet
 from pilotage.finops.chargeback.service import ChargebackService
 from pilotage.finops.chargeback.types import Statement
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.rules import DAY_US
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.store import COST_LINE
 from pilotage.finops.costs.types import CostKind, EntrySpec
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.months.service import Months
 from pilotage.finops.rules import make_charge
 from pilotage.finops.service import FinopsService

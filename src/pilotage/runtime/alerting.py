@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from pilotage.finops.budgets.service import BudgetService
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import CostService
+from pilotage.finops.insights.service import CostInsights
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import Route
 from pilotage.kit.clock import Clock

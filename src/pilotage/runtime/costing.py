@@ -10,10 +10,10 @@ from pilotage.finops.budgets.service import BudgetService
 from pilotage.finops.chargeback.http import chargeback_raw_routes, chargeback_routes
 from pilotage.finops.chargeback.service import ChargebackService
 from pilotage.finops.costs.http import cost_routes
-from pilotage.finops.costs.insights import CostInsights
-from pilotage.finops.costs.insights_http import insight_routes
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.worker import CostKeeper
+from pilotage.finops.insights.http import insight_routes
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.months.service import Months
 from pilotage.finops.replicas.service import ReplicaCosts
 from pilotage.finops.service import FinopsService

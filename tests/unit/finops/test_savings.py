@@ -1,8 +1,8 @@
 """What stopped replicas saved: the time between their runs, and nothing else."""
 
-from pilotage.finops.costs.insight_rules import find_idle_savings
 from pilotage.finops.costs.rules import HOUR_US
 from pilotage.finops.costs.types import ReplicaTime
+from pilotage.finops.insights.rules import find_idle_savings
 
 
 def price_hour(replica: ReplicaTime, at_us: int) -> int:

@@ -11,9 +11,9 @@ from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.chargeback.invoice_rules import read_invoice, reconcile
 from pilotage.finops.chargeback.rules import PROVIDERS, make_rows, sum_rows, to_usd
 from pilotage.finops.chargeback.types import FocusRow, Names, Reconciliation, Statement
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import END_OF_DAYS, CostService
 from pilotage.finops.costs.types import CostBy, CostEntry, CostLine, Span
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.months.service import Months
 from pilotage.finops.months.types import ClosedMonth
 from pilotage.identity.service import IdentityService

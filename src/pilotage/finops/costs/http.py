@@ -7,7 +7,6 @@ from typing import Any
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd, parse_usd
 from pilotage.core.names import NO_TENANT
-from pilotage.finops.costs.insights_http import READ, check_day
 from pilotage.finops.costs.rules import MILLION
 from pilotage.finops.costs.service import END_OF_DAYS, START_OF_DAYS, CostService, continue_after
 from pilotage.finops.costs.types import (
@@ -21,6 +20,7 @@ from pilotage.finops.costs.types import (
     Span,
 )
 from pilotage.finops.http import CostedView, TrafficView, show_entry
+from pilotage.finops.insights.http import READ, check_day
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
 from pilotage.kit.api import ApiCall, Body, Page, Route, View, make_page

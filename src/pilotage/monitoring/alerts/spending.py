@@ -8,9 +8,9 @@ from pilotage.core.condition.types import Labels
 from pilotage.core.money import NANO
 from pilotage.finops.budgets.service import BudgetService
 from pilotage.finops.budgets.types import Budget, BudgetPer, BudgetStatus
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import CostService
 from pilotage.finops.costs.types import CostBy
+from pilotage.finops.insights.service import CostInsights
 from pilotage.kit.clock import Clock, to_datetime
 from pilotage.kit.db import Tx
 from pilotage.monitoring.alerts.kept import Kept

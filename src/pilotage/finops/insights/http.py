@@ -4,9 +4,9 @@ from datetime import date, timedelta
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd
-from pilotage.finops.costs.insights import CostInsights
 from pilotage.finops.costs.service import END_OF_DAYS, START_OF_DAYS
 from pilotage.finops.http import CostedView
+from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.rules import get_day
 from pilotage.kit.api import ApiCall, Route, View
 from pilotage.kit.db import Tx

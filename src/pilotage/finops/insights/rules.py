@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pilotage.core.money import divide_half_even
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.usage import PER_TOKENS, Rates
-from pilotage.finops.costs.insight_types import Saving
 from pilotage.finops.costs.rules import price_nano, split_hours, to_micro_hours
 from pilotage.finops.costs.types import CostLine, ReplicaTime
+from pilotage.finops.insights.types import Saving
 
 LEAST_STOP_US = 300_000_000  # the longest pause before a crashed replica is tried again, and more
 CLASSES = ("input", "cache_read", "cache_write", "output", "reasoning")

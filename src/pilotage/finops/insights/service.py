@@ -9,20 +9,6 @@ from pilotage.core.usage import Rates
 from pilotage.finops.budgets.rules import find_period, list_days, list_remaining
 from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.costs import store
-from pilotage.finops.costs.insight_rules import (
-    find_caching_savings,
-    find_idle_savings,
-    find_routing_savings,
-    scale_cost,
-)
-from pilotage.finops.costs.insight_types import (
-    Check,
-    CostAnomaly,
-    ModelCost,
-    Outlook,
-    ReleaseCost,
-    Saving,
-)
 from pilotage.finops.costs.outlook import (
     LEAST_BEFORE,
     MOST_DAYS,
@@ -32,6 +18,20 @@ from pilotage.finops.costs.outlook import (
 )
 from pilotage.finops.costs.service import find_price
 from pilotage.finops.costs.types import CostBy, CostKind, CostLine, ReplicaTime, Resource, Span
+from pilotage.finops.insights.rules import (
+    find_caching_savings,
+    find_idle_savings,
+    find_routing_savings,
+    scale_cost,
+)
+from pilotage.finops.insights.types import (
+    Check,
+    CostAnomaly,
+    ModelCost,
+    Outlook,
+    ReleaseCost,
+    Saving,
+)
 from pilotage.finops.replicas import store as replica_store
 from pilotage.finops.replicas.service import find_hourly_nano
 from pilotage.finops.rules import get_day

@@ -1,0 +1,1 @@
+"""What costs tell: forecasts, days that stand out, what releases cost, what was saved."""

@@ -201,12 +201,12 @@ async def test_what_replicas_and_disks_cost_late_is_a_correction(books: Books) -
         books.go_to(at_us)
         async with books.db.write(SYSTEM) as tx:
             await books.replicas.see(tx, [seen])
-            await books.replicas.book_storage(tx, {mine: 730 << 30})
+            await books.replicas.book_storage(tx, {mine: (730 << 30, 0)})
     books.go_to(DUE + DAY_US)
     await books.close()
     async with books.db.write(SYSTEM) as tx:
         await books.replicas.book(tx, await books.replicas.list_due(tx))
-        await books.replicas.book_storage(tx, {mine: 730 << 30})
+        await books.replicas.book_storage(tx, {mine: (730 << 30, 0)})
 
     march, april = await books.state("2026-03"), await books.state("2026-04")
     assert march.entries_nano == 24 * 10**9  # the storage of the 30th

@@ -183,8 +183,8 @@ async def test_what_the_supervisor_says_of_its_machine_is_in_the_price(
 async def make_keeper(
     db: Database, clock: ManualClock, costs: CostService, replicas: ReplicaCosts, project_id: str
 ) -> CostKeeper:
-    async def measure(_: Tx) -> dict[str, int]:
-        return {project_id: 1 << 30}
+    async def measure(_: Tx) -> dict[str, tuple[int, int]]:
+        return {project_id: (1 << 30, 0)}
 
     months = Months(FinopsService(clock), IdentityService(clock), 3 * DAY_US)
     budgets = BudgetService(clock, costs, no_tenant)

@@ -96,8 +96,8 @@ async def test_hours_of_a_replica_are_booked_once_busy_apart_from_idle(
     async with database.write(SYSTEM) as tx:
         second = await replicas.book(tx, await replicas.list_due(tx))
         third = await replicas.book(tx, await replicas.list_due(tx))
-        stored = await replicas.book_storage(tx, {mine: 730 << 30})
-        again = await replicas.book_storage(tx, {mine: 730 << 30})
+        stored = await replicas.book_storage(tx, {mine: (730 << 30, 0)})
+        again = await replicas.book_storage(tx, {mine: (730 << 30, 0)})
 
     async with database.read(projects.mine) as tx:
         entries = await costs.list_entries(tx)
@@ -168,7 +168,7 @@ async def test_storage_of_days_without_a_server_is_booked_when_one_runs(
     projects: stores.Projects,
     clock: ManualClock,
 ) -> None:
-    sizes = {projects.mine.project_id or "": 730 << 30}
+    sizes = {projects.mine.project_id or "": (730 << 30, 0)}
     async with database.write(projects.mine) as tx:
         await costs.set_price(tx, Resource.STORAGE, "*", "1", valid_from_us=0)
     for days in (0, 3):
@@ -181,6 +181,36 @@ async def test_storage_of_days_without_a_server_is_booked_when_one_runs(
     dollar = 10**9
     assert [(row.groups["day"][-2:], row.cost_nano) for row in by_day] == [
         (f"{day:02}", 24 * dollar) for day in (9, 10, 11, 12)
+    ]
+
+
+async def test_storage_is_not_booked_of_the_time_when_there_was_none(
+    database: Database,
+    costs: CostService,
+    replicas: ReplicaCosts,
+    projects: stores.Projects,
+    clock: ManualClock,
+) -> None:
+    """A day's storage, a month without any, and half a day of it again."""
+    mine = projects.mine.project_id or ""
+    async with database.write(projects.mine) as tx:
+        await costs.set_price(tx, Resource.STORAGE, "*", "1", valid_from_us=0)
+    async with database.write(SYSTEM) as tx:
+        await replicas.book_storage(tx, {mine: (730 << 30, 0)})
+    clock.advance(30 * 86_400)
+    stored_us = clock.now_us()  # at noon
+    async with database.write(SYSTEM) as tx:
+        assert await replicas.book_storage(tx, {}) == 0
+        assert await replicas.book_storage(tx, {mine: (730 << 30, stored_us)}) == 0
+    clock.advance(86_400)
+    async with database.write(SYSTEM) as tx:
+        assert await replicas.book_storage(tx, {mine: (730 << 30, stored_us)}) == 1
+
+    async with database.read(projects.mine) as tx:
+        by_day = await costs.sum_costs(tx, [CostBy.DAY], ALL)
+    assert [(row.groups["day"], row.cost_nano) for row in by_day] == [
+        ("2026-03-09", 24 * 10**9),
+        ("2026-04-09", 12 * 10**9),
     ]
 
 

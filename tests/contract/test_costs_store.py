@@ -1,11 +1,12 @@
 """Costs on both databases: lines beside the ledger, entries, and what they say."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 import stores
-from cost_calls import ALL, HOUR_US, LUMP, NOON, charge, put
+from cost_calls import ALL, DAY_US, HOUR_US, LUMP, NOON, charge, put
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag, Outcome
 from pilotage.core.usage import Usage
@@ -171,6 +172,50 @@ async def test_a_bill_of_a_month_counts_on_all_of_its_days(
     assert listed == made
     assert week.counted_nano == sum(amounts[7:14])
     assert anomalies == []
+
+
+async def test_what_is_booked_for_days_to_come_is_not_foretold_again(
+    database: Database,
+    finops: FinopsService,
+    costs: CostService,
+    insights: CostInsights,
+    projects: stores.Projects,
+) -> None:
+    """Calls of a dollar a day, and a licence of the month that was booked at its beginning."""
+    mine, dollar = projects.mine.project_id, 10**9
+    days = [NOON - ago * DAY_US for ago in range(25)]
+    calls = [charge(f"c{day}", mine, at_us=day, cost_nano=dollar) for day in days]
+    await put(database, finops, *calls)
+    month = replace(
+        LUMP,
+        start_us=parse_rfc3339("2026-03-01T00:00:00Z"),
+        end_us=parse_rfc3339("2026-04-01T00:00:00Z"),
+        cost_nano=3_100 * dollar,
+    )
+    async with database.write(projects.mine) as tx:
+        await costs.add_entry(tx, month)
+
+    async with database.read(projects.mine) as tx:
+        outlook = await insights.get_outlook(tx)
+    assert outlook.spent_nano == 1_010 * dollar  # of ten days
+    assert outlook.expected_nano == 3_100 * dollar + 31.5 * dollar
+
+
+async def test_processes_that_add_to_the_same_lines_lose_nothing(
+    database: Database, finops: FinopsService, costs: CostService, projects: stores.Projects
+) -> None:
+    mine = projects.mine.project_id
+
+    async def write(name: str) -> None:
+        for number in range(10):
+            await put(database, finops, charge(f"{name}{number}", mine))
+
+    async with asyncio.TaskGroup() as group:
+        for name in "abc":
+            group.create_task(write(name))
+    async with database.read(projects.mine) as tx:
+        (row,) = await costs.sum_costs(tx, [], ALL)
+    assert (row.calls, row.cost_nano) == (30, 30_000)
 
 
 async def test_what_is_to_come_is_taken_back_on_its_own_day(

@@ -13,6 +13,7 @@ from pilotage.kit.db import SYSTEM, Database
 
 NOON = parse_rfc3339("2026-03-10T12:00:00Z")
 HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 ALL = Span(since="2026-01-01", until="2027-01-01")
 LUMP = EntrySpec(
     kind=CostKind.NETWORK, source="bill", start_us=NOON, end_us=NOON + 1, cost_nano=500

@@ -106,6 +106,30 @@ def test_a_day_stands_out_upwards_from_its_limit_on(seen: int, least: float) -> 
         assert marked == [0, 1, 1]
 
 
+@pytest.mark.parametrize("usual", [100e9, 10_000.0])
+@pytest.mark.parametrize("rest", ["none", "a day", "weekends", "a day taken back"])
+@pytest.mark.parametrize("seen", [20, 28, 56])
+def test_days_of_rest_and_corrections_hide_no_spike(usual: float, rest: str, seen: int) -> None:
+    history = {
+        day: amount * usual / 100
+        for day, amount in make_days(random.Random(2), seen + 1, 0.1, is_weekly=False).items()
+    }
+    *before, last = sorted(history)
+    if rest == "weekends":
+        before = [day for day in before if date.fromisoformat(day).weekday() < 5]
+        history |= dict.fromkeys(set(history) - {*before, last}, 0.0)
+        last = before[-1]
+    elif rest != "none":
+        history[before[-9]] = -3 * usual if rest == "a day taken back" else 0.0
+    limit = find_limit(history, last)
+
+    assert limit is not None
+    knows_weeks = seen > 21 or rest != "weekends"
+    assert 1.2 * usual < limit < (15 if knows_weeks else 100) * usual
+    history[last] = 1000 * usual
+    assert last in {item.day for item in find_anomalies(history)}
+
+
 def test_before_two_weeks_no_day_has_a_limit() -> None:
     history = make_days(random.Random(1), LEAST_BEFORE, 0.1, is_weekly=False)
 

@@ -218,6 +218,7 @@ def test_reasoning_is_output_where_an_invoice_does_not_tell_it_apart(
         ("date,model\n2026-03-01,a\n", "amount"),
         ("date,model,cost\nyesterday,a,1\n", "period"),
         ("date,model,cost\n2026-03-01,a,much\n", "amount"),
+        ('date,model,cost\n2026-03-01,a,"12,34"\n', "amount"),
         ("date,model,cost\n2026-03-01,a,NaN\n", "amount"),
         ("date,model,cost\n2026-03-01,a,1e30\n", "amount"),
         ("date,model,cost\n2026-03-01,a\n", "amount"),

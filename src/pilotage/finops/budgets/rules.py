@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
 from pilotage.finops.budgets.types import BudgetPer
+from pilotage.finops.costs.types import DAILY, CostRow
 
 _DAY_S = 86_400
 
@@ -37,6 +39,35 @@ def list_remaining(now_us: int, until: str) -> dict[str, float]:
         today + timedelta(days=ahead) for ahead in range(1, (end - today).days)
     ]
     return remaining | {day.isoformat(): 1.0 for day in following}
+
+
+class Spending(NamedTuple):
+    """Nano-USD of a period up to today, and booked on its days to come.
+
+    ``history`` is what came day by day on the whole days before today, since the first that had
+    any: what a forecast goes by.
+    """
+
+    spent: int
+    ahead: int
+    history: dict[str, float]
+
+
+def divide_spending(rows: Iterable[CostRow], first: str, today: str) -> Spending:
+    """Divide costs by day into those of a period that began on ``first``, and what was before."""
+    spent = ahead = 0
+    daily: dict[str, float] = {}
+    for row in rows:
+        day = row.groups["day"]
+        if day > today:
+            ahead += row.cost_nano
+        elif day >= first:
+            spent += row.cost_nano
+        came = [nano for kind, nano in row.by_kind.items() if kind in DAILY]
+        if came and day < today:
+            daily[day] = float(sum(came))
+    days = list_days(min(daily), today) if daily else []
+    return Spending(spent, ahead, {day: daily.get(day, 0.0) for day in days})
 
 
 def list_days(since: str, until: str) -> list[str]:

@@ -10,16 +10,16 @@ from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_name
 from pilotage.finops.budgets import store
 from pilotage.finops.budgets.rules import (
+    divide_spending,
     find_period,
     list_crossed,
-    list_days,
     list_remaining,
 )
 from pilotage.finops.budgets.types import Budget, BudgetSpec, BudgetStatus, Mark
 from pilotage.finops.costs.outlook import MOST_DAYS, forecast
 from pilotage.finops.costs.rules import DAY_US
 from pilotage.finops.costs.service import CostService, check_text
-from pilotage.finops.costs.types import CostBy, Span
+from pilotage.finops.costs.types import CostBy, CostRow, Span
 from pilotage.finops.rules import get_day
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
@@ -133,10 +133,10 @@ class BudgetService:
         today = get_day(tx.now_us)
         period, first, after = find_period(budget.per, today)
         back = (date.fromisoformat(today) - timedelta(days=MOST_DAYS)).isoformat()
-        by_day = await self._sum_days(tx, budget, min(back, first), after)
-        spent_nano = sum(by_day.get(day, 0) for day in list_days(first, after))
+        rows = await self._list_days(tx, budget, min(back, first), after)
+        spent_nano, ahead_nano, history = divide_spending(rows, first, today)
         expected = forecast(
-            _fill(by_day, today), spent_nano, list_remaining(tx.now_us, after), CONFIDENCE
+            history, spent_nano + ahead_nano, list_remaining(tx.now_us, after), CONFIDENCE
         )
         return BudgetStatus(
             budget=budget,
@@ -164,14 +164,17 @@ class BudgetService:
         made = []
         for budget in await store.list_budgets(tx):
             first_us = max(tx.now_us - DAY_US, budget.created_at_us)
-            for day in sorted({get_day(first_us), get_day(tx.now_us)}):
-                made += await self._mark_period(tx, budget, day)
+            days = (get_day(first_us), get_day(tx.now_us))
+            for period in sorted({find_period(budget.per, day) for day in days}):
+                made += await self._mark_period(tx, budget, *period)
         return made
 
-    async def _mark_period(self, tx: Tx, budget: Budget, day: str) -> list[Mark]:
-        """Note which thresholds were crossed in the period of a day."""
-        period, first, after = find_period(budget.per, day)
-        spent_nano = sum((await self._sum_days(tx, budget, first, after)).values())
+    async def _mark_period(
+        self, tx: Tx, budget: Budget, period: str, first: str, after: str
+    ) -> list[Mark]:
+        """Note which thresholds were crossed in a period, by what was spent up to today."""
+        rows = await self._list_days(tx, budget, first, after)
+        spent_nano = divide_spending(rows, first, get_day(tx.now_us)).spent
         known = {mark.percent for mark in await store.list_marks(tx, budget, period)}
         made = []
         for percent in list_crossed(budget.thresholds, spent_nano, budget.amount_nano, known):
@@ -187,11 +190,10 @@ class BudgetService:
             made.append(mark)
         return made
 
-    async def _sum_days(self, tx: Tx, budget: Budget, since: str, until: str) -> dict[str, int]:
+    async def _list_days(self, tx: Tx, budget: Budget, since: str, until: str) -> Sequence[CostRow]:
         only = [(by, getattr(budget, name)) for by, name in _DAYS.items() if getattr(budget, name)]
         span = Span(since=since, until=until, project_id=budget.project_id, only=tuple(only))
-        rows = await self._costs.sum_costs(tx, [CostBy.DAY], span)
-        return {row.groups["day"]: row.cost_nano for row in rows}
+        return await self._costs.sum_costs(tx, [CostBy.DAY], span)
 
     async def _resolve(self, tx: Tx, spec: BudgetSpec) -> dict[str, Any]:
         for name in ("alias", "model", "feature"):
@@ -219,13 +221,6 @@ class BudgetService:
                 param="tenant",
             )
         return payer_id
-
-
-def _fill(by_day: dict[str, int], today: str) -> dict[str, float]:
-    """Return the whole days before today, those without costs since the first as 0."""
-    if not by_day or min(by_day) >= today:
-        return {}
-    return {day: float(by_day.get(day, 0)) for day in list_days(min(by_day), today)}
 
 
 def _changed(budget: Budget) -> PilotageError:

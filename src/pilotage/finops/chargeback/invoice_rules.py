@@ -43,6 +43,7 @@ _CLASSES = (  # the first that a meter's name agrees with, which has blanks betw
 _NO_WORD = re.compile(r"[\W_]+")
 _DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8})$")
 _PERIOD = re.compile(r"(\d{4}-\d{2})(-\d{2})?(?![\d-])")
+_OTHER_COMMA = re.compile(r",(?!\d{3}(?!\d))")
 _LARGEST = 10**12
 _MOST_DECIMALS = 30
 
@@ -184,6 +185,8 @@ def _find_period(text: str) -> str:
 
 
 def _find_amount(text: str) -> Decimal | None:
+    if _OTHER_COMMA.search(text):  # 12,34 may be twelve and some
+        return None
     try:
         amount = Decimal(text.removeprefix("$").replace(",", ""))
     except InvalidOperation:

@@ -3,7 +3,8 @@
 The forecast is a level with weekday factors; its interval is the prediction interval of a mean of
 independent days, Student's t with the days seen, which simulations hold to its word. A day stands
 out by its distance from the median of the days before in units of their median deviation, on a
-logarithmic scale, since spending multiplies rather than adds.
+logarithmic scale, since spending multiplies rather than adds. The scale begins at a tenth of an
+ordinary day: below, and where corrections leave less than nothing, a day is a day of rest.
 """
 
 import math
@@ -102,13 +103,13 @@ def find_limit(history: Mapping[str, float], day: str, least: float = 0.0) -> fl
     if len(before) < LEAST_BEFORE:
         return None
     usual = _find_usual(day, {known: history[known] for known in before})
-    far = math.expm1(usual.middle + STANDS_OUT * usual.spread) * usual.factor
+    far = math.expm1(usual.middle + STANDS_OUT * usual.spread) * usual.scale
     return max(far, usual.amount * LEAST_RATIO, usual.amount + least)
 
 
 def _judge(day: str, amount: float, before: Mapping[str, float], least: float) -> Anomaly | None:
     usual = _find_usual(day, before)
-    deviations = (math.log1p(amount / usual.factor) - usual.middle) / usual.spread
+    deviations = (_log(amount / usual.scale) - usual.middle) / usual.spread
     differs = abs(amount - usual.amount) >= least and not (
         usual.amount / LEAST_RATIO < amount < usual.amount * LEAST_RATIO
     )
@@ -118,22 +119,28 @@ def _judge(day: str, amount: float, before: Mapping[str, float], least: float) -
 
 
 class _Usual(NamedTuple):
-    """What is usual of a day, and on a logarithmic scale without the pattern of the week."""
+    """What is usual of a day, and on a logarithmic scale of ``scale`` amounts."""
 
     amount: float
     middle: float
     spread: float
-    factor: float
+    scale: float
 
 
 def _find_usual(day: str, before: Mapping[str, float]) -> _Usual:
     factors = _find_factors(before)
-    logs = [math.log1p(value / factors[_weekday(known)]) for known, value in before.items()]
+    unit = median([value for value in before.values() if value > 0] or [1.0]) / 10
+    logs = [_log(value / factors[_weekday(known)] / unit) for known, value in before.items()]
     middle = median(logs)
-    # The deviations themselves count a little, too: of two weeks the median says little.
-    spread = max(_NORMAL_MAD * median(abs(value - middle) for value in logs), stdev(logs) / 1.5)
-    factor = factors[_weekday(day)]
-    return _Usual(math.expm1(middle) * factor, middle, max(spread, _LEAST_SPREAD), factor)
+    spread = max(_NORMAL_MAD * median(abs(value - middle) for value in logs), _LEAST_SPREAD)
+    if len(logs) < WEEKLY_FROM:  # the median deviation of two weeks says little
+        spread = max(spread, stdev(logs) / 1.5)
+    scale = factors[_weekday(day)] * unit
+    return _Usual(math.expm1(middle) * scale, middle, spread, scale)
+
+
+def _log(amount: float) -> float:
+    return math.log1p(max(amount, 0.0))
 
 
 def _find_factors(history: Mapping[str, float]) -> dict[int, float]:

@@ -111,6 +111,7 @@ _CALL_COLUMNS: Mapping[CostBy, sa.ColumnElement[str]] = {
     if isinstance(column, sa.Column)
 }
 _TOKENS = sum((COST_LINE.c[name] for name in LINE_SUMS[1:6]), start=sa.literal(0))
+_GROWING = 7_310_588  # the lock of whoever adds to lines: they are read, grown and written back
 
 
 # lines
@@ -118,6 +119,7 @@ _TOKENS = sum((COST_LINE.c[name] for name in LINE_SUMS[1:6]), start=sa.literal(0
 
 async def add_lines(tx: Tx, lines: Mapping[str, CostLine]) -> None:
     """Add to lines by their ids; those that are there are put in place anew, a page at a time."""
+    await tx.lock(_GROWING)
     ids = sorted(lines)
     for start in range(0, len(ids), _PAGE):
         page = ids[start : start + _PAGE]

@@ -18,6 +18,10 @@ class CostKind(StrEnum):
     OTHER = "other"
 
 
+DAILY = frozenset({CostKind.CALLS, CostKind.COMPUTE, CostKind.IDLE, CostKind.STORAGE})
+"""What comes day by day and can be foretold by the days before; all else is known as booked."""
+
+
 class CostBy(StrEnum):
     """What costs can be summed up by; a release is a deployment, the arm that answered."""
 

@@ -19,8 +19,8 @@ _LOG = logging.getLogger("pilotage.finops")
 class CostKeeper:
     """Books what no call says, and closes months.
 
-    ``measure_storage`` returns bytes stored by project, ``is_level`` whether the ledger has all
-    calls that there are.
+    ``measure_storage`` returns by project what ``book_storage`` takes, ``is_level`` whether the
+    ledger has all calls that there are.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class CostKeeper:
         replicas: ReplicaCosts,
         months: Months,
         budgets: BudgetService,
-        measure_storage: Callable[[Tx], Awaitable[dict[str, int]]],
+        measure_storage: Callable[[Tx], Awaitable[dict[str, tuple[int, int]]]],
         is_level: Callable[[], bool],
     ) -> None:
         self._db = db
@@ -46,9 +46,9 @@ class CostKeeper:
     async def step(self) -> bool:
         """Book what is due; never more to do at once."""
         await self._book()
+        await self._mark_budgets()
         if self._is_level():
             await self._close_months()
-        await self._mark_budgets()
         return False
 
     def make_worker(self) -> Worker:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.usage import Rates
-from pilotage.finops.budgets.rules import find_period, list_days, list_remaining
+from pilotage.finops.budgets.rules import divide_spending, find_period, list_days, list_remaining
 from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.costs import store
 from pilotage.finops.costs.outlook import (
@@ -56,10 +56,9 @@ class CostInsights:
         today = get_day(tx.now_us)
         month, first, after = find_period(BudgetPer.MONTH, today)
         back = _days_before(today, MOST_DAYS)
-        by_day = await self._sum_days(tx, min(first, back), after)
-        spent = sum(by_day.get(day, (0, 0))[0] for day in list_days(first, after))
-        history = {day: float(nano) for day, (nano, _) in _fill(by_day, today).items()}
-        seen = forecast(history, spent, list_remaining(tx.now_us, after), confidence)
+        rows = await store.sum_costs(tx, [CostBy.DAY], Span(since=min(first, back), until=after))
+        spent, ahead, history = divide_spending(rows, first, today)
+        seen = forecast(history, spent + ahead, list_remaining(tx.now_us, after), confidence)
         return Outlook(
             month=month,
             spent_nano=spent,

@@ -126,18 +126,20 @@ class ReplicaCosts:
                 raise _noted_elsewhere()
         return booked
 
-    async def book_storage(self, tx: Tx, sizes: Mapping[str, int]) -> int:
-        """Book what was stored up to the end of yesterday (UTC), by project and in bytes, once.
+    async def book_storage(self, tx: Tx, sizes: Mapping[str, tuple[int, int]]) -> int:
+        """Book what was stored up to the end of yesterday (UTC), once.
 
-        It begins where it ended the last time, or yesterday: of days on which nobody looked, the
-        size is what it is now.
+        ``sizes`` has by project the bytes that it stores, and since when it has stored any. It
+        begins where it ended the last time, or yesterday, and not before that: of days on which
+        nobody looked, the size is what it is now.
         """
         end_us = tx.now_us // DAY_US * DAY_US
         prices = await cost_store.list_prices(tx)
         booked = 0
-        for project_id, size in sorted(sizes.items()):
+        for project_id, (size, since_us) in sorted(sizes.items()):
             last_us = await cost_store.find_last_end(tx, project_id, CostKind.STORAGE)
             start_us = end_us - DAY_US if last_us is None else last_us
+            start_us = max(start_us, since_us // HOUR_US * HOUR_US)
             price = find_price(prices, project_id, Resource.STORAGE, ANY, start_us)
             if price is None or not size or start_us >= end_us:
                 continue

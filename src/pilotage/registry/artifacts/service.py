@@ -26,8 +26,8 @@ class ArtifactService:
     def __init__(self) -> None:
         self.uses: list[BlobUse] = [store.find_used]
 
-    async def measure(self, tx: Tx) -> dict[str, int]:
-        """Return how many bytes the artifacts of each project have."""
+    async def measure(self, tx: Tx) -> dict[str, tuple[int, int]]:
+        """Return how many bytes the artifacts of each project have, and since when it has any."""
         return await store.sum_sizes(tx)
 
     async def add_artifact(

@@ -110,13 +110,19 @@ async def find_file(tx: Tx, sha256: str, path: str) -> TreeEntry | None:
 # blobs
 
 
-async def sum_sizes(tx: Tx) -> dict[str, int]:
-    """Return how many bytes the living artifacts of each project have."""
+async def sum_sizes(tx: Tx) -> dict[str, tuple[int, int]]:
+    """Return how many bytes the living artifacts of each project have, and since when it has any.
+
+    Projects without one are not in it; the time is in microseconds.
+    """
     columns = ARTIFACT.c
-    total = sa.func.sum(columns.size_bytes).label("total")
-    living = tx.select(ARTIFACT, columns.project_id, total).where(columns.deleted_at_us.is_(None))
+    sums = (
+        sa.func.sum(columns.size_bytes).label("total"),
+        sa.func.min(columns.created_at_us).label("since_us"),
+    )
+    living = tx.select(ARTIFACT, columns.project_id, *sums).where(columns.deleted_at_us.is_(None))
     rows = await tx.all(living.group_by(columns.project_id))
-    return {row["project_id"]: int(row["total"]) for row in rows}
+    return {row["project_id"]: (int(row["total"]), int(row["since_us"])) for row in rows}
 
 
 async def put_blob(tx: Tx, sha256: str, size: int) -> None:

@@ -150,7 +150,10 @@ async def test_the_monitoring_block_runs_unchanged_on_live_calls(
 @pytest.mark.timeout(180)
 async def test_every_method_and_the_documents_alerts_answer_on_live_calls(world: World) -> None:
     async with VertexAIMonitoring(PROJECT, data_dir=str(world.data)) as monitoring:
-        speed = await monitoring.collect_performance_metrics(NAME, time_window_minutes=60)
+        speed = await poll(  # replicas are looked at every few seconds
+            lambda: monitoring.collect_performance_metrics(NAME, time_window_minutes=60),
+            lambda found: found.replica_count is not None,
+        )
         cost = await monitoring.calculate_cost_metrics(NAME)
         quality = await monitoring.collect_quality_metrics(NAME)
         for alert in yaml.safe_load(read_block("alerting-rules.md", "yaml"))["alerts"]:

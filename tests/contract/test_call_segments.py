@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator, Collection
-from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -147,18 +146,19 @@ async def test_whatever_dies_in_between_each_call_is_kept_once(
     calls = [make_call(call_id=f"call_{n}") for n in range(23)]
     write_calls(tmp_path, calls)
     for _ in range(20):
+        dying = CallSegments(database, segments.folder, clock, label_users=label_users)
         reader = RollupReader(
             database,
             tmp_path / "spool",
             RollupService(),
             clock,
-            sinks=[segments, Dying()],
+            sinks=[dying, Dying()],
             batch=BATCH,
         )
-        with suppress(RuntimeError):
-            while await reader.step():
-                pass
+        while await reader.step():
+            pass
         await reader.close()
+        await dying.close()
 
     kept = await ask(database, segments, "call_id, seq")
     assert kept == [(f"call_{n}", n + 1) for n in range(23)]
@@ -169,6 +169,54 @@ async def test_whatever_dies_in_between_each_call_is_kept_once(
     await segments.sweep(KEEP_US, is_held=hold_nothing)
     assert not [path for path in orphans if path.exists()]
     assert await ask(database, segments, "call_id, seq") == kept
+
+
+async def test_a_batch_that_comes_again_has_its_files_already(
+    database: Database, tmp_path: Path, segments: CallSegments, clock: ManualClock
+) -> None:
+    class Away:
+        """A sink behind the segments whose database is away for some time."""
+
+        tries = 0
+
+        async def prepare(self, _: CallBatch) -> None:
+            pass
+
+        async def write(self, _: Tx) -> None:
+            self.tries += 1
+            if self.tries <= 9:
+                raise OSError("the database is away")
+
+    away = Away()
+    reader = RollupReader(
+        database, tmp_path / "spool", RollupService(), clock, sinks=[segments, away], batch=BATCH
+    )
+    for gateway in ("gateway-0", "gateway-1"):
+        write_calls(tmp_path, [make_call(), make_call(project_id="prj_other")], gateway)
+    for _ in range(5):
+        await reader.step()
+        write_calls(tmp_path, [make_call()])  # while it waits
+        clock.advance(30)
+    assert away.tries == 10
+    assert len(list(segments.folder.glob("*/*"))) == 4
+    for path in segments.folder.glob("*/*"):
+        os.utime(path, ns=(0, 0))
+    await segments.sweep(KEEP_US, is_held=hold_nothing)
+    while await reader.step():
+        pass
+    clock.advance(30)
+    while await reader.step():
+        pass
+    await reader.close()
+    assert await ask(database, segments, "spool, seq, project_id") == [
+        ("gateway-0", 1, "prj"),
+        ("gateway-0", 2, "prj_other"),
+        *(("gateway-0", seq, "prj") for seq in range(3, 8)),
+        ("gateway-1", 1, "prj"),
+        ("gateway-1", 2, "prj_other"),
+    ]
+    paths = await list_paths(database, segments)
+    assert sorted(segments.folder.glob("*/*")) == sorted(paths)
 
 
 async def test_merging_loses_nothing_and_keeps_files_few(

@@ -31,7 +31,7 @@ from pilotage.monitoring.rollups.types import (
     Marks,
     Selection,
 )
-from pilotage.monitoring.rollups.worker import CURRENT_S, CallBatch, RollupReader
+from pilotage.monitoring.rollups.worker import CURRENT_S, HELD_UP_S, CallBatch, RollupReader
 
 BATCH = 4
 MINUTE_US, HOUR_US, DAY_US = (level.span_us for level in Level)
@@ -224,6 +224,7 @@ async def test_two_readers_of_a_spool_do_not_count_it_twice(
         await readers[0].step()
         await readers[1].step()  # whose place another has moved, and who finds that out
         assert readers[1].health.held_up == 1
+        clock.advance(1)
         await readers[1].step()
         assert readers[1].health.held_up == 0
     for reader in readers:
@@ -295,7 +296,7 @@ async def test_a_record_that_no_table_can_hold_is_passed_over(
     assert reader.is_current
 
 
-async def test_nothing_is_current_while_a_spool_is_held_up(
+async def test_nothing_is_current_while_a_spool_is_held_up_unless_for_long(
     database: Database, reader: RollupReader, root: Path, clock: ManualClock
 ) -> None:
     with open_writer(root) as spool:
@@ -304,15 +305,21 @@ async def test_nothing_is_current_while_a_spool_is_held_up(
     kept = segment.rename(root / "kept")
     segment.mkdir()
     looks = [reader.is_current]
-    await drain(reader)
+    for seconds in (HELD_UP_S - 1, 1):
+        await drain(reader)
+        looks.append(reader.is_current)
+        clock.advance(seconds)
+    await drain(reader)  # not about this spool any more
     looks.append(reader.is_current)
+    assert (reader.health.held_up, looks) == (1, [False, False, False, True])
     segment.rmdir()
     kept.rename(segment)
+    clock.advance(30)
+    assert not reader.is_current
     await drain(reader)
-    looks.append(reader.is_current)
+    assert (reader.health.held_up, reader.is_current) == (0, True)
     clock.advance(CURRENT_S)
-    looks.append(reader.is_current)
-    assert looks == [False, False, True, False]
+    assert not reader.is_current
 
 
 async def test_processes_that_add_to_the_same_cell_lose_nothing(

@@ -10,7 +10,7 @@ import pytest
 
 import spool_counter
 from calls import make_call, open_writer, put_calls
-from pilotage.kit.clock import SystemClock
+from pilotage.kit.clock import ManualClock, SystemClock
 from pilotage.kit.db import SYSTEM, Database
 from pilotage.monitoring.calls import store as call_store
 from pilotage.monitoring.calls.service import CallSegments
@@ -47,7 +47,7 @@ async def test_a_full_disk_stops_counting_until_there_is_room(
 ) -> None:
     filler = disk / "filler"
     filler.write_bytes(b"x" * (DISK_BYTES * 7 // 8))
-    clock = SystemClock()
+    clock = ManualClock(SystemClock().now_us())
     with open_writer(tmp_path / "spool") as spool:
         put_calls(spool, [make_call(at_us=clock.now_us()) for _ in range(CALLS)])
     db = await spool_counter.open_counted(tmp_path)
@@ -59,6 +59,7 @@ async def test_a_full_disk_stops_counting_until_there_is_room(
         with caplog.at_level(logging.ERROR):
             for _ in range(2 * CALLS // BATCH):
                 await reader.step()
+                clock.advance(1)
         assert len([line for line in caplog.messages if "gateway-0" in line]) == 1
         assert "No space left" in caplog.text
         assert not reader.is_current
@@ -67,6 +68,7 @@ async def test_a_full_disk_stops_counting_until_there_is_room(
         assert not list(disk.glob("calls/*/.*"))
 
         filler.unlink()
+        clock.advance(30)
         for _ in range(CALLS // BATCH + 1):
             await reader.step()
         assert await look(db) == (CALLS, CALLS)

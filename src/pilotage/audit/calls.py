@@ -143,7 +143,7 @@ class CallSealer:
             spool.read_seq = seq
         if self._is_due(spool, is_last=is_last):
             await self._seal(spool)
-        return len(records) == BATCH
+        return spool.reader.was_cut
 
     async def _follow(self, folder: Path) -> _Open:
         epoch = read_epoch(folder)

@@ -2,19 +2,22 @@
 
 The consumer keeps its own place and moves it in the transaction of whatever it makes of a batch, so
 that a crash at any point repeats the whole batch or none of it. One spool that is held up holds up
-no other, and one record that can never be kept holds up none that come behind it.
+no other, and is tried again more and more rarely; one record that can never be kept holds up none
+that come behind it.
 """
 
 import asyncio
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import Clock, SystemClock
 from pilotage.kit.db import refuses_values
 from pilotage.kit.spool_reader import SpoolDamage, SpoolReader, list_spools, read_epoch
+from pilotage.kit.worker import find_pause_s
 
 _TRIES_ALONE = 3
 _TOLD_AT = 2  # failures in a row
@@ -61,25 +64,43 @@ class _Follower:
     seq: int
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """What goes wrong with a spool; ``tried`` records of it, those that failed last, come again."""
+
+    failures: int = 0  # in a row
+    since_s: float = 0.0  # when the first of them was
+    wait_until_s: float = 0.0
+    tried: int = 0
+    halvings: int = 0  # of batches, for what is in them
+
+
 class SpoolConsumer:
     """Hands the batches of every spool to ``take``.
 
     A batch that cannot be kept for what is in it comes again in halves, until the record alone that
     is the reason has failed three times; it is passed over if the place can be moved behind it.
-    Whatever else fails, such as a full disk, holds the spool up and is tried again.
+    Whatever else fails, such as a full disk, holds the spool up: the same batch comes again after
+    a back-off (0.5 s doubling to 30 s).
     """
 
     def __init__(
-        self, root: Path, find_place: FindPlace, take: TakeBatch, log: logging.Logger, batch: int
+        self,
+        root: Path,
+        find_place: FindPlace,
+        take: TakeBatch,
+        log: logging.Logger,
+        batch: int,
+        clock: Clock | None = None,
     ) -> None:
         self._root = root
         self._find_place = find_place
         self._take = take
         self._log = log
         self._batch = batch
+        self._clock = clock or SystemClock()
         self._followers: dict[Path, _Follower] = {}
-        self._failures: Counter[Path] = Counter()  # in a row
-        self._halvings: Counter[Path] = Counter()  # of batches, for what is in them
+        self._troubles: defaultdict[Path, _Trouble] = defaultdict(_Trouble)
         self._passed_over = 0
         self._damaged = 0
         self._busy = asyncio.Lock()
@@ -93,9 +114,13 @@ class SpoolConsumer:
     @property
     def health(self) -> SpoolHealth:
         """How reading goes."""
-        return SpoolHealth(
-            held_up=len(self._failures), passed_over=self._passed_over, damaged=self._damaged
-        )
+        held_up = sum(trouble.failures > 0 for trouble in self._troubles.values())
+        return SpoolHealth(held_up=held_up, passed_over=self._passed_over, damaged=self._damaged)
+
+    def is_held_up(self, within_s: float) -> bool:
+        """Say whether a spool is held up that was not so long ago."""
+        since_s = self._clock.monotonic_s() - within_s
+        return any(one.failures and one.since_s > since_s for one in self._troubles.values())
 
     def taken_until(self, folder: Path) -> int:
         """Return the last record of a spool that is needed no more, 0 if all may be needed."""
@@ -117,22 +142,28 @@ class SpoolConsumer:
         folders = list_spools(self._root)
         for gone in self._followers.keys() - set(folders):
             self._forget(gone)
-        for counts in (self._failures, self._halvings):
-            for gone in counts.keys() - set(folders):
-                del counts[gone]
+        for gone in self._troubles.keys() - set(folders):
+            del self._troubles[gone]
         for folder in folders:
+            trouble = self._troubles[folder]
+            if trouble.failures and self._clock.monotonic_s() < trouble.wait_until_s:
+                continue
             try:
                 has_more |= await self._read_on(folder)
             except Exception as failed:
                 self._note_failure(folder, failed)
             else:
-                del self._failures[folder]
+                trouble.failures = 0
         return has_more
 
     def _note_failure(self, folder: Path, failed: Exception) -> None:
         """Count a failure; tell of the second in a row, for one may be a race that was lost."""
-        self._failures[folder] += 1
-        if self._failures[folder] == _TOLD_AT:
+        trouble, now_s = self._troubles[folder], self._clock.monotonic_s()
+        if not trouble.failures:
+            trouble.since_s = now_s
+        trouble.failures += 1
+        trouble.wait_until_s = now_s + find_pause_s(trouble.failures)
+        if trouble.failures == _TOLD_AT:
             is_plain = isinstance(failed, OSError | PilotageError)
             self._log.error(
                 "the spool %s is held up: %s",
@@ -160,7 +191,8 @@ class SpoolConsumer:
         return follower
 
     async def _read_batch(self, folder: Path, follower: _Follower) -> bool:
-        limit = max(1, self._batch >> self._halvings[folder])
+        trouble = self._troubles[folder]
+        limit = trouble.tried or max(1, self._batch >> trouble.halvings)
         try:
             records = await asyncio.to_thread(follower.reader.read, limit)
         except SpoolDamage as damage:
@@ -168,6 +200,7 @@ class SpoolConsumer:
             return True
         if not records:
             return False
+        trouble.tried = len(records)
         try:
             await self._hand_on(folder, follower, records[-1][0], records)
         except Exception as failed:
@@ -175,9 +208,9 @@ class SpoolConsumer:
                 raise
             await self._narrow(folder, follower, records, failed)
             return True
-        if self._halvings[folder]:
-            self._halvings[folder] -= 1
-        return len(records) == limit
+        trouble.tried = 0
+        trouble.halvings = max(0, trouble.halvings - 1)
+        return follower.reader.was_cut
 
     async def _hand_on(
         self, folder: Path, follower: _Follower, seq: int, records: list[tuple[int, bytes]]
@@ -202,13 +235,15 @@ class SpoolConsumer:
         failed: Exception,
     ) -> None:
         """Let half as many records come next time, or pass over the one that was alone."""
+        trouble = self._troubles[folder]
+        trouble.tried = 0
         is_alone = self._batch.bit_length()  # after so many halvings
-        if len(records) == 1 and self._halvings[folder] >= is_alone + _TRIES_ALONE - 1:
+        if len(records) == 1 and trouble.halvings >= is_alone + _TRIES_ALONE - 1:
             await self._hand_on(folder, follower, records[0][0], [])
             self._pass_over(folder, records[0][0], failed)
-            self._halvings[folder] = is_alone
+            trouble.halvings = is_alone
         else:
-            self._halvings[folder] += 1
+            trouble.halvings += 1
         self._begin_behind(folder, follower, follower.seq)
 
     def _pass_over(self, folder: Path, seq: int, reason: Exception) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ EPOCH_FILE = "epoch"
 FLOOR_FILE = "floor"
 RESERVE_FILE = "reserve"
 
+READ_BYTES = 8 << 20  # of payloads at once: whoever reads holds them and what they become
 _CHUNK_BYTES = 256 << 10
 _SEARCH_BYTES = 1 << 20  # how far behind a damaged record the next whole one is looked for
 
@@ -52,6 +54,7 @@ class SpoolReader:
     """
 
     def __init__(self, folder: Path, after_seq: int) -> None:
+        self.was_cut = False  # whether the last read ended at its limits: there may be more
         self._folder = folder
         self._after = after_seq
         self._fd = -1
@@ -71,21 +74,28 @@ class SpoolReader:
     ) -> None:
         self.close()
 
-    def read(self, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to ``limit`` further records (number, payload); fewer only at the end.
+    def read(self, limit: int, most_bytes: int = READ_BYTES) -> list[tuple[int, bytes]]:
+        """Return up to ``limit`` further records (number, payload); none only at the end.
 
-        A torn record at the end of the newest segment is not there yet. Raises ``SpoolDamage`` (a
-        ValueError naming file and offset) where records are lost in the middle, each time anew,
-        after everything before the loss was returned.
+        Reading ends, too, soon after their payloads have ``most_bytes``. A torn record at the end
+        of the newest segment is not there yet. Raises ``SpoolDamage`` (a ValueError naming file
+        and offset) where records are lost in the middle, each time anew, after everything before
+        the loss was returned.
         """
         records: list[tuple[int, bytes]] = []
+        size = 0
+        self.was_cut = False
         try:
-            while len(records) < limit and (self._fd >= 0 or self._enter_first()):
-                if not self._read_chunk(records, limit) and not self._go_on():
-                    break
+            while len(records) < limit and size < most_bytes:
+                known = len(records)
+                if not self._advance(records, limit):
+                    return records
+                size += sum(len(payload) for _, payload in records[known:])
         except SpoolDamage:
             if not records:
                 raise
+        else:
+            self.was_cut = True
         return records
 
     def close(self) -> None:
@@ -93,6 +103,11 @@ class SpoolReader:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _advance(self, records: list[tuple[int, bytes]], limit: int) -> bool:
+        """Take what is at this place, or go to the next; say whether there was something."""
+        is_open = self._fd >= 0 or self._enter_first()
+        return is_open and (self._read_chunk(records, limit) or self._go_on())
 
     def _enter_first(self) -> bool:
         firsts = list_firsts(self._folder)
@@ -193,14 +208,17 @@ class SpoolReader:
 def read_records(folder: Path, after_seq: int, limit: int) -> list[tuple[int, bytes]]:
     """Return up to ``limit`` records behind a number; raises as ``SpoolReader.read``."""
     with SpoolReader(folder, after_seq) as reader:
-        return reader.read(limit)
+        return reader.read(limit, sys.maxsize)
 
 
 def list_spools(root: Path) -> list[Path]:
-    """Return the spools directly below a folder, in order of name."""
+    """Return the spools directly below a folder, in order of name.
+
+    One that cannot be looked into is among them, so that whoever reads it finds out.
+    """
     if not root.is_dir():
         return []
-    return sorted(folder for folder in root.iterdir() if (folder / EPOCH_FILE).is_file())
+    return sorted(filter(_may_be_spool, root.iterdir()))
 
 
 def read_epoch(folder: Path) -> str:
@@ -280,3 +298,10 @@ def list_firsts(folder: Path) -> list[int]:
 def segment_path(folder: Path, first_seq: int) -> Path:
     """Return where the segment that starts with a number lies."""
     return folder / f"{first_seq:020d}{SEGMENT_SUFFIX}"
+
+
+def _may_be_spool(folder: Path) -> bool:
+    try:
+        return (folder / EPOCH_FILE).is_file()
+    except OSError:
+        return True

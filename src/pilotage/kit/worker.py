@@ -61,10 +61,7 @@ class Worker:
     @property
     def pause_s(self) -> float:
         """How long to wait now before the next step, unless rung."""
-        if not self.failures:
-            return self._interval_s
-        doublings = min(self.failures, 16) - 1  # the failures of a week make no number of seconds
-        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**doublings)
+        return find_pause_s(self.failures) if self.failures else self._interval_s
 
     async def try_step(self) -> bool:
         """Do one step; a failure is counted and logged, not raised."""
@@ -79,3 +76,9 @@ class Worker:
             _LOG.info("%s works again after %d failures", self.name, self.failures)
             self.failures = 0
         return has_more
+
+
+def find_pause_s(failures: int) -> float:
+    """Return how long to wait after so many failures in a row, at least one."""
+    doublings = min(failures, 16) - 1  # the failures of a week make no number of seconds
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**doublings)

@@ -75,7 +75,10 @@ class Measuring:
         return self._reader.health
 
     def is_current(self) -> bool:
-        """Say whether every call that had ended at the last look is counted."""
+        """Say whether every call that had ended at the last look is counted.
+
+        Those of spools that have been held up for long are left out.
+        """
         return self._reader.is_current
 
     def list_routes(self, identity: IdentityService) -> list[Route]:

@@ -151,7 +151,7 @@ class SpoolShipper:
         if records:
             await self._send(shipment, records)
         progress.seq = shipment.place.seq
-        if len(records) < BATCH_RECORDS:
+        if not shipment.reader.was_cut:
             progress.caught_up_at_us = started_us
         self._drop_old(shipment, progress)
         return bool(records)

@@ -19,6 +19,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.spool import SpoolWriter, Sync, open_spool
 from pilotage.kit.spool_reader import (
+    READ_BYTES,
     SpoolDamage,
     SpoolReader,
     drop_segments,
@@ -214,6 +215,48 @@ def test_large_records_pass_the_read_size(tmp_path: Path) -> None:
     cut = segment_path(folder, list_firsts(folder)[-1])
     cut.write_bytes(cut.read_bytes()[:200_000])
     assert read_records(folder, 0, EVERYTHING) == list(enumerate(payloads[:3], 1))
+
+
+def test_reading_ends_soon_after_so_many_bytes(tmp_path: Path) -> None:
+    folder, most = tmp_path / "spool", 1 << 20
+    payloads = [bytes([number]) * 100_000 for number in range(100)]
+    fill(folder, payloads, segment_bytes=1 << 22)
+    found: list[tuple[int, bytes]] = []
+    with SpoolReader(folder, 30) as reader:  # what lies before it is no part of them
+        while records := reader.read(EVERYTHING, most):
+            size = sum(len(payload) for _, payload in records)
+            assert reader.was_cut == (size >= most)
+            assert size < most + (256 << 10)
+            found += records
+        assert not reader.was_cut
+    assert found == list(enumerate(payloads, 1))[30:]
+    with SpoolReader(folder, 0) as reader:
+        assert READ_BYTES <= 100_000 * len(reader.read(EVERYTHING)) < READ_BYTES + (256 << 10)
+        assert reader.was_cut
+        assert len(reader.read(2)) == 2
+        assert reader.was_cut
+
+
+def test_a_folder_that_cannot_be_looked_into_may_be_a_spool() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        fill(root / "b", [b"1"])
+        (root / "a").mkdir(mode=0)
+        with rights_of_nobody():
+            assert list_spools(root) == [root / "a", root / "b"]
+
+
+@contextlib.contextmanager
+def rights_of_nobody() -> Iterator[None]:
+    """Be bound by the rights of files, as root is not."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def test_everything_is_private_and_the_epoch_stays(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A consumer gets every record of every spool once, whatever happens to it or to the spools."""
 
 import logging
+import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from pilotage.core.errors import PilotageError
+from pilotage.kit.clock import ManualClock
 from pilotage.kit.spool import open_spool
 from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer, SpoolHealth
 
@@ -23,6 +26,7 @@ class Consumer:
 
     def __init__(self) -> None:
         self.taken: dict[tuple[str, str], list[bytes]] = {}
+        self.seen: list[list[bytes]] = []
         self.places: dict[tuple[str, str], int] = {}
         self.failures = 0
         self.poison: set[bytes] = set()
@@ -32,6 +36,7 @@ class Consumer:
         return self.places.get((spool, epoch), 0)
 
     async def take(self, batch: SpoolBatch) -> dict[int, Exception]:
+        self.seen.append([payload for _, payload in batch.records])
         if self.failures:
             self.failures -= 1
             raise RuntimeError("no")
@@ -53,8 +58,15 @@ def consumer() -> Consumer:
 
 
 @pytest.fixture
-async def spools(tmp_path: Path, consumer: Consumer) -> AsyncIterator[SpoolConsumer]:
-    made = SpoolConsumer(tmp_path, consumer.find_place, consumer.take, LOG, batch=3)
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def spools(
+    tmp_path: Path, consumer: Consumer, clock: ManualClock
+) -> AsyncIterator[SpoolConsumer]:
+    made = SpoolConsumer(tmp_path, consumer.find_place, consumer.take, LOG, batch=3, clock=clock)
     yield made
     await made.close()
 
@@ -88,8 +100,88 @@ async def test_batches_follow_one_another(
     assert spools.taken_until(tmp_path / "b") == 3
 
 
+async def test_a_batch_of_long_records_ends_before_it_is_too_large(
+    tmp_path: Path, consumer: Consumer
+) -> None:
+    payloads = [letter * (5 << 20) for letter in letters("12345")]
+    put(tmp_path, "a", *payloads)
+    spools = SpoolConsumer(tmp_path, consumer.find_place, consumer.take, LOG, batch=1000)
+    assert await spools.step()  # more, although it is less than a batch
+    await drain(spools)
+    await spools.close()
+    assert consumer.seen == [payloads[:2], payloads[2:4], payloads[4:]]
+
+
+async def test_a_spool_that_is_held_up_is_tried_more_and_more_rarely(
+    tmp_path: Path, spools: SpoolConsumer, consumer: Consumer, clock: ManualClock
+) -> None:
+    put(tmp_path, "a", *letters("12"))
+    tried_s = []
+    consumer.failures = 9
+    while consumer.failures:
+        tries = len(consumer.seen)
+        assert not await spools.step()
+        assert spools.health.held_up == 1
+        tried_s += [clock.monotonic_s()] * (len(consumer.seen) - tries)
+        clock.advance(0.5)
+    assert tried_s == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5, 91.5]
+    put(tmp_path, "a", b"3")
+    clock.advance(30)
+    assert await spools.step()
+    assert consumer.seen == [letters("12")] * 10  # the same, whatever came behind it
+    await drain(spools)
+    assert consumer.list_of("a") == letters("123")
+
+
+async def test_what_has_been_held_up_for_long_is_told_apart(
+    tmp_path: Path, spools: SpoolConsumer, consumer: Consumer, clock: ManualClock
+) -> None:
+    put(tmp_path, "a", b"1")
+    consumer.failures = 2
+    looks = [spools.is_held_up(within_s=60)]
+    for seconds in (59, 1):
+        await spools.step()
+        looks.append(spools.is_held_up(within_s=60))
+        clock.advance(seconds)
+    looks.append(spools.is_held_up(within_s=60))
+    assert looks == [False, True, True, False]
+    assert spools.health.held_up == 1
+    await spools.step()
+    assert spools.health.held_up == 0
+    put(tmp_path, "a", b"2")
+    consumer.failures = 1
+    await spools.step()
+    assert spools.is_held_up(within_s=60)  # anew
+
+
+async def test_a_folder_of_somebody_else_holds_no_other_up(
+    consumer: Consumer, clock: ManualClock
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root, user = Path(name), os.geteuid()
+        root.chmod(0o755)
+        put(root, "b", b"1")
+        (root / "a").mkdir(mode=0)
+        if user == 0:  # whom no rights bind
+            for path in (root / "b", *(root / "b").iterdir()):
+                os.chown(path, 65534, 65534)
+            os.seteuid(65534)
+        spools = SpoolConsumer(root, consumer.find_place, consumer.take, LOG, batch=3, clock=clock)
+        try:
+            await drain(spools)
+            await spools.close()
+        finally:
+            os.seteuid(user)
+    assert consumer.list_of("b") == [b"1"]
+    assert spools.health.held_up == 1
+
+
 async def test_a_batch_that_could_not_be_taken_comes_again(
-    tmp_path: Path, spools: SpoolConsumer, consumer: Consumer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    spools: SpoolConsumer,
+    consumer: Consumer,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     put(tmp_path, "a", *letters("1234567"))
     for failures in range(3):
@@ -97,6 +189,7 @@ async def test_a_batch_that_could_not_be_taken_comes_again(
         for _ in range(failures):
             assert not await spools.step()
             assert spools.health.held_up == 1
+            clock.advance(1)
         await spools.step()
         assert spools.health.held_up == 0
     assert consumer.list_of("a") == letters("1234567")
@@ -173,18 +266,27 @@ async def test_nothing_is_passed_over_where_the_place_cannot_be_moved(
 
 
 async def test_what_a_consumer_cannot_read_is_counted_once(
-    tmp_path: Path, spools: SpoolConsumer, consumer: Consumer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    spools: SpoolConsumer,
+    consumer: Consumer,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     put(tmp_path, "a", *letters("1??2"))
     consumer.failures = 1
     await drain(spools)
+    clock.advance(1)
     await drain(spools)
     assert spools.health.passed_over == 2
     assert len(caplog.messages) == 1
 
 
 async def test_a_spool_that_cannot_be_read_holds_no_other_up(
-    tmp_path: Path, spools: SpoolConsumer, consumer: Consumer, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    spools: SpoolConsumer,
+    consumer: Consumer,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     put(tmp_path, "a", b"1")
     (segment,) = (tmp_path / "a").glob("*.seg")
@@ -192,11 +294,13 @@ async def test_a_spool_that_cannot_be_read_holds_no_other_up(
     segment.mkdir()
     put(tmp_path, "b", b"2")
     await drain(spools)
+    clock.advance(1)
     await drain(spools)
     assert consumer.list_of("b") == [b"2"]
     assert [record.message.split(":")[0] for record in caplog.records] == ["the spool a is held up"]
     segment.rmdir()
     (tmp_path / "kept").rename(segment)
+    clock.advance(1)
     await drain(spools)
     assert consumer.list_of("a") == [b"1"]
 

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,10 +30,19 @@ IsHeld = Callable[[Tx], Awaitable[bool]]
 """Say whether a legal hold keeps everything where it is."""
 
 
+@dataclass(slots=True)
+class _Prepared:
+    """The files of a batch, by project and day; they wait to be listed."""
+
+    batch: int
+    segments: dict[tuple[str, int], Segment] = field(default_factory=dict)
+
+
 class CallSegments:
     """A sink of the rollup reader that keeps each call as a row of a Parquet file.
 
-    A batch becomes a file for each project and day, listed in the transaction that counts it.
+    A batch becomes a file for each project and day, listed in the transaction that counts it. A
+    batch that comes again because it could not be counted finds the files that it has.
     """
 
     def __init__(
@@ -43,14 +53,20 @@ class CallSegments:
         self._clock = clock
         self._label_users = label_users
         self._writer = SegmentWriter()
-        self._prepared: list[Segment] = []
-        self._unlisted: set[str] = set()
+        self._prepared: dict[str, _Prepared] = {}  # last of each spool, if it may not be listed
+        self._last = _Prepared(0)
         self._damaged: set[str] = set()
 
     async def prepare(self, batch: CallBatch) -> None:
-        """Write the files of a batch; one that is not listed afterwards is swept up later."""
-        self._prepared = []
-        self._unlisted.clear()
+        """Write the files of a batch that it does not have yet.
+
+        One that is not listed afterwards is swept up later, once its spool has another batch.
+        """
+        spool, identity = batch.records.spool, _identify(batch)
+        prepared = self._prepared.get(spool)
+        if prepared is None or prepared.batch != identity:
+            prepared = self._prepared[spool] = _Prepared(identity)
+        self._last = prepared
         if not batch.ended:
             return
         tokens = await self._find_tokens(batch)
@@ -60,13 +76,13 @@ class CallSegments:
             row = make_row(seq, batch.records.spool, batch.records.epoch, ended, token)
             project_id = ended.project_id.replace("\x00", "\N{REPLACEMENT CHARACTER}")
             rows[project_id, ended.at_us // DAY_US].append(row)
-        for (project_id, _), some in rows.items():
-            self._prepared.append(await self._write(project_id, some))
+        for (project_id, day), some in rows.items():
+            if (project_id, day) not in prepared.segments:
+                prepared.segments[project_id, day] = await self._write(project_id, some)
 
     async def write(self, tx: Tx) -> None:
         """List the files that were prepared last."""
-        await store.insert_segments(tx, self._prepared)
-        self._unlisted.clear()
+        await store.insert_segments(tx, list(self._last.segments.values()))
 
     async def merge_next(self) -> bool:
         """Merge the next segments that are worth it; False if none are.
@@ -100,12 +116,13 @@ class CallSegments:
         """
         now_us = self._clock.now_us()
         async with self._db.write(SYSTEM) as tx:
+            self._forget_listed(await store.list_names(tx))
             if not await is_held(tx):
                 await store.expire_segments(tx, now_us - retention_us)
             await store.delete_replaced(tx, now_us - GRACE_US)
             listed = await store.list_names(tx)
         self._damaged = set()
-        there = await asyncio.to_thread(self._drop_unlisted, listed, now_us - GRACE_US)
+        there = await asyncio.to_thread(self._drop_old, listed, now_us - GRACE_US)
         if missing := listed - there:
             _LOG.error("%d segments of calls are missing, one is %s", len(missing), min(missing))
 
@@ -126,7 +143,6 @@ class CallSegments:
 
     async def _write(self, project_id: str, rows: Sequence[CallRow]) -> Segment:
         name = self._make_name(project_id)
-        self._unlisted.add(name)
         size = await asyncio.to_thread(self._writer.write, self.folder / name, rows)
         times = [row.at_us for row in rows]
         return self._make_segment(name, project_id, 0, len(rows), size, (min(times), max(times)))
@@ -161,18 +177,33 @@ class CallSegments:
     def _list_files(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.glob(f"*/*{SUFFIX}")}
 
-    def _drop_unlisted(self, listed: Collection[str], before_us: int) -> set[str]:
+    def _forget_listed(self, listed: Collection[str]) -> None:
+        """Forget batches that are counted: their files wait no more."""
+        self._prepared = {
+            spool: one
+            for spool, one in self._prepared.items()
+            if not any(item.name in listed for item in one.segments.values())
+        }
+
+    def _drop_old(self, listed: Collection[str], before_us: int) -> set[str]:
         """Remove old files that are not listed, halves of a crash too; return those that are."""
         there = set()
+        prepared = list(self._prepared.values())
+        waiting = {item.name for one in prepared for item in list(one.segments.values())}
         for path in self.folder.glob("*/*"):
             name = str(path.relative_to(self.folder))
             if name in listed:
                 there.add(name)
-            elif name not in self._unlisted:
+            elif name not in waiting:
                 with suppress(FileNotFoundError):  # a half that was a whole file a moment later
                     if path.stat().st_mtime_ns // 1000 < before_us:
                         path.unlink()
         return there
+
+
+def _identify(batch: CallBatch) -> int:
+    """Return what only the same calls have, with the same times."""
+    return hash((batch.records.epoch, *((seq, ended.at_us) for seq, ended in batch.ended)))
 
 
 def _is_copy(ended: Ended) -> bool:

@@ -23,6 +23,7 @@ from pilotage.monitoring.rollups.service import RollupService
 BATCH = 20_000  # frames: a file of calls is made of each batch, and small ones cost more a call
 _TEND_EVERY_S = 30.0
 CURRENT_S = 10.0  # for so long after it found nothing more to read, a reader is up to date
+HELD_UP_S = 300.0  # a spool that is held up for longer is not waited for any more
 _LOG = logging.getLogger("pilotage.monitoring")
 
 
@@ -72,13 +73,15 @@ class RollupReader:
         self._tended_at_s: float | None = None
         self._ended_at_s: float | None = None
         self._sinks = sinks
-        self._spools = SpoolConsumer(spool_root, self._find_place, self._take, _LOG, batch)
+        self._spools = SpoolConsumer(
+            spool_root, self._find_place, self._take, _LOG, batch, clock=clock
+        )
 
     async def step(self) -> bool:
         """Count a batch of each spool, and fold and drop what is due; say whether there is more."""
         has_more = await self._spools.step()
         now_s = self._clock.monotonic_s()
-        if not has_more and not self._spools.health.held_up:
+        if not has_more and not self._spools.is_held_up(HELD_UP_S):
             self._ended_at_s = now_s
         if self._tended_at_s is not None and now_s - self._tended_at_s < _TEND_EVERY_S:
             return has_more
@@ -89,7 +92,11 @@ class RollupReader:
 
     @property
     def is_current(self) -> bool:
-        """Whether all that there was a moment ago is counted, in every spool."""
+        """Whether all that there was a moment ago is counted.
+
+        Spools that have been held up for longer than ``HELD_UP_S`` are left out: what is counted is
+        about the others then.
+        """
         ended_s = self._ended_at_s
         return ended_s is not None and self._clock.monotonic_s() - ended_s < CURRENT_S
 

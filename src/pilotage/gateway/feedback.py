@@ -14,6 +14,7 @@ from pilotage.kit.sealing import post
 from pilotage.kit.spool import SpoolWriter
 
 PER_SECOND = 100  # of one tenant, in one gateway process; feedback is free, and takes room
+LETTER_BYTES = 256  # of a comment that is kept take as much room as one more without a comment
 
 
 class FeedbackDesk:
@@ -31,11 +32,10 @@ class FeedbackDesk:
         Raises what reading it does, ``rate_limit_exceeded``, or ``spool_full``.
         """
         said = decode_feedback(body)
-        self._admit(tenant.id)
+        kept = said.comment.encode() if said.comment and tenant.letterbox else b""
+        self._admit(tenant.id, 1 + len(kept) // LETTER_BYTES)
         feedback_id = self._clock.new_id("fbk")
-        comment = b""
-        if said.comment and tenant.letterbox:
-            comment = post(tenant.letterbox, tenant.id, feedback_id, said.comment.encode())
+        comment = kept and post(tenant.letterbox, tenant.id, feedback_id, kept)
         feedback = Feedback(
             call_id=said.call_id,
             at_us=self._clock.now_us(),
@@ -51,16 +51,18 @@ class FeedbackDesk:
         await self._spool.synced(seq)
         return encode_feedback(feedback_id, said, is_kept=bool(comment))
 
-    def _admit(self, tenant_id: str) -> None:
+    def _admit(self, tenant_id: str, room: int) -> None:
+        """Let so much in as would be without comments; raise ``rate_limit_exceeded`` beyond."""
         second = int(self._clock.monotonic_s())
         if second != self._second:
             self._second = second
             self._taken.clear()
-        taken = self._taken.get(tenant_id, 0)
-        if taken >= PER_SECOND:
+        taken = self._taken.get(tenant_id, 0) + room
+        if taken > PER_SECOND:
             raise PilotageError(
                 "rate_limit_exceeded",
-                f"A gateway takes feedback {PER_SECOND} times a second of each tenant.",
+                f"A gateway takes feedback {PER_SECOND} times a second of each tenant, "
+                "and less often with long comments.",
                 retry_after_s=1.0,
             )
-        self._taken[tenant_id] = taken + 1
+        self._taken[tenant_id] = taken

@@ -43,6 +43,21 @@ async def test_score_and_label_become_a_frame_and_the_comment_does_not(tmp_path:
     assert b"Smith" not in payload
 
 
+@pytest.mark.parametrize(("letters", "times"), [(80, 100), (1_000, 8), (4_000, 2)])
+async def test_long_comments_that_are_kept_are_taken_less_often(
+    tmp_path: Path, letters: int, times: int
+) -> None:
+    said = {"request_id": CALL, "score": 1, "comment": "\N{SNOWMAN}" * letters}
+    CLOCK.advance(1)
+    await take(tmp_path / "dropped", said, PER_SECOND)
+    box = make_letterbox(make_key(), 3, TENANT.id, "feedback comment")
+    tenant = msgspec.structs.replace(TENANT, letterbox=box)
+    with pytest.raises(PilotageError, match="less often with long comments"):
+        await take(tmp_path, said, PER_SECOND + 1, tenant)
+    kept = read_records(tmp_path, 0, 1000)
+    assert len(kept) == times
+
+
 async def test_a_comment_that_is_kept_is_sealed_for_whoever_has_the_tenants_key(
     tmp_path: Path,
 ) -> None:

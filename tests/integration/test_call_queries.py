@@ -19,7 +19,7 @@ from pilotage.kit.clock import ManualClock, SystemClock, rfc3339
 from pilotage.kit.config import Settings
 from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.operations import Progress
-from pilotage.monitoring.calls import store
+from pilotage.monitoring.calls import query_child, store
 from pilotage.monitoring.calls.columns import COLUMNS, make_row
 from pilotage.monitoring.calls.parquet import SegmentWriter
 from pilotage.monitoring.calls.queries import AT_ONCE, Asked, CallQueries
@@ -306,6 +306,28 @@ async def test_files_that_cannot_be_read_are_left_out_and_told_of(
     with pytest.raises(PilotageError, match="Referenced column") as refused:
         await queries.run(Asked(sql="SELECT nothing FROM calls", tenant_id=tenant_id), there)
     assert str(folder) not in refused.value.detail
+
+
+@pytest.mark.parametrize("tenant_id", ["", "ten_1"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "error('x')",
+        "regexp_matches(feature, '(')",
+        "strptime(feature, '%Y')",
+        "(SELECT cost_nano FROM calls)",
+        "max(seq + 1) * 9223372036854775807",
+        "feature::INTEGER",
+    ],
+)
+def test_a_mistake_in_a_query_makes_nobody_read_all_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, tenant_id: str
+) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(query_child, "find_damaged", looks.append)
+    with pytest.raises(ValueError, match=r"Invalid Input|Out of Range|Conversion"):
+        find(folder, f"SELECT {what} FROM calls", tenant_id)
+    assert not looks
 
 
 def test_a_query_learns_nothing_of_whose_machine_it_is_on(folder: Path) -> None:

@@ -12,6 +12,7 @@ before it is filtered out: the tenant's rows are copied first, and then there ar
 
 import resource
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -20,12 +21,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilotage.monitoring.calls.columns import COLUMNS, list_shown
-from pilotage.monitoring.calls.parquet import CLOSED, find_damaged, quote, read_files
+from pilotage.monitoring.calls.parquet import (
+    CLOSED,
+    DamagedFiles,
+    find_damaged,
+    quote,
+    read_files,
+)
 from pilotage.monitoring.calls.rules import find_columns
 from pilotage.monitoring.calls.types import Answer, Column, Question
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+    from duckdb import Error as DuckDBError
 
 _ALL = frozenset(column.name for column in COLUMNS)
 _ROOM_BYTES = 1 << 30  # of addresses: for the program, its threads, and rows on their way out
@@ -62,20 +70,12 @@ def answer(question: Question) -> Answer:
             return _answer(question, missing)
         except duckdb.OutOfMemoryException as failed:
             raise MemoryError from failed
-        except (
-            duckdb.ParserException,
-            duckdb.CatalogException,
-            duckdb.BinderException,
-            duckdb.ConversionException,
-        ) as wrong:
+        except duckdb.Error as wrong:
             raise ValueError(str(wrong)) from wrong
-        except duckdb.Error as failed:
-            damaged = find_damaged(question.files)
-            if not damaged:
-                raise ValueError(str(failed)) from failed
-        left = [file for file in question.files if file not in damaged]
-        question = msgspec.structs.replace(question, files=left)
-        missing += len(damaged)
+        except DamagedFiles as damaged:
+            left = [file for file in question.files if Path(file) not in damaged.paths]
+            question = msgspec.structs.replace(question, files=left)
+            missing += len(damaged.paths)
 
 
 def _try(question: Question) -> dict[str, object]:
@@ -100,9 +100,31 @@ def _answer(question: Question, missing: int) -> Answer:
     }
     with duckdb.connect(":memory:", config=config) as connection:
         _check(connection, question.sql)
-        _offer(connection, question)
-        columns, rows, is_cut = _ask(connection, question)
+        is_offered = False
+        try:
+            _offer(connection, question)
+            is_offered = True
+            columns, rows, is_cut = _ask(connection, question)
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as failed:
+            if not is_offered or _is_of_files(failed, question.files):
+                _look_for_damage(question.files, failed)
+            raise
     return Answer(columns=columns, rows=rows, is_cut=is_cut, missing=missing)
+
+
+def _is_of_files(failed: "DuckDBError", files: Sequence[str]) -> bool:
+    """Say whether files may be the reason: it names one, or is of no kind that a query causes."""
+    import duckdb
+
+    return type(failed) is duckdb.Error or any(file in str(failed) for file in files)
+
+
+def _look_for_damage(files: Sequence[str], failed: "DuckDBError") -> None:
+    """Raise :class:`DamagedFiles` if there are any; this reads all of all files."""
+    if damaged := find_damaged(files):
+        raise DamagedFiles(map(Path, damaged)) from failed
 
 
 def _check(connection: "DuckDBPyConnection", sql: str) -> None:

@@ -75,7 +75,7 @@ class LedgerReader:
         self._retention_us = retention_us
         self._read_elsewhere = read_elsewhere
         self._dropped_at_s: float | None = None
-        self._spools = SpoolConsumer(spool_root, self._find_place, self._take, _LOG, batch)
+        self._spools = SpoolConsumer(spool_root, self._find_place, self._take, _LOG, batch, clock)
 
     async def step(self) -> bool:
         """Read a batch of each spool; return whether one has more."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pilotage.core.errors import PilotageError
-from pilotage.kit.clock import Clock, SystemClock
+from pilotage.kit.clock import Clock
 from pilotage.kit.db import refuses_values
 from pilotage.kit.spool_reader import SpoolDamage, SpoolReader, list_spools, read_epoch
 from pilotage.kit.worker import find_pause_s
@@ -91,14 +91,14 @@ class SpoolConsumer:
         take: TakeBatch,
         log: logging.Logger,
         batch: int,
-        clock: Clock | None = None,
+        clock: Clock,
     ) -> None:
         self._root = root
         self._find_place = find_place
         self._take = take
         self._log = log
         self._batch = batch
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._followers: dict[Path, _Follower] = {}
         self._troubles: defaultdict[Path, _Trouble] = defaultdict(_Trouble)
         self._passed_over = 0

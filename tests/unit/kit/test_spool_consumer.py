@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from pilotage.core.errors import PilotageError
-from pilotage.kit.clock import ManualClock
+from pilotage.kit.clock import ManualClock, SystemClock
 from pilotage.kit.spool import open_spool
 from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer, SpoolHealth
 
@@ -105,7 +105,9 @@ async def test_a_batch_of_long_records_ends_before_it_is_too_large(
 ) -> None:
     payloads = [letter * (5 << 20) for letter in letters("12345")]
     put(tmp_path, "a", *payloads)
-    spools = SpoolConsumer(tmp_path, consumer.find_place, consumer.take, LOG, batch=1000)
+    spools = SpoolConsumer(
+        tmp_path, consumer.find_place, consumer.take, LOG, batch=1000, clock=SystemClock()
+    )
     assert await spools.step()  # more, although it is less than a batch
     await drain(spools)
     await spools.close()
@@ -208,7 +210,7 @@ async def test_a_spool_whose_batches_fail_holds_no_other_up(
 
     put(tmp_path, "a", *letters("12"))
     put(tmp_path, other, *letters("1234"))
-    spools = SpoolConsumer(tmp_path, consumer.find_place, take, LOG, batch=3)
+    spools = SpoolConsumer(tmp_path, consumer.find_place, take, LOG, batch=3, clock=SystemClock())
     await drain(spools)
     assert consumer.list_of(other) == letters("1234")
     assert spools.health == SpoolHealth(held_up=1, passed_over=0, damaged=0)
@@ -225,7 +227,9 @@ async def test_a_record_that_can_never_be_kept_is_passed_over(
     consumer.poison = {b"x", b"y", b"z"}
     put(tmp_path, "a", *letters("x123y45yy6789z"))
     put(tmp_path, "b", *letters("1234"))
-    spools = SpoolConsumer(tmp_path, consumer.find_place, consumer.take, LOG, batch=batch)
+    spools = SpoolConsumer(
+        tmp_path, consumer.find_place, consumer.take, LOG, batch=batch, clock=SystemClock()
+    )
     await spools.step()
     assert consumer.list_of("b")  # beside it, whatever becomes of the other
     await drain(spools)
@@ -258,7 +262,7 @@ async def test_nothing_is_passed_over_where_the_place_cannot_be_moved(
         raise KeyError("everything fails")
 
     put(tmp_path, "a", b"1")
-    spools = SpoolConsumer(tmp_path, consumer.find_place, take, LOG, batch=3)
+    spools = SpoolConsumer(tmp_path, consumer.find_place, take, LOG, batch=3, clock=SystemClock())
     await drain(spools)
     assert spools.health == SpoolHealth(held_up=1, passed_over=0, damaged=0)
     assert spools.taken_until(tmp_path / "a") == 0
@@ -329,7 +333,9 @@ async def test_reading_goes_on_behind_what_is_missing(tmp_path: Path, consumer: 
         for payload in letters("123456"):
             spool.append(payload)
     sorted((tmp_path / "a").glob("*.seg"))[2].unlink()
-    spools = SpoolConsumer(tmp_path, consumer.find_place, consumer.take, LOG, batch=3)
+    spools = SpoolConsumer(
+        tmp_path, consumer.find_place, consumer.take, LOG, batch=3, clock=SystemClock()
+    )
     await drain(spools)  # up to the loss, which the next look finds
     await drain(spools)
     await spools.close()

@@ -73,9 +73,7 @@ class RollupReader:
         self._tended_at_s: float | None = None
         self._ended_at_s: float | None = None
         self._sinks = sinks
-        self._spools = SpoolConsumer(
-            spool_root, self._find_place, self._take, _LOG, batch, clock=clock
-        )
+        self._spools = SpoolConsumer(spool_root, self._find_place, self._take, _LOG, batch, clock)
 
     async def step(self) -> bool:
         """Count a batch of each spool, and fold and drop what is due; say whether there is more."""

@@ -208,7 +208,7 @@ async def test_processes_that_add_to_the_same_lines_lose_nothing(
 
     async def write(name: str) -> None:
         for number in range(10):
-            await put(database, finops, charge(f"{name}{number}", mine))
+            await put(database, finops, charge(f"{name}{number}", mine), spool=name)
 
     async with asyncio.TaskGroup() as group:
         for name in "abc":

@@ -45,8 +45,10 @@ def charge(call_id: str, project_id: str | None, **more: object) -> LedgerEntry:
     return make_charge(msgspec.structs.replace(ended, **more), "gateway-0")
 
 
-async def put(database: Database, finops: FinopsService, *charges: LedgerEntry) -> None:
+async def put(
+    database: Database, finops: FinopsService, *charges: LedgerEntry, spool: str = "gateway-0"
+) -> None:
     """Write charges to the ledger."""
     async with database.write(SYSTEM) as tx:
-        place = await finops.get_place(tx, "gateway-0", "e")
+        place = await finops.get_place(tx, spool, "e")
         await finops.record(tx, place, place.seq + len(charges), charges)

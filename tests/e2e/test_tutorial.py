@@ -89,7 +89,7 @@ async def check(terminal: Terminal, step: Step) -> None:
         printed[:] = [terminal.type(step.commands)]
         return all(is_shown(line, printed[0]) for line in step.shown)
 
-    if step.commands.startswith(ABOUT_CALLS):
+    if any(line.startswith(ABOUT_CALLS) for line in step.commands.splitlines()):
         await until(is_as_shown, f"what {step.commands} shows", RECORDED_WITHIN_S)
     else:
         assert is_as_shown(), f"{step.commands}\nprinted\n{printed[0]}"

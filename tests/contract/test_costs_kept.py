@@ -58,6 +58,18 @@ async def projects(database: Database, clock: ManualClock) -> stores.Projects:
 # replicas
 
 
+def make_replica(projects: stores.Projects, pid: int = 0) -> SeenReplica:
+    return SeenReplica(
+        replica_id="dep_a.0",
+        project_id=projects.mine.project_id or "",
+        release="dep_a",
+        alias="chat",
+        version_id="ver_a",
+        model="tiny@1.0.0",
+        pid=pid,
+    )
+
+
 async def test_hours_of_a_replica_are_booked_once_busy_apart_from_idle(
     database: Database,
     finops: FinopsService,
@@ -68,14 +80,7 @@ async def test_hours_of_a_replica_are_booked_once_busy_apart_from_idle(
 ) -> None:
     mine = projects.mine.project_id
     assert mine is not None
-    seen = SeenReplica(
-        replica_id="dep_a.0",
-        project_id=mine,
-        release="dep_a",
-        alias="chat",
-        version_id="ver_a",
-        model="tiny@1.0.0",
-    )
+    seen = make_replica(projects)
     async with database.write(projects.mine) as tx:
         await costs.set_price(tx, Resource.COMPUTE, "*", "3.60", valid_from_us=0)
         await costs.set_price(tx, Resource.COMPUTE, "chat", "0.71", valid_from_us=0)
@@ -116,15 +121,7 @@ async def test_hours_of_a_replica_are_booked_once_busy_apart_from_idle(
 async def test_another_process_is_another_run(
     database: Database, replicas: ReplicaCosts, projects: stores.Projects, clock: ManualClock
 ) -> None:
-    seen = SeenReplica(
-        replica_id="dep_a.0",
-        project_id=projects.mine.project_id or "",
-        release="dep_a",
-        alias="chat",
-        version_id="",
-        model="tiny@1.0.0",
-        pid=7,
-    )
+    seen = make_replica(projects, pid=7)
     async with database.write(SYSTEM) as tx:
         await replicas.see(tx, [seen])
     clock.advance(100)
@@ -141,15 +138,7 @@ async def test_another_process_is_another_run(
 async def test_one_that_starts_anew_while_nobody_looked_did_not_run_on(
     database: Database, replicas: ReplicaCosts, projects: stores.Projects, clock: ManualClock
 ) -> None:
-    seen = SeenReplica(
-        replica_id="dep_a.0",
-        project_id=projects.mine.project_id or "",
-        release="dep_a",
-        alias="chat",
-        version_id="",
-        model="tiny@1.0.0",
-        pid=7,
-    )
+    seen = make_replica(projects, pid=7)
     async with database.write(SYSTEM) as tx:
         await replicas.see(tx, [seen])
     clock.advance(8 * 3600)

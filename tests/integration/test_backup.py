@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from control_api import Api, furnish, open_api, open_there
+from control_api import Api, furnish, open_api, open_there, wait_for_feedback
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import encode_frame
 from pilotage.finops.rules import make_charge
@@ -112,6 +112,7 @@ async def test_a_restored_copy_is_what_was_there_on_either_database(
     async with open_api(tmp_path / "old", make_url(source)) as api:
         await furnish(api, tiny_gguf)
         await put_users(api, "Ada", "Bob", "Ü\U0001f600")
+        await wait_for_feedback(api)
         before = await read_rows(api.db)
         archive, made = await back_up(api, passphrase=PASSPHRASE)
         users = await api.show("/users")

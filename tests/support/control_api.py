@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from calls import make_call
@@ -42,7 +43,8 @@ from pilotage.monitoring.drift.rules import SPAN_US, floor
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import AnswerKey, Held, Measure, Place
 from pilotage.monitoring.quality.rules import make_opinions
-from pilotage.monitoring.quality.store import put_opinions
+from pilotage.monitoring.quality.store import FEEDBACK, put_opinions
+from pilotage.monitoring.quality.types import FeedbackState
 from pilotage.monitoring.rollups.rules import add_up
 from pilotage.monitoring.rollups.service import RollupService
 from pilotage.runtime.credentials import Credentials, read_credentials
@@ -374,6 +376,16 @@ async def put_opinion(api: Api, number: int, comment: bytes = b"", feedback_id: 
     )
     async with api.db.write(SYSTEM) as tx:
         await put_opinions(tx, make_opinions([feedback]))
+
+
+async def wait_for_feedback(api: Api) -> None:
+    """Wait until all feedback has found its call: until then it is looked up again and again."""
+
+    async def list_states() -> set[FeedbackState]:
+        async with api.db.engine.connect() as conn:
+            return {*await conn.scalars(sa.select(FEEDBACK.c.state))}
+
+    await poll(list_states, lambda states: states == {FeedbackState.MATCHED})
 
 
 def plan_split(api: Api) -> Json:

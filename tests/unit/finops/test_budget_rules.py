@@ -9,10 +9,9 @@ from pilotage.core.errors import PilotageError
 from pilotage.finops.budgets.rules import (
     find_period,
     list_crossed,
-    list_days,
-    list_remaining,
 )
 from pilotage.finops.budgets.types import BudgetPer
+from pilotage.finops.periods import list_days, list_remaining
 from pilotage.kit.clock import parse_time
 
 

@@ -13,6 +13,7 @@ from pilotage.cli.objects.step import (
     Step,
     There,
     compare,
+    plan_change,
     post,
 )
 from pilotage.cli.session import at
@@ -40,14 +41,7 @@ async def plan_budget(there: There, document: Document, budget: BudgetObject) ->
                 f"{field}: it is there already and counts something else",
                 f"Delete it first: pilotage budgets delete {budget.name}",
             )
-    differences = compare(now, wanted)
-    if not differences:
-        return Step(document=document, result=UNCHANGED)
-
-    async def change() -> None:
-        await there.control.put(path, wanted, rev=found["rev"], project=document.project)
-
-    return Step(document=document, result=CHANGED, differences=differences, act=change)
+    return plan_change(there, document, path, now, wanted, found["rev"])
 
 
 async def plan_resource_price(there: There, document: Document, price: ResourcePriceObject) -> Step:

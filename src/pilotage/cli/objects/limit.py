@@ -5,7 +5,7 @@ from typing import Any
 from pilotage.cli.limits import repeat_limit
 from pilotage.cli.objects.documents import Document
 from pilotage.cli.objects.kinds import LimitObject
-from pilotage.cli.objects.step import CHANGED, CREATED, UNCHANGED, Step, There, compare
+from pilotage.cli.objects.step import CREATED, Step, There, plan_change, post
 from pilotage.cli.session import at, at_endpoint
 
 _EITHER = ("", "*")
@@ -17,15 +17,9 @@ async def plan_limit(there: There, document: Document, limit: LimitObject) -> St
     path = at("limits", limit.name)
     found = await there.find(document, path)
     body = limit.settings
-
     if found is None:
-
-        async def create() -> None:
-            made = {"name": limit.name} | body
-            await there.control.post("/limits", made, project=document.project)
-
-        return Step(document=document, result=CREATED, act=create)
-
+        made = post(there, document, "/limits", {"name": limit.name} | body)
+        return Step(document=document, result=CREATED, act=made)
     wanted = body | await _find_ids(there, document, limit)
     now = repeat_limit(found)
     moved = [
@@ -38,14 +32,7 @@ async def plan_limit(there: There, document: Document, limit: LimitObject) -> St
             f"{moved[0]}: it is there already and counts something else",
             f"Delete it first, it counts anew then: pilotage limits delete {limit.name}",
         )
-    differences = compare(now, wanted)
-    if not differences:
-        return Step(document=document, result=UNCHANGED)
-
-    async def change() -> None:
-        await there.control.put(path, wanted, rev=found["rev"], project=document.project)
-
-    return Step(document=document, result=CHANGED, differences=differences, act=change)
+    return plan_change(there, document, path, now, wanted, found["rev"])
 
 
 async def _check_there(there: There, document: Document, limit: LimitObject) -> None:

@@ -96,6 +96,25 @@ def plan_settings(
     return Step(document=document, result=CHANGED, differences=differences, act=act)
 
 
+def plan_change(
+    there: There,
+    document: Document,
+    path: str,
+    now: Mapping[str, Any],
+    wanted: dict[str, Any],
+    rev: int,
+) -> Step:
+    """Plan to put ``wanted`` in place of what there is at a revision, if it differs."""
+    differences = compare(now, wanted)
+    if not differences:
+        return Step(document=document, result=UNCHANGED)
+
+    async def act() -> None:
+        await there.control.put(path, wanted, rev=rev, project=document.project)
+
+    return Step(document=document, result=CHANGED, differences=differences, act=act)
+
+
 def post(
     there: There, document: Document, path: str, body: dict[str, Any]
 ) -> Callable[[], Awaitable[None]]:

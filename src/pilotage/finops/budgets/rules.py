@@ -1,23 +1,16 @@
-"""What budgets decide: their periods, which thresholds were crossed, what is left of a period."""
+"""What budgets decide: their periods, which thresholds were crossed, what was spent."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.costs.types import DAILY, CostRow
+from pilotage.finops.periods import Period, find_day, find_month, list_days
 
-_DAY_S = 86_400
 
-
-def find_period(per: BudgetPer, day: str) -> tuple[str, str, str]:
-    """Return the name of the period of a day, its first day, and the first day after it."""
-    first = date.fromisoformat(day)
-    if per is BudgetPer.DAY:
-        return day, day, (first + timedelta(days=1)).isoformat()
-    first = first.replace(day=1)
-    after = (first + timedelta(days=31)).replace(day=1)
-    return day[:7], first.isoformat(), after.isoformat()
+def find_period(per: BudgetPer, day: str) -> Period:
+    """Return the period of a budget that a day belongs to."""
+    return find_day(day) if per is BudgetPer.DAY else find_month(day)
 
 
 def list_crossed(
@@ -26,19 +19,6 @@ def list_crossed(
     """Return the thresholds that are reached and not known to be, in percent."""
     crossed = [percent for percent in thresholds if spent_nano * 100 >= percent * amount_nano]
     return sorted(set(crossed) - set(known))
-
-
-def list_remaining(now_us: int, until: str) -> dict[str, float]:
-    """Return the days until before another, each with the part of it that is left."""
-    now = datetime.fromtimestamp(now_us / 1e6, UTC)
-    today = now.date()
-    gone = now.hour * 3600 + now.minute * 60 + now.second
-    remaining = {today.isoformat(): 1 - gone / _DAY_S}
-    end = date.fromisoformat(until)
-    following: Sequence[date] = [
-        today + timedelta(days=ahead) for ahead in range(1, (end - today).days)
-    ]
-    return remaining | {day.isoformat(): 1.0 for day in following}
 
 
 class Spending(NamedTuple):
@@ -68,9 +48,3 @@ def divide_spending(rows: Iterable[CostRow], first: str, today: str) -> Spending
             daily[day] = float(sum(came))
     days = list_days(min(daily), today) if daily else []
     return Spending(spent, ahead, {day: daily.get(day, 0.0) for day in days})
-
-
-def list_days(since: str, until: str) -> list[str]:
-    """Return the days from one to before another."""
-    first, end = date.fromisoformat(since), date.fromisoformat(until)
-    return [(first + timedelta(days=ahead)).isoformat() for ahead in range((end - first).days)]

@@ -13,13 +13,13 @@ from pilotage.finops.budgets.rules import (
     divide_spending,
     find_period,
     list_crossed,
-    list_remaining,
 )
 from pilotage.finops.budgets.types import Budget, BudgetSpec, BudgetStatus, Mark
 from pilotage.finops.costs.outlook import MOST_DAYS, forecast
 from pilotage.finops.costs.rules import DAY_US
 from pilotage.finops.costs.service import CostService, check_text
 from pilotage.finops.costs.types import CostBy, CostRow, Span
+from pilotage.finops.periods import list_remaining
 from pilotage.finops.rules import get_day
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx

@@ -16,10 +16,9 @@ import msgspec
 
 from pilotage.core.money import parse_usd
 from pilotage.core.usage import Rates
-from pilotage.finops.budgets.rules import find_period
-from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.chargeback.types import FocusRow, FocusValue, Names
 from pilotage.finops.costs.types import CostEntry, CostKind, CostLine, Share
+from pilotage.finops.periods import find_month
 
 # In the order of the specification, which is that of letters; own columns begin with x_.
 TIMES = ("BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart")
@@ -277,7 +276,7 @@ def _share_entry(entry: CostEntry, shares: Sequence[Share], names: Names) -> Foc
 
 def _begin(project_id: str, day: str, corrects: str, tenant_id: str, names: Names) -> FocusRow:
     """Return what every row has: whose it is, of when, and columns that stay empty."""
-    _, first, after = find_period(BudgetPer.MONTH, day)
+    _, first, after = find_month(day)
     start = _midnight(day)
     empty: FocusRow = dict.fromkeys(COLUMNS)
     return empty | {

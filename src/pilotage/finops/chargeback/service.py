@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd
 from pilotage.core.names import SHADOW_TENANT
-from pilotage.finops.budgets.rules import find_period
-from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.chargeback.invoice_rules import read_invoice, reconcile
 from pilotage.finops.chargeback.rules import PROVIDERS, make_rows, sum_rows, to_usd
 from pilotage.finops.chargeback.types import FocusRow, Names, Reconciliation, Statement
@@ -16,6 +14,7 @@ from pilotage.finops.costs.types import CostBy, CostEntry, CostLine, Span
 from pilotage.finops.insights.service import CostInsights
 from pilotage.finops.months.service import Months
 from pilotage.finops.months.types import ClosedMonth
+from pilotage.finops.periods import find_month
 from pilotage.identity.service import IdentityService
 from pilotage.kit.db import Tx
 
@@ -144,5 +143,5 @@ def _find_days(month: str) -> tuple[str, str]:
             hint="Write it as 2026-03.",
             param="month",
         )
-    _, first, after = find_period(BudgetPer.MONTH, f"{month}-01")
+    _, first, after = find_month(f"{month}-01")
     return first, after

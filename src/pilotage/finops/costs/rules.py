@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from pilotage.core.money import divide_half_even
-from pilotage.finops.budgets.rules import find_period
-from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.costs.types import CostLine, EntrySpec, Share
+from pilotage.finops.periods import find_month
 from pilotage.finops.rules import get_day
 from pilotage.finops.types import EntryKind, LedgerEntry
 
@@ -95,7 +94,7 @@ def place_day(day: str, closed: str, today: str) -> tuple[str, str]:
     """
     if day[:7] > closed:
         return day, ""
-    _, _, after = find_period(BudgetPer.MONTH, f"{closed}-01")
+    _, _, after = find_month(f"{closed}-01")
     return max(today, after), day[:7]
 
 

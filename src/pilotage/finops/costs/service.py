@@ -7,8 +7,6 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.money import format_usd, parse_usd
-from pilotage.finops.budgets.rules import find_period
-from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.costs import store
 from pilotage.finops.costs.rules import (
     DAY_US,
@@ -31,6 +29,7 @@ from pilotage.finops.costs.types import (
     Span,
 )
 from pilotage.finops.months import store as month_store
+from pilotage.finops.periods import Period, find_day, find_month
 from pilotage.finops.rules import get_day
 from pilotage.kit.clock import Clock
 from pilotage.kit.db import Tx
@@ -83,13 +82,13 @@ class CostService:
 
         Of the compute it is what is booked: hours that are over.
         """
-        return await self._sum_period(tx, project_id, BudgetPer.DAY, by)
+        return await self._sum_period(tx, project_id, find_day(get_day(tx.now_us)), by)
 
     async def monthly_cost(
         self, tx: Tx, project_id: str, by: Sequence[CostBy] = ()
     ) -> dict[Labels, int]:
         """Return what a project has spent in this month (UTC), by labels in nano-USD."""
-        return await self._sum_period(tx, project_id, BudgetPer.MONTH, by)
+        return await self._sum_period(tx, project_id, find_month(get_day(tx.now_us)), by)
 
     async def list_lines(self, tx: Tx, span: Span) -> Sequence[CostLine]:
         """Return what calls cost, day by day, without saying whose key or which user."""
@@ -260,11 +259,10 @@ class CostService:
         )
 
     async def _sum_period(
-        self, tx: Tx, project_id: str, per: BudgetPer, by: Sequence[CostBy]
+        self, tx: Tx, project_id: str, period: Period, by: Sequence[CostBy]
     ) -> dict[Labels, int]:
-        """Sum up the day or the month that runs now."""
-        _, first, after = find_period(per, get_day(tx.now_us))
-        span = Span(since=first, until=after, project_id=project_id)
+        """Sum up a day or a month."""
+        span = Span(since=period.first, until=period.after, project_id=project_id)
         rows = await store.sum_costs(tx, list(dict.fromkeys(by)), span)
         return {_label(row.groups): row.cost_nano for row in rows}
 

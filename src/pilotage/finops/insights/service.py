@@ -6,8 +6,7 @@ from datetime import date, timedelta
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import SHADOW_TENANT
 from pilotage.core.usage import Rates
-from pilotage.finops.budgets.rules import divide_spending, find_period, list_days, list_remaining
-from pilotage.finops.budgets.types import BudgetPer
+from pilotage.finops.budgets.rules import divide_spending
 from pilotage.finops.costs import store
 from pilotage.finops.costs.outlook import (
     LEAST_BEFORE,
@@ -32,6 +31,7 @@ from pilotage.finops.insights.types import (
     ReleaseCost,
     Saving,
 )
+from pilotage.finops.periods import find_month, list_days, list_remaining
 from pilotage.finops.replicas import store as replica_store
 from pilotage.finops.replicas.service import find_hourly_nano
 from pilotage.finops.rules import get_day
@@ -54,7 +54,7 @@ class CostInsights:
     async def get_outlook(self, tx: Tx, confidence: float = CONFIDENCE) -> Outlook:
         """Return what the running month will have cost at its end."""
         today = get_day(tx.now_us)
-        month, first, after = find_period(BudgetPer.MONTH, today)
+        month, first, after = find_month(today)
         back = _days_before(today, MOST_DAYS)
         rows = await store.sum_costs(tx, [CostBy.DAY], Span(since=min(first, back), until=after))
         spent, ahead, history = divide_spending(rows, first, today)

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from pilotage.core.usage import Rates
-from pilotage.finops.budgets.rules import find_period
-from pilotage.finops.budgets.types import BudgetPer
 from pilotage.finops.costs import store as cost_store
 from pilotage.finops.costs.types import CostBy, CostKind, Span
 from pilotage.finops.months import store
 from pilotage.finops.months.rules import find_due
 from pilotage.finops.months.types import ClosedMonth
+from pilotage.finops.periods import find_month
 from pilotage.finops.rules import get_day
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
@@ -92,5 +91,5 @@ class Months:
 
 
 def _find_days(month: str) -> tuple[str, str]:
-    _, first, after = find_period(BudgetPer.MONTH, f"{month}-01")
+    _, first, after = find_month(f"{month}-01")
     return first, after

@@ -1,6 +1,7 @@
 """A streamed answer as it comes: cut into events, translated, counted, checked for a proper end."""
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag
@@ -31,7 +32,7 @@ def upstream_model(call: Call) -> str:
     return call.arm.upstream_model if call.arm else ""
 
 
-class AnswerStream:
+class AnswerStream(ABC):
     """The events of one answer; a subclass says in :meth:`take` what each becomes.
 
     Nothing is handed out before the first content, because headers are committed with it. A stream
@@ -50,12 +51,12 @@ class AnswerStream:
         self._first = b""
         self._held: list[bytes] = []
 
+    @abstractmethod
     def take(self, data: bytes, out: list[bytes]) -> None:
         """Take one event's data: hand on what it becomes, note content, finish and end.
 
         Raises ``upstream_error`` for an error within the stream.
         """
-        raise NotImplementedError
 
     def hand_on(self, line: bytes, out: list[bytes]) -> None:
         """Hand an event on to the client, or hold it back while there is no content yet."""

@@ -1,5 +1,6 @@
 """The verbs of what is configured by name: channels, routes, inhibitions. Never commits."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Generic
@@ -26,7 +27,7 @@ from pilotage.monitoring.notify.types import (
 EVERYTHING = 1_000_000
 
 
-class Settings(Generic[Spec]):
+class Settings(ABC, Generic[Spec]):
     """The objects of one kind in a project; a subclass says which, and what they can be."""
 
     kind: ClassVar[SettingKind]
@@ -122,9 +123,9 @@ class Settings(Generic[Spec]):
         event = f"monitoring.{self.kind}.deleted"
         await append_revision(tx, event, found.id, found.rev + 1, gone, found)
 
+    @abstractmethod
     async def _check(self, tx: Tx, spec: Spec) -> Spec:
         """Return a specification in its one written form; raise ``invalid_request``."""
-        raise NotImplementedError
 
     async def _check_unused(self, tx: Tx, item: Configured[Spec]) -> None:
         """Raise ``conflict`` if something needs it."""

@@ -8,7 +8,7 @@ PIP := $(BIN)/python tools/uv_pip.py
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-all test-nightly coverage bench bench-peers lint format types docs deploy-files failures constraints clean
+.PHONY: help setup up demo test test-all test-nightly coverage bench bench-peers worlds lint format types docs deploy-files failures constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,10 @@ setup: .venv/.local  ## make .venv with the product and its local engine; does n
 
 up: setup  ## start everything on this machine
 	$(BIN)/pilotage up
+
+demo: setup  ## a bad version caught, a good one promoted, a budget, a proof: offline, in a minute and a half
+	$(BIN)/python examples/demo/demo.py --fetch-only
+	$(BIN)/python examples/demo/demo.py
 
 test: .venv/.dev  ## the quick tests
 	$(PYTEST) -m "not slow and not nightly"
@@ -41,6 +45,9 @@ bench: .venv/.dev  ## what a call costs, beside nginx and the peers there are in
 
 bench-peers: .venv/.dev  ## install the gateways to measure ours beside (900 MB, below build/)
 	$(BIN)/python tests/support/bench_peers.py
+
+worlds: .venv/.dev  ## how often rollouts in simulated worlds end wrongly: 2,000 runs of each, one to two hours
+	$(BIN)/python tests/bench/gates.py
 
 lint: .venv/.dev  ## style, import contracts, dependencies
 	$(BIN)/ruff check .

@@ -59,7 +59,32 @@ def test_the_changes_that_people_make_are_seen(modules: dict[str, str]) -> None:
 
 
 def test_what_is_called_harmless_would_be_found_without_it(modules: dict[str, str]) -> None:
-    assert decision_paths.list_silent_writers(modules) == sorted(decision_paths.HARMLESS)
+    known = set(decision_paths.HARMLESS) | decision_paths.OF_ROLLOUTS
+    assert decision_paths.list_silent_writers(modules) == sorted(known)
+
+
+def test_what_rollouts_do_is_written_into_their_record(modules: dict[str, str]) -> None:
+    seen = set(decision_paths.list_recorders(modules))
+    assert "rollouts.service.RolloutService.start" in seen
+    service = "rollouts.service"
+    planted = modules[service]
+    for way in ("self.records.add_move(", "self.records.close(", "self._endpoints.undeploy("):
+        assert way in planted
+        planted = planted.replace(way, "self.leave(")
+    planted = planted.replace("self.records.add_note(", "self.leave(")
+
+    found = decision_paths.find_unrecorded(modules | {service: planted})
+    assert "rollouts.service.RolloutService.move" in found
+
+
+def test_a_rollout_that_begins_past_the_door_is_found(modules: dict[str, str]) -> None:
+    service = "rollouts.service"
+    planted = modules[service].replace("self._endpoints.admit_rollout(", "self._endpoints.admit(")
+    assert planted != modules[service]
+
+    found = decision_paths.find_unchecked(modules | {service: planted})
+
+    assert found == ["rollouts.service.RolloutService.start"]
 
 
 @pytest.mark.parametrize(

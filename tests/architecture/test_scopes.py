@@ -12,6 +12,7 @@ INSTALLATION = {
     "audit_block",
     "audit_former",
     "audit_hold",
+    "call_sample_place",
     "counter_total",
     "credential",
     "data_key",

@@ -18,9 +18,9 @@ from pilotage.monitoring.calls.columns import make_row
 from pilotage.monitoring.calls.parquet import SegmentWriter, read_files
 from pilotage.monitoring.calls.rules import DAY_US, FAN_IN, SETTLED_US
 from pilotage.monitoring.calls.service import GRACE_US, CallSegments
-from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.service import CallBatch, RollupService
 from pilotage.monitoring.rollups.types import ANYBODY, OTHER
-from pilotage.monitoring.rollups.worker import CallBatch, RollupReader
+from pilotage.monitoring.rollups.worker import RollupReader
 from spool_counter import hold_nothing
 
 BATCH = 4

@@ -11,9 +11,9 @@ import pytest
 
 import stores
 from pilotage.endpoints.backends.local import Seen, SupervisedFleet
-from pilotage.endpoints.launch import ReplicaSpec
+from pilotage.endpoints.groups import ReplicaGroup
 from pilotage.endpoints.replicas import ReplicaWatch
-from pilotage.endpoints.types import Deployment, ReplicaState, ReplicaStatus
+from pilotage.endpoints.types import Deployment, Load, ReplicaState, ReplicaStatus
 from pilotage.finops.budgets.service import BudgetService
 from pilotage.finops.budgets.types import BudgetSpec
 from pilotage.finops.chargeback.rules import make_rows
@@ -53,12 +53,16 @@ class SaidFleet:
         self.has_reported = False
         self.statuses: list[ReplicaStatus] = []
 
-    async def set_desired(self, replicas: Sequence[ReplicaSpec]) -> None:
+    async def set_desired(self, groups: Sequence[ReplicaGroup]) -> None:
         """Run nothing."""
 
     def list_statuses(self) -> Sequence[ReplicaStatus]:
         """Return what it was told."""
         return self.statuses
+
+    def list_loads(self) -> Sequence[Load]:
+        """Return nothing: nobody calls."""
+        return ()
 
 
 def status(state: ReplicaState, pid: int = 0, *, is_spot: bool = False) -> ReplicaStatus:

@@ -40,8 +40,8 @@ from pilotage.monitoring.quality.rules import UNKNOWN_KEPT_US, WAITS_US, make_op
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.types import COMMENT, FeedbackState, Grouping, Quality, Said
 from pilotage.monitoring.quality.worker import FeedbackMatcher, FeedbackSink
-from pilotage.monitoring.rollups.service import RollupService
-from pilotage.monitoring.rollups.worker import CallBatch, CallSink, RollupReader
+from pilotage.monitoring.rollups.service import CallBatch, CallSink, RollupService
+from pilotage.monitoring.rollups.worker import RollupReader
 from stores import Projects, make_projects
 
 

@@ -1,5 +1,6 @@
 """Endpoints, their upstreams and their routing on both databases."""
 
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 import pytest
@@ -15,7 +16,7 @@ from pilotage.endpoints.service import EndpointService
 from pilotage.endpoints.types import Deployment, Endpoint, Provider, UpstreamSpec
 from pilotage.identity.service import IdentityService
 from pilotage.kit.clock import ManualClock
-from pilotage.kit.db import Actor, Database
+from pilotage.kit.db import Actor, Database, Tx
 from pilotage.kit.outbox import Revision, read_revisions
 from pilotage.registry.service import RegistryService
 
@@ -286,3 +287,83 @@ async def test_one_of_several_routings_from_the_same_revision_wins(
 
     assert (len(won), len(lost)) == (1, 3)
     assert won[0].rev == rev + 1
+
+
+# rollouts
+
+
+async def test_a_rollout_moves_traffic_and_nobody_else_does_meanwhile(
+    database: Database, service: EndpointService, mine: Actor
+) -> None:
+    baseline, candidate, third = await furnish(database, mine, service)
+    dealt = {baseline.id: 9_500, candidate.id: 500}
+    elsewhere = UpstreamSpec(provider=Provider.ANTHROPIC, base_url="https://b/")
+    async with database.write(mine) as tx:
+        assert await service.admit_rollout(tx, baseline.endpoint_id, candidate.id) == 0
+        moved = await service.shift(tx, baseline.endpoint_id, dealt, "rol_1/0", "session")
+        again = await service.shift(tx, baseline.endpoint_id, dealt, "rol_1/0", "session")
+
+    assert (moved.split, moved.rollout, moved.unit) == (dealt, "rol_1/0", "session")
+    assert again.rev == moved.rev
+    refused: list[Callable[[Tx], Awaitable[object]]] = [
+        lambda tx: service.split(tx, "chat", {"o3": Decimal(100)}),
+        lambda tx: service.route(tx, "chat", RoutingSpec(retries=3)),
+        lambda tx: service.undeploy(tx, "chat", candidate.id, is_forced=True),
+        lambda tx: service.delete_endpoint(tx, "chat", is_forced=True),
+        lambda tx: service.admit_rollout(tx, baseline.endpoint_id, third.id),
+        lambda tx: service.shift(tx, baseline.endpoint_id, dealt, "rol_2/0", "session"),
+        lambda tx: service.upstreams.replace_upstream(tx, "openai", elsewhere),
+    ]
+    for change in refused:
+        with pytest.raises(PilotageError, match="rollout rol_1 moves the traffic") as caught:
+            async with database.write(mine) as tx:
+                await change(tx)
+        assert caught.value.code == "conflict"
+        assert "pilotage rollout rollback rol_1" in (caught.value.hint or "")
+    async with database.write(mine) as tx:
+        await service.undeploy(tx, "chat", third.id)
+        back = await service.shift(tx, baseline.endpoint_id, {baseline.id: 10_000}, "", "")
+        await service.undeploy(tx, "chat", candidate.id)
+    assert (back.split, back.rollout, back.unit) == ({baseline.id: 10_000}, "", "")
+    last = [item for item in await read_all(database, mine) if item.event.endswith(".split")][-1]
+    assert decode(last.before or b"") == {"split": dealt, "rollout": "rol_1/0", "unit": "session"}
+
+
+async def test_a_candidate_without_a_share_cannot_be_taken_from_its_rollout(
+    database: Database, service: EndpointService, mine: Actor
+) -> None:
+    baseline, candidate, _ = await furnish(database, mine, service)
+    async with database.write(mine) as tx:
+        split = {baseline.id: 10_000, candidate.id: 0}
+        await service.shift(tx, baseline.endpoint_id, split, "rol_1/-1", "call")
+    with pytest.raises(PilotageError, match="rollout rol_1"):
+        async with database.write(mine) as tx:
+            await service.undeploy(tx, "chat", candidate.id)
+
+
+async def test_what_a_rollout_cannot_deal_is_refused_before_it_begins(
+    database: Database, service: EndpointService, mine: Actor
+) -> None:
+    baseline, candidate, _ = await furnish(database, mine, service)
+    shadow = ShadowSpec(deployment="gpt-4o", percent=Decimal(1), daily_usd=Decimal(1))
+    for spec, problem in (
+        (RoutingSpec(policy="cheapest"), "weights decide nothing"),
+        (RoutingSpec(shadow=shadow), "may take no traffic itself"),
+    ):
+        await route(database, mine, service, spec)
+        with pytest.raises(PilotageError, match=problem):
+            async with database.write(mine) as tx:
+                await service.admit_rollout(tx, baseline.endpoint_id, candidate.id)
+    async with database.write(mine) as tx:
+        endpoint_id = baseline.endpoint_id
+        assert not await service.admit_rollout(tx, endpoint_id, candidate.id, is_shadow=True)
+    await route(database, mine, service, RoutingSpec(regions=["us"]))
+    for split, code in (
+        ({baseline.id: 9_000}, "invalid_request"),
+        ({baseline.id: 10_001, candidate.id: -1}, "invalid_request"),
+        ({"dep_gone": 10_000}, "conflict"),
+    ):
+        with pytest.raises(PilotageError) as caught:
+            async with database.write(mine) as tx:
+                await service.shift(tx, baseline.endpoint_id, split, "rol_1/0", "call")
+        assert caught.value.code == code

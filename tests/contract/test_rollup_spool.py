@@ -1,15 +1,13 @@
 """What calls add up to, from real spool folders: exactly once, whatever happens in between."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from calls import NOON_US, make_call, open_writer, put_calls
+from mortal_database import DeathError, mortal
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Ended, Outcome
 from pilotage.core.names import SHADOW_TENANT
@@ -20,7 +18,7 @@ from pilotage.kit.spool_consumer import SpoolBatch
 from pilotage.monitoring.rollups import service as rollups
 from pilotage.monitoring.rollups import store
 from pilotage.monitoring.rollups.rules import Stretch, add_up
-from pilotage.monitoring.rollups.service import Fold, RollupService
+from pilotage.monitoring.rollups.service import CallBatch, Fold, RollupService
 from pilotage.monitoring.rollups.types import (
     ANYBODY,
     Cell,
@@ -31,7 +29,7 @@ from pilotage.monitoring.rollups.types import (
     Marks,
     Selection,
 )
-from pilotage.monitoring.rollups.worker import CURRENT_S, HELD_UP_S, CallBatch, RollupReader
+from pilotage.monitoring.rollups.worker import CURRENT_S, HELD_UP_S, RollupReader
 
 BATCH = 4
 MINUTE_US, HOUR_US, DAY_US = (level.span_us for level in Level)
@@ -167,38 +165,6 @@ async def test_a_crash_between_any_two_statements_counts_each_call_once(
     assert counts[()].calls == len(told)
     assert counts[()].cost_nano == found[()].cost_nano
     assert sum(point.cell.calls for point in series[0].points) == len(told)
-
-
-class DeathError(BaseException):
-    """The process dies here."""
-
-
-@dataclass
-class Fate:
-    """After how many statements from now the process dies; 0 for never."""
-
-    dies_at: int = 0
-
-
-@contextmanager
-def mortal(database: Database) -> Iterator[Fate]:
-    """Die before a statement of the database, or before its commit, when told."""
-    fate = Fate()
-
-    def count(*_: object) -> None:
-        if fate.dies_at:
-            fate.dies_at -= 1
-            if not fate.dies_at:
-                raise DeathError
-
-    engine = database.engine.sync_engine
-    sa.event.listen(engine, "before_cursor_execute", count)
-    sa.event.listen(engine, "commit", count)
-    try:
-        yield fate
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", count)
-        sa.event.remove(engine, "commit", count)
 
 
 async def count_all(

@@ -20,6 +20,7 @@ NOBODY = "http://127.0.0.1:9/v1"
 PROGRAMS = (
     "anthropic_sdk.py",
     "hybrid_client.py",
+    "model_endpoints.py",
     "model_registry.py",
     "openai_sdk.py",
     "prompts_openai_sdk.py",
@@ -35,6 +36,7 @@ async def system(
     async with running(folder / "data", PILOTAGE_EGRESS_ALLOW="*, 127.0.0.1:9") as found:
         async with found.control() as control:
             await serve(control, "chat", await add_model(control, tiny_gguf, "tiny", "1.0.0"))
+            await add_model(control, tiny_gguf, "tiny", "1.1.0")
             upstream = {"name": "away", "provider": "openai", "base_url": NOBODY}
             await control.post("/upstreams", upstream)
             await control.post("/prices", {"subject": "big", "input": "1", "output": "2"})
@@ -126,6 +128,15 @@ async def test_versions_are_registered_and_compared(system: System) -> None:
         "listed: 1.1.0 development",
         "listed: 1.0.0 development",
     ]
+
+
+async def test_two_versions_share_an_endpoint_that_python_made(system: System) -> None:
+    code, out, err = await run_example(system, "model_endpoints.py", "tiny@1.0.0", "tiny@1.1.0")
+
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == ["answer", "answer"]
+    assert lines[2:] == ["tiny@1.0.0: 50 %", "tiny@1.1.0: 50 %", "status: healthy"]
 
 
 async def test_a_prompt_is_named_on_two_wires(system: System) -> None:

@@ -14,12 +14,14 @@ from msgspec.structs import replace
 
 from faulty_upstream import FaultyUpstream
 from gateway_cases import code_of, read_stream
-from gateway_harness import CLOCK, GatewayProcess, World, chat_body, make_http, until
+from gateway_harness import CLOCK, SLOT, GatewayProcess, World, chat_body, make_http, until
 from made_calls import make_arm
 from pilotage.core.frames import Begun, Ended, Flag, Outcome
 from pilotage.core.snapshot import FULL_WEIGHT, Routing, Shadow
+from pilotage.gateway.demand import DemandFolder
 from pilotage.gateway.routing.breakers import FAILURES_IN_ROW
 from pilotage.gateway.routing.retry_budget import EARNED_BY_SECOND, MOST_SAVED, PRICE
+from pilotage.gateway.targets import ReplicaTarget, Targets, TargetsFile
 
 SETTINGS = {
     "gateway": {"call_timeout": "5s", "stall_timeout": "300ms", "drain_timeout": "30s"},
@@ -197,7 +199,7 @@ async def test_a_target_that_asks_for_rest_is_left_alone_and_one_that_does_not_i
         for _ in range(3):
             assert (await two.ask()).headers["x-pilotage-arm"] == "dep_b"
         assert len(two.first.requests) == 4
-        assert two.gateway.log().count("breaker of dep_a: held") == 1
+        assert two.gateway.log().count("breaker of dep_a.0: held") == 1
         await two.check_nothing_left()
 
 
@@ -227,8 +229,45 @@ async def test_a_breaker_opens_and_closes_again(tmp_path: Path) -> None:
         assert set(answers[:-1]) <= {503}
         assert len(two.first.requests) == FAILURES_IN_ROW + 1
         log = two.gateway.log()
-        changes = [log.count(f"breaker of dep_a: {state}") for state in ("open", "half", "closed")]
+        changes = [
+            log.count(f"breaker of dep_a.0: {state}") for state in ("open", "half", "closed")
+        ]
         assert changes == [1, 1, 1]
+        await two.check_nothing_left()
+
+
+async def test_a_replica_that_dies_takes_no_other_with_it(tmp_path: Path) -> None:
+    async with serve_two(tmp_path, fallbacks=[], retries=1) as two:
+        two.first.defaults = {"fault": "hang_before_headers"}
+        targets = TargetsFile(two.world.folder.targets)
+        demand = DemandFolder(two.world.folder.run)
+        first, second = (
+            ReplicaTarget(
+                id=f"dep_a.{number}",
+                deployment_id="dep_a",
+                host="127.0.0.1",
+                port=upstream.port,
+                key="upstream-key",
+            )
+            for number, upstream in enumerate((two.first, two.second))
+        )
+
+        def goes_by(n: int) -> bool:
+            said = demand.read(CLOCK.now_us()).get(SLOT)
+            return said is not None and said.targets_n == n
+
+        targets.write(Targets(n=1, replicas=[first]))
+        await until(lambda: goes_by(1), "the first replica")
+        calls = [asyncio.create_task(two.ask(f"{n}")) for n in range(FAILURES_IN_ROW + 1)]
+        await until(lambda: len(two.first.requests) == len(calls), "calls at it")
+        targets.write(Targets(n=2, replicas=[first, second]))
+        await until(lambda: goes_by(2), "the second one")
+        two.first.refuses = True
+        two.first.close_idle()
+        answers = await asyncio.gather(*calls)
+        answers += [await two.ask(f"more {n}") for n in range(10)]
+        assert [answer.status_code for answer in answers] == [200] * len(answers)
+        assert len(two.second.requests) == len(answers)
         await two.check_nothing_left()
 
 

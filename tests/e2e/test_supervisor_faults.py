@@ -16,6 +16,7 @@ import pytest
 
 import faulty_control
 from gateway_harness import BYTECODE, CLOCK, until
+from pilotage.endpoints.groups import ReplicaGroup
 from pilotage.endpoints.launch import Launch, ReplicaSpec
 from pilotage.endpoints.types import ReplicaState
 from pilotage.gateway.targets import TargetsFile
@@ -168,6 +169,7 @@ class Fleet:
         self.fleet = LocalFleet(
             engine=ScriptEngine(),
             targets=TargetsFile(self.targets),
+            spools=path / "spool",
             logs=path,
             clock=CLOCK,
             background=background,
@@ -177,18 +179,19 @@ class Fleet:
         )
         self.fleet.hurry()
 
-    def make_spec(self, name: str, line: str) -> ReplicaSpec:
-        """Return a replica whose engine says a line."""
+    def make_group(self, name: str, line: str) -> ReplicaGroup:
+        """Return a deployment with a replica whose engine says a line."""
         said = self._path / name
         said.write_text(line)
-        return ReplicaSpec(
-            replica_id=f"dep_{name}.0",
+        replica = ReplicaSpec(
+            replica_id=name,
             artifact_path=str(said),
             alias="chat",
             threads=1,
             slots=1,
             context_tokens=64,
         )
+        return ReplicaGroup(deployment_id=f"dep_{name}", replica=replica)
 
     def state_of(self, name: str) -> ReplicaState | None:
         """Return the state of a replica."""
@@ -214,7 +217,7 @@ READY = '{"event":"ready","host":"127.0.0.1","port":1,"context_tokens":64}\n'
 
 async def test_an_engine_that_says_nonsense_fails_alone_and_is_tried_again(tmp_path: Path) -> None:
     async with open_fleet(tmp_path) as made:
-        good, bad = made.make_spec("good", READY), made.make_spec("bad", "\x1b[1mLoading...\n")
+        good, bad = made.make_group("good", READY), made.make_group("bad", "\x1b[1mLoading...\n")
         made.fleet.apply([good, bad])
         await until(lambda: made.state_of("good") == ReplicaState.READY, "the good replica")
         await until(lambda: made.state_of("bad") == ReplicaState.FAILED, "the bad replica")
@@ -222,7 +225,7 @@ async def test_an_engine_that_says_nonsense_fails_alone_and_is_tried_again(tmp_p
         assert "see its log" in status.detail
         assert all(status.is_spot for status in made.fleet.list_statuses())
         assert made.listed() == {"dep_good.0"}
-        made.make_spec("bad", READY)
+        made.make_group("bad", READY)
         await until(lambda: made.listed() == {"dep_good.0", "dep_bad.0"}, "both replicas")
 
 
@@ -232,7 +235,7 @@ async def test_a_targets_file_that_cannot_be_written_is_written_later(
     async with open_fleet(tmp_path) as made:
         made.targets.unlink()
         made.targets.mkdir()
-        made.fleet.apply([made.make_spec("one", READY), made.make_spec("two", READY)])
+        made.fleet.apply([made.make_group("one", READY), made.make_group("two", READY)])
         await until(lambda: made.state_of("one") == ReplicaState.READY, "the first replica")
         await until(lambda: made.state_of("two") == ReplicaState.READY, "the second replica")
         assert "the Targets file cannot be written" in caplog.text

@@ -46,14 +46,32 @@ STORIES = {
     """,
     "traffic": """
         models add tiny.gguf --name tiny | models add tiny.gguf --name tiny --version 1.1.0
-        endpoints create chat | endpoints deploy chat tiny@1.0.0 | endpoints deploy chat tiny@1.1.0
+        endpoints create chat --label team=help --dedicated --region eu
+        endpoints list --label team=help
+        endpoints deploy chat tiny@1.0.0 | endpoints deploy chat tiny@1.1.0
         endpoints split chat 1.0.0=90 1.1.0=10 | endpoints list | endpoints show chat
+        endpoints scale chat tiny@1.1.0 --min 0 --idle-after 5m | endpoints health chat
+        endpoints warm chat tiny@1.1.0 --keep 1m
         upstreams create gpu --preset vllm | upstreams change gpu --location eu | upstreams list
         upstreams show gpu | endpoints deploy chat --upstream gpu --model llama
         endpoints route chat --fallback llama | endpoints undeploy chat gpu/llama --force
         upstreams delete gpu | traffic tail --no-follow
         endpoints undeploy chat tiny@1.0.0 --force | endpoints delete chat --force
         plan -f more.yaml --drift | apply -f more.yaml
+    """,
+    "rollouts": """
+        upstreams create gpu --preset vllm | endpoints create chat
+        endpoints deploy chat --upstream gpu --model small
+        endpoints deploy chat --upstream gpu --model large
+        prices set small --free | prices set large --free
+        replay samples chat | replay list chat | replay shadows chat --window 1d
+        rollout plan chat gpu/large --step 5%,at_least=10m --step 50%,approval
+        rollout start chat gpu/large --without cost --reason wanted | rollout list
+        rollout list --endpoint chat | rollout show chat --looks | rollout watch chat
+        rollout hold chat --reason away | rollout resume chat --reason back
+        rollout rollback chat --reason complaints | rollout show ROLLOUT | rollout list
+        rollout start chat gpu/large --strategy blue_green --keep-warm 1h --reason again
+        rollout rollback chat --reason no
     """,
     "alerts": """
         alerts set slow p95_latency>2s --team ops --severity critical | alerts rules
@@ -111,10 +129,14 @@ NAMED_BY = {  # what a list shows first or last, and the name that later steps h
     "operations list": ("OPERATION", 0),
     "cost entries": ("COST", 0),
     "roles list": ("ROLE", -1),
+    "rollout list": ("ROLLOUT", 0),
     "credentials list": ("CREDENTIAL", -1),
 }
 ELSEWHERE = {
     "drift freeze": "test_drift_api",
+    "replay show": "test_replays",
+    "replay start": "test_replays",
+    "rollout promote": "test_cli_rollouts",
     "drift reference": "test_drift_api",
     "drift thaw": "test_drift_api",
     "alerts show": "test_cli_alerts",

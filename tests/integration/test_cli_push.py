@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from command_line import CommandLine
+from tiny_adapter import make_adapter
 
 
 @pytest.fixture
@@ -77,6 +78,18 @@ def test_links_are_followed_when_told(pilotage: CommandLine) -> None:
     same = pilotage.json("models", "push", "chat@1.1.0", "model")
 
     assert made["artifact_sha256"] == same["artifact_sha256"]
+
+
+def test_an_adapter_names_what_it_was_tuned_on(pilotage: CommandLine, tiny_gguf: Path) -> None:
+    make_adapter(tiny_gguf, pilotage.folder / "lora.gguf", seed=1)
+    base = pilotage.json("models", "push", "tiny@1.0.0", str(tiny_gguf))
+    refused = pilotage("models", "push", "tuned@1.0.0", "lora.gguf")
+    made = pilotage.json("models", "push", "tuned@1.0.0", "lora.gguf", "--parent", "tiny@1.0.0")
+
+    assert refused.code == 1
+    assert "--parent NAME@VERSION" in refused.err
+    assert made["parent_version_id"] == base["id"]
+    assert pilotage.json("models", "show", "tuned@1.0.0")["artifact"]["info"]["kind"] == "adapter"
 
 
 def test_a_dataset_goes_in_and_comes_out_the_same(pilotage: CommandLine) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from api_cases import refusal
 from control_api import Api, open_api
 from pilotage.endpoints.http import KIND_DEPLOY
+from pilotage.endpoints.scaling_http import KIND_WARM
 from pilotage.identity.matrix import list_roles
 from pilotage.identity.types import Role
 from pilotage.kit.api import ApiCall, Route
@@ -25,6 +26,7 @@ from pilotage.kit.resources import Background
 from pilotage.registry.artifacts.http import KIND_IMPORT
 from pilotage.registry.datasets.http import KIND_PUSH
 from pilotage.registry.pull import KIND_PULL
+from pilotage.rollouts.replay.http import KIND as KIND_REPLAY
 from pilotage.runtime.backup.http import KIND as KIND_BACKUP
 from pilotage.runtime.secrets_http import KIND_ROOT, KIND_TENANT
 from pilotage.server import bodies
@@ -33,7 +35,17 @@ from postgres_server import PostgresServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KINDS = (KIND_BACKUP, KIND_DEPLOY, KIND_IMPORT, KIND_PULL, KIND_PUSH, KIND_ROOT, KIND_TENANT)
+KINDS = (
+    KIND_BACKUP,
+    KIND_DEPLOY,
+    KIND_IMPORT,
+    KIND_PULL,
+    KIND_PUSH,
+    KIND_REPLAY,
+    KIND_ROOT,
+    KIND_TENANT,
+    KIND_WARM,
+)
 BODIES = {
     "/principals": [b'{"name": "by-', b'mallory", "kind": "service_account"}'],
     "/keys": [b'{"name": ', b'"late"}'],

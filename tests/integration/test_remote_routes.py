@@ -13,12 +13,13 @@ import pytest
 
 from control_api import Api, open_api
 from made_frames import COST_NANO, make_call_frames
-from pilotage.core.snapshot import SignedManifest, decode_manifest
+from pilotage.core.snapshot import SNAPSHOT_VERSION, SignedManifest, decode_manifest
 from pilotage.identity.types import GATEWAY_PREFIX
+from pilotage.kit.clock import ManualClock
 from pilotage.kit.crypto import is_signed, make_secret
-from pilotage.kit.spool_copy import pack_records
+from pilotage.kit.spool_copy import SpoolCopies, pack_records
 from pilotage.kit.spool_reader import list_spools
-from pilotage.publisher.remotes import ALIVE_S
+from pilotage.publisher.remotes import ALIVE_S, RemoteGateways, SlotReport
 from raw_spool import read_raw
 from system import poll
 
@@ -188,7 +189,8 @@ async def test_a_change_waits_for_remote_slots_that_are_alive(api: Api) -> None:
     n = (await api.show("/snapshot"))["n"]
 
     async def report(served: int) -> None:
-        content = msgspec.json.encode({"n": served, "shipped": 4, "lag_us": 250_000})
+        said = {"n": served, "shipped": 4, "lag_us": 250_000, "reads": SNAPSHOT_VERSION}
+        content = msgspec.json.encode(said)
         reply = await api.http.put(ACK, content=content, headers=who)
         assert reply.status_code == 204, reply.text
 
@@ -201,6 +203,7 @@ async def test_a_change_waits_for_remote_slots_that_are_alive(api: Api) -> None:
         "snapshot_n": n,
         "shipped": 4,
         "lag_s": 0.25,
+        "is_outdated": False,
     }
     waiting = asyncio.ensure_future(api.http.post("/keys", json={"name": "one"}))
     await poll(lambda: api.show("/snapshot"), lambda shown: shown["n"] == n + 1)
@@ -211,6 +214,20 @@ async def test_a_change_waits_for_remote_slots_that_are_alive(api: Api) -> None:
     late = await api.http.post("/keys", json={"name": "two"})
     assert late.status_code == 202
     assert late.headers["pilotage-behind"] == "remote-paris-gateway-0"
+
+
+async def test_a_slot_that_is_alive_and_says_no_version_cannot_read_rollouts(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    remotes = RemoteGateways(tmp_path, SpoolCopies(tmp_path / "spool", 1 << 20), clock)
+    await remotes.note("rome", "gateway-0", SlotReport(n=1, reads=SNAPSHOT_VERSION))
+    old = msgspec.json.decode(b'{"n":1,"shipped":4,"lag_us":0}', type=SlotReport)
+    await remotes.note("paris", "gateway-0", old)
+    assert remotes.list_outdated() == ["remote-paris-gateway-0"]
+    clock.advance(ALIVE_S)
+    assert remotes.list_outdated() == []
+    remotes.close()
 
 
 async def test_a_slot_not_heard_of_is_not_waited_for_after_a_restart_either(

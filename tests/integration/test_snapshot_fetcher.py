@@ -138,15 +138,19 @@ class BlobServer:
         self.asked: list[tuple[str, int]] = []
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the request of one connection."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        path = head.split()[1].removeprefix("/bucket/")
-        status, content, etag = self._find(path, head)
-        self.asked.append((path, status))
-        lines = f"HTTP/1.1 {status} X\r\netag: {etag}\r\ncontent-length: {len(content)}\r\n"
-        writer.write(f"{lines}connection: close\r\n\r\n".encode() + content)
-        writer.close()
-        await writer.wait_closed()
+        """Answer the request of one connection; whoever leaves before that gets no answer."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            path = head.split()[1].removeprefix("/bucket/")
+            status, content, etag = self._find(path, head)
+            self.asked.append((path, status))
+            lines = f"HTTP/1.1 {status} X\r\netag: {etag}\r\ncontent-length: {len(content)}\r\n"
+            writer.write(f"{lines}connection: close\r\n\r\n".encode() + content)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
 
     def _find(self, path: str, head: str) -> tuple[int, bytes, str]:
         file = self._folder / path

@@ -218,6 +218,7 @@ async def test_each_fault_has_its_kind(
             1,
         )
         assert (pool.open, pool.idle) == (0, 0)
+        assert (pool.shunned_until_s > 0) == (kind in ("reset_before_headers", "cut"))
         await until(lambda: upstream.open_connections == 0, "the connection is gone")
 
 

@@ -13,10 +13,13 @@ import pytest
 from faulty_upstream import FaultyUpstream
 from made_calls import make_alias, make_arm, make_call, make_view
 from pilotage.core.errors import PilotageError
-from pilotage.core.snapshot import UpstreamEntry
+from pilotage.core.frames import Outcome
+from pilotage.core.snapshot import Routing, UpstreamEntry
 from pilotage.gateway.call import Call
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
+from pilotage.gateway.routing.breakers import Breakers
+from pilotage.gateway.steps.attempt import Attempt
 from pilotage.gateway.transport.upstream import Limits
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.egress import EgressPolicy
@@ -33,7 +36,8 @@ class Provider:
         self.upstream = upstream
         self.clock = ManualClock(time.time_ns() // 1000)
         egress = EgressPolicy("127.0.0.1", self.clock)
-        self.table = TargetTable(Limits(), egress=egress, clock=self.clock)
+        breakers = Breakers(self.clock)
+        self.table = TargetTable(Limits(), breakers, egress=egress, clock=self.clock)
         values: dict[str, Any] = {
             "id": "ups_1",
             "project_id": "prj_1",
@@ -42,19 +46,16 @@ class Provider:
             "base_url": f"{upstream.url}/v1",
         }
         self.table.sync(make_view(upstreams=[UpstreamEntry(**values | more)]))
-        self._ask = Ask(self.table, self.clock)
+        self.ask = Attempt(Ask(self.clock), self.table, self.clock, 5.0)
 
     async def call(self, plan: dict[str, Any] | None = None) -> dict[str, Any]:
         """Make a call in a task of its own; return the client's reply."""
         return await asyncio.ensure_future(self._call(plan or {}))
 
     async def _call(self, plan: dict[str, Any]) -> dict[str, Any]:
-        message = {"role": "user", "content": json.dumps(plan)}
-        body = json.dumps({"model": "chat", "messages": [message]}).encode()
-        call = make_call(make_alias(ARM), body=body)
-        prepare(call)
+        call = open_call(plan)
         try:
-            reply = await self._ask(call)
+            reply = await self.ask(call)
         finally:
             call.undo(0)
         answer: dict[str, Any] = json.loads(reply.body)
@@ -65,10 +66,17 @@ class Provider:
         return [request.authorization for request in self.upstream.requests]
 
 
-def prepare(call: Call) -> None:
+def open_call(
+    plan: dict[str, Any], *, stream: bool = False, first_byte_timeout_ms: int = 0
+) -> Call:
+    """Return a call with a plan for the upstream; needs a running task."""
+    message = {"role": "user", "content": json.dumps(plan)}
+    body = json.dumps({"model": "chat", "messages": [message], "stream": stream}).encode()
+    routing = Routing(first_byte_timeout_ms=first_byte_timeout_ms)
+    call = make_call(make_alias(ARM, routing=routing), body=body, deadline_s=1e12)
     call.arm = ARM
     call.output_limit = 16
-    call.first_byte_timeout_s = 5.0
+    return call
 
 
 @asynccontextmanager
@@ -159,3 +167,32 @@ async def test_an_error_of_the_provider_is_translated_and_nothing_is_followed(
             await there.call({"fault": "status", "status": status})
         assert caught.value.code == code
         assert len(there.upstream.requests) == 1
+
+
+# A stream without content.
+
+SILENT = {"fault": "stall_mid_stream", "after": 0}
+
+
+async def test_a_stream_that_says_nothing_is_given_up() -> None:
+    async with provider() as there:
+        call = open_call(SILENT, stream=True, first_byte_timeout_ms=50)
+        with pytest.raises(PilotageError) as caught:
+            await there.ask(call)
+        call.undo(0)
+        assert (caught.value.code, caught.value.detail) == (
+            "upstream_stall",
+            "The model said nothing for 0.05 s.",
+        )
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0  # what is awaited later is not cancelled
+
+
+async def test_a_stop_is_not_taken_for_the_limit() -> None:
+    async with provider() as there:
+        call = open_call(SILENT, stream=True, first_byte_timeout_ms=60_000)
+        asyncio.get_running_loop().call_later(0.05, call.stop, Outcome.CLIENT_GONE)
+        async with call:
+            await there.ask(call)
+        assert call.outcome is Outcome.CLIENT_GONE

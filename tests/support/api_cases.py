@@ -19,10 +19,13 @@ from control_api import (
     put_alert,
     put_dataset_version,
     put_decision,
+    put_look,
     put_measures,
     put_metrics,
     put_operation,
     put_opinion,
+    put_replay,
+    put_rollout,
     seal_name,
 )
 from notice_cases import NOTICE_LISTS, list_notice_asks
@@ -247,12 +250,15 @@ def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
     price = {"subject": "asked", "input": "1", "output": "2", "valid_from": "2030-01-01T00:00:00Z"}
     limit = {"measure": "usd", "amount": "10", "per": "month", "tenant": "acme"}
     upstream = {"provider": "anthropic", "base_url": "https://api.anthropic.com/v1"}
+    moved = {"provider": "openai", "base_url": "https://eu.api.openai.com/v1"}
     routing = {
         "policy": "cheapest",
         "rules": [{"deployments": ["1.0.0"], "tenants": ["acme"], "max_input": 9}],
         "fallbacks": ["tiny@1.0.0"],
         "regions": ["eu"],
     }
+    rollout = {"endpoint": "rolled-next", "candidate": "tiny@1.0.0", "reason": "asked"}
+    replay = {"endpoint": "rolled", "candidate": "openai/new", "baseline": "openai/old"}
     return {
         ("POST", "/endpoints"): Ask(
             {"name": "asked/a:b", "max_output_tokens": 9}, {"name": "asked/a:b"}
@@ -260,10 +266,16 @@ def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
         ("POST", "/endpoints/{endpoint:path}/deployments"): Ask(
             {"model": "tiny@3.0.0"}, {"model": "tiny@1.0.0"}
         ),
+        ("PUT", "/endpoints/{endpoint:path}/deployments/{deployment:path}/scaling"): Ask(
+            {"min_replicas": 0, "idle_after_s": 60}, {"max_replicas": 2}
+        ),
+        ("POST", "/endpoints/{endpoint:path}/deployments/{deployment:path}/warm"): Ask(
+            {"keep_s": 60}, {"keep_s": 61}
+        ),
         ("POST", "/upstreams"): Ask(
             upstream | {"name": "asked"}, upstream | {"name": "asked", "location": "eu"}
         ),
-        ("PUT", "/upstreams/{upstream}"): Ask(upstream, upstream | {"secret": "env:KEY"}),
+        ("PUT", "/upstreams/{upstream}"): Ask(moved, moved | {"secret": "env:KEY"}),
         ("PUT", "/endpoints/{endpoint:path}/routing"): Ask(routing, {"retries": 3}),
         ("POST", "/queries"): Ask({"sql": "FROM calls"}, {"sql": "DESCRIBE calls"}),
         ("POST", "/prices"): Ask(price, price | {"input": "2"}),
@@ -289,6 +301,13 @@ def _ask_traffic(_: World) -> dict[tuple[str, str], Ask]:
         ("PUT", "/endpoints/{endpoint:path}/split"): Ask(
             {"split": {"tiny@1.0.0": "100"}}, {"split": {"tiny@1.0.0": 100}}
         ),
+        ("POST", "/rollouts:plan"): Ask(rollout, rollout | {"strategy": "direct"}),
+        ("POST", "/rollouts"): Ask(rollout, rollout | {"strategy": "direct"}),
+        **{
+            ("POST", f"/rollouts/{{rollout}}:{verb}"): Ask({"reason": "asked"}, {"reason": "else"})
+            for verb in ("promote", "hold", "resume", "rollback")
+        },
+        ("POST", "/replays"): Ask(replay, replay | {"seed": 7}),
         ("PUT", "/endpoints/{endpoint:path}"): Ask(
             {"description": "asked", "max_output_tokens": 5}, {"description": "else"}
         ),
@@ -394,6 +413,22 @@ async def make_reference(world: World, number: int) -> object:
     return await world.api.make("/drift-references", of)
 
 
+async def make_rollout(world: World, number: int) -> object:
+    """Begin one more rollout; nobody else has to agree to it."""
+    await world.api.http.put("/release-policy", json={}, headers={"if-match": "*"})
+    return await put_rollout(world.api, f"page-{number}")
+
+
+async def make_replay(world: World, number: int) -> None:
+    """Write one more replay."""
+    await put_replay(world.api, number)
+
+
+async def make_look(world: World, _: int) -> None:
+    """Keep one more look at the furnished rollout."""
+    await put_look(world.api, world.names["rollout"])
+
+
 async def make_opinion(world: World, number: int) -> None:
     """Give feedback on one more call."""
     await put_opinion(world.api, 100 + number)
@@ -459,6 +494,9 @@ LISTS: dict[str, MakeItem] = {
     "/models/{model}/versions/{version}/evidence": make_evidence,
     "/packages": make_nothing,
     "/endpoints": posts("/endpoints", name="Page-*"),
+    "/rollouts": make_rollout,
+    "/rollouts/{rollout}/looks": make_look,
+    "/replays": make_replay,
     "/upstreams": posts("/upstreams", name="page-*", provider="openai", base_url="http://a"),
     "/prices": posts("/prices", subject="page-*", input="1", output="1"),
     "/limits": posts("/limits", name="page-*", measure="requests", amount="60", per="minute"),

@@ -47,6 +47,10 @@ from pilotage.monitoring.quality.store import FEEDBACK, put_opinions
 from pilotage.monitoring.quality.types import FeedbackState
 from pilotage.monitoring.rollups.rules import add_up
 from pilotage.monitoring.rollups.service import RollupService
+from pilotage.rollouts.replay.store import insert_replay
+from pilotage.rollouts.replay.types import Replay
+from pilotage.rollouts.store import find_rollout, insert_look
+from pilotage.rollouts.types import Cause, Judgement, Look, Verdict
 from pilotage.runtime.credentials import Credentials, read_credentials
 from pilotage.runtime.installation import Installation, open_database, open_installation
 from pilotage.server.app import PREFIX, make_app
@@ -198,15 +202,16 @@ async def furnish(api: Api, gguf: Path) -> dict[str, str]:
     people = await furnish_people(api)
     alerts = await furnish_alerts(api)
     noticed = await furnish_notices(api)
-    judged = await furnish_drift(api)
     return (
         alerts
-        | judged
+        | await furnish_drift(api)
         | governed
         | people
         | noticed
         | stored
         | {
+            "rollout": await put_rollout(api, "rolled"),
+            "replay": await put_replay(api, 0),
             "project_name": project["name"],
             "tenant": tenant["name"],
             "key": key["id"],
@@ -306,6 +311,69 @@ async def furnish_governance(api: Api) -> dict[str, str]:
         "release": release["id"],
         "decision": await put_decision(api),
     }
+
+
+async def put_rollout(api: Api, endpoint: str) -> str:
+    """Make an endpoint with two models of an upstream, and a rollout of the second; return its id.
+
+    An upstream's model is ready at once, so that the first step runs. Beside it another endpoint
+    has a candidate that nothing here makes ready, and no rollout yet.
+    """
+    for name, candidate in ((endpoint, "openai/new"), (f"{endpoint}-next", "tiny@1.0.0")):
+        await api.make("/endpoints", {"name": name})
+        deployments = f"/endpoints/{name}/deployments"
+        await api.make(deployments, {"model": "old", "upstream": "openai"})
+        upstream, _, model = candidate.rpartition("/")
+        await api.make(deployments, {"model": model, "upstream": upstream})
+    for model in ("old", "new"):  # there may be prices already
+        await api.http.post("/prices", json={"subject": model, "input": "1", "output": "2"})
+    ask = {"endpoint": endpoint, "candidate": "openai/new", "reason": "furnished"}
+    rollout = await api.make("/rollouts", ask)
+    await poll(
+        lambda: api.show(f"/rollouts/{rollout['id']}"), lambda shown: shown["state"] == "running"
+    )
+    await put_look(api, str(rollout["id"]))
+    return str(rollout["id"])
+
+
+async def put_look(api: Api, rollout_id: str) -> None:
+    """Keep a look at a rollout."""
+    looked = Judgement(verdict=Verdict.HOLD, cause=Cause.COLLECTING)
+    async with api.db.write(SYSTEM) as tx:
+        rollout = await find_rollout(tx, rollout_id)
+        assert rollout is not None
+        look = Look(
+            id=api.clock.new_id("lok"),
+            rollout_id=rollout.id,
+            project_id=rollout.project_id,
+            at_us=tx.now_us,
+            step=0,
+            weight=500,
+            judged=looked,
+        )
+        await insert_look(tx, look)
+
+
+async def put_replay(api: Api, number: int) -> str:
+    """Write a replay that has ended; return its id."""
+    project = await api.show("/projects/default")
+    replay = Replay(
+        id=api.clock.new_id("rpl"),
+        rev=1,
+        project_id=project["id"],
+        alias="chat",
+        baseline_id="dep_a",
+        candidate_id=f"dep_{number}",
+        version_id="",
+        hash="00" * 32,
+        report="{}",
+        evidence_id="",
+        created_at_us=api.clock.now_us(),
+        created_by="prn_furnished",
+    )
+    async with api.db.write(SYSTEM) as tx:
+        await insert_replay(tx, replay)
+    return replay.id
 
 
 async def furnish_alerts(api: Api) -> dict[str, str]:

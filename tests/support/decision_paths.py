@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 RECORDS = "GovernanceService.record_change"
+FACTS = "GovernanceService.add_fact"  # what a rollout does belongs to the record of its start
 DOORS = (
     "endpoints.traffic.Traffic.begin",
     "endpoints.traffic.Traffic.check_upstream",
+    "endpoints.traffic.Traffic.check_rollout",
     "registry.promotions.Promotions.promote",
 )
-SLICES = ("endpoints", "registry")
+SLICES = ("endpoints", "registry", "rollouts")
 TABLES = frozenset({"ENDPOINT", "DEPLOYMENT", "UPSTREAM"})  # every write of these may move traffic
 COLUMNS = frozenset({"stage"})  # and every write of these columns, whatever the table
 _READS = frozenset({"find", "list", "count", "search", "has"})
@@ -28,9 +30,18 @@ _WRITES = frozenset({"insert", "insert_many", "update", "delete"})
 HARMLESS = {
     "endpoints.service.EndpointService.create_endpoint": "it has no deployment yet",
     "endpoints.service.EndpointService.change_endpoint": "its description, its longest answer",
+    "endpoints.scaling.ScalingService.scale": "how many answer, not who",
+    "endpoints.scaling.ScalingService.keep_awake": "the same",
     "endpoints.upstreams.UpstreamService.create_upstream": "no deployment names it yet",
     "endpoints.upstreams.UpstreamService.delete_upstream": "refused while deployments name it",
 }
+# What moves traffic as rollouts say: whoever calls it has the record, and the door was the start's.
+OF_ROLLOUTS = frozenset(
+    {
+        "endpoints.service.EndpointService.shift",
+        "endpoints.service.EndpointService.copy_calls",
+    }
+)
 
 
 class Function(NamedTuple):
@@ -61,14 +72,14 @@ def read_slices(source: Path) -> dict[str, str]:
 
 def find_unrecorded(modules: Mapping[str, str]) -> list[str]:
     """Return the places from where traffic changes without a record, but for the harmless."""
-    return sorted(set(list_silent_writers(modules)) - set(HARMLESS))
+    return sorted(set(list_silent_writers(modules)) - set(HARMLESS) - OF_ROLLOUTS)
 
 
 def list_silent_writers(modules: Mapping[str, str]) -> list[str]:
     """Return the public places outside stores that come to a write and to no record."""
     functions = [item for name, text in modules.items() for item in _list_functions(name, text)]
     writers = _spread({item.place for item in functions if item.writes}, functions)
-    recorders = _spread({RECORDS}, functions)
+    recorders = _spread({RECORDS, FACTS}, functions)
     return [place for place in sorted(writers - recorders) if _is_public(place)]
 
 
@@ -83,8 +94,12 @@ def find_unchecked(modules: Mapping[str, str]) -> list[str]:
     """Return the places from where traffic changes past every door, but for the harmless."""
     functions = [item for name, text in modules.items() for item in _list_functions(name, text)]
     writers = _spread({item.place for item in functions if item.writes}, functions)
-    past = writers - _spread(set(DOORS), functions) - set(HARMLESS)
-    return [place for place in sorted(past) if _is_public(place)]
+    past = writers - _spread(set(DOORS), functions) - set(HARMLESS) - OF_ROLLOUTS
+    return [place for place in sorted(past) if _is_public(place) and not _is_of_rollout(place)]
+
+
+def _is_of_rollout(place: str) -> bool:
+    return place.startswith("rollouts.") and not place.endswith(".start")
 
 
 def _is_public(place: str) -> bool:
@@ -173,7 +188,7 @@ def _resolve(node: ast.AST, scope: _Scope) -> str:
     if isinstance(receiver, ast.Attribute):
         owner = scope.attributes.get(receiver.attr, "")
         name = f"{owner}.{called}"
-        return RECORDS if name.endswith(f".{RECORDS}") else name
+        return next((each for each in (RECORDS, FACTS) if name.endswith(f".{each}")), name)
     return ""
 
 

@@ -36,7 +36,9 @@ SETTINGS = {
         "connect_timeout": "500ms",
     }
 }
-_VARIABLE = re.compile(r"/\S+|\d+(?:\.\d+){3}:\d+|dep_\S+?(?=[:,. ]|$)|[a-z]+_[0-9a-v]{26}|\d+")
+_VARIABLE = re.compile(
+    r"/\S+|\d+(?:\.\d+){3}:\d+|dep_\S+?(?:\.\d+)?(?=[:,. ]|$)|[a-z]+_[0-9a-v]{26}|\d+"
+)
 ONCE_A_MINUTE = "calls fail"  # of each kind: whether a case has it depends on those before
 LIMIT = 64  # tokens that the calls ask for
 SLOW = {"chunks": 1000, "delay_ms": 20}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pilotage.endpoints.backends import local
-from pilotage.endpoints.launch import ReplicaSpec
+from pilotage.endpoints.groups import ReplicaGroup
 from pilotage.server.process import main
 
 MODULE = "faulty_control"
@@ -19,14 +19,14 @@ CUT = "cut-the-line"
 class BreakingFleet(local.SupervisedFleet):
     """Writes half an order and is killed."""
 
-    async def set_desired(self, replicas: Sequence[ReplicaSpec]) -> None:
+    async def set_desired(self, groups: Sequence[ReplicaGroup]) -> None:
         """Send the whole desired state, or half of it."""
         order = Path(os.environ["PILOTAGE_DATA_DIR"]) / CUT
         if not order.exists():
-            await super().set_desired(replicas)
+            await super().set_desired(groups)
             return
         order.unlink()
-        self._writer.write(b'{"type":"desired","replicas":[{"replica_id":"dep_')
+        self._writer.write(b'{"type":"desired","groups":[{"deployment_id":"dep_')
         await self._writer.drain()
         os.kill(os.getpid(), signal.SIGKILL)
 

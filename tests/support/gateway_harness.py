@@ -286,14 +286,22 @@ class GatewayProcess:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
-        await self.process.wait()
+        await self._wait()
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
         assert self.process is not None
         if self.process.returncode is None:
             self.process.terminate()
-        return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+        return await self._wait()
+
+    async def _wait(self) -> int:
+        """Return the exit code, and close the pipe to who is gone."""
+        assert self.process is not None
+        code = await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        return code
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -23,6 +23,7 @@ BROAD_EXCEPT_EDGES = {
     "worker loop": "pilotage/kit/worker.py",
     "notice sender": "pilotage/monitoring/notify/sender.py",
     "release maker": "pilotage/governance/worker.py",
+    "one rollout beside others": "pilotage/rollouts/worker.py",
     "one spool beside others": "pilotage/kit/spool_consumer.py",
     "operation runner": "pilotage/kit/operations.py",
     "ASGI error door": "pilotage/server/app.py",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway_harness import make_rates
+from pilotage.core.errors import PilotageError
 from pilotage.core.snapshot import (
     FULL_WEIGHT,
     AliasEntry,
@@ -15,7 +16,9 @@ from pilotage.core.snapshot import (
     UpstreamEntry,
 )
 from pilotage.gateway.call import Call
+from pilotage.gateway.providers.target import Target
 from pilotage.gateway.snapshots import AliasView, SnapshotView
+from pilotage.gateway.transport.upstream import Pool
 from pilotage.gateway.wire import openai
 from pilotage.gateway.wire.door import Wire
 
@@ -94,3 +97,54 @@ def make_call(
         "deadline_s": 1.0,
     }
     return Call(**values | more)
+
+
+class MadeTarget:
+    """A target that is only chosen and left; it is not asked."""
+
+    wire = "openai"
+    adapters: tuple[str, ...] = ()
+    pool: Pool
+
+    def __init__(self, target_id: str) -> None:
+        self.id = target_id
+        self.busy = 0
+        self.is_retired = False
+
+    def enter(self) -> None:
+        """Count a call in."""
+        self.busy += 1
+
+    def leave(self) -> None:
+        """Count a call out."""
+        self.busy -= 1
+
+    async def make_head(self, path: bytes, call: Call) -> bytes:
+        """Say that nobody is to be asked."""
+        raise NotImplementedError
+
+    async def renew_head(self, path: bytes, call: Call) -> bytes | None:
+        """Say that nobody is to be asked."""
+        raise NotImplementedError
+
+    def translate_error(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> PilotageError:
+        """Say that nobody is to be asked."""
+        raise NotImplementedError
+
+
+class MadeTargets:
+    """One target for each arm, named for it (or for its upstream)."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, MadeTarget] = {}
+
+    def pick(self, arm: ArmEntry, call: Call) -> Target | None:
+        """Return the arm's target."""
+        name = arm.upstream_id or arm.id
+        return self.by_id.setdefault(name, MadeTarget(name))
+
+    async def wait(self, arm: ArmEntry, call: Call) -> Target:
+        """Say that nobody waits."""
+        raise NotImplementedError

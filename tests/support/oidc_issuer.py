@@ -53,8 +53,16 @@ class OidcIssuer:
             listed.append(make.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"})
         return listed + self.more_keys
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request and close."""
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request and close; whoever leaves before that gets no answer."""
+        try:
+            await self._answer(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         path = head.split(b" ", 2)[1].decode()
         self.asked[path] = self.asked.get(path, 0) + 1
@@ -74,7 +82,6 @@ class OidcIssuer:
         writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n" % (status, len(body)))
         writer.write(b"content-type: application/json\r\nconnection: close\r\n\r\n" + body)
         await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager
@@ -82,7 +89,7 @@ async def open_oidc_issuer() -> AsyncIterator[OidcIssuer]:
     """Open an issuer with one RSA key, ``one``."""
     issuer = OidcIssuer()
     issuer.add_rsa("one")
-    server = await asyncio.start_server(issuer.answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(issuer.serve, "127.0.0.1", 0)
     issuer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield issuer

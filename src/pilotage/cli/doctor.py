@@ -56,6 +56,8 @@ async def _examine(project: str) -> AsyncIterator["Finding"]:
         yield _make("settings", "problem", wrong.detail, wrong.hint)
         return
     yield _make("settings", "ok", _describe(loaded))
+    for finding in diagnosis.check_engines(loaded.settings):
+        yield finding
     folder = DataFolder(loaded.settings.data_path)
     is_usable = True
     for finding in diagnosis.check_folder(folder):
@@ -141,12 +143,13 @@ async def _examine_endpoints(control: ControlClient) -> AsyncIterator["Finding"]
             yield _make(f"endpoint {name}", "warning", detail, mend(name, flaw))
         if control.is_live:
             for deployment in endpoint["deployments"]:
-                if deployment["state"] != "ready":
+                if deployment["state"] not in {"ready", "asleep"}:
                     yield _describe_replica(name, deployment)
 
 
 def _describe_replica(name: str, deployment: dict[str, Any]) -> "Finding":
-    state = "problem" if deployment["state"] == "failed" else "warning"
+    is_down = deployment["state"] in {"failed", "crash loop"}
+    state = "problem" if is_down else "warning"
     detail = f"{deployment['model']} is {deployment['state']}"
     if deployment["detail"]:
         detail += f": {deployment['detail']}"

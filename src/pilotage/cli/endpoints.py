@@ -6,6 +6,7 @@ import typer
 
 from pilotage.cli.commands import command, make_group
 from pilotage.cli.routing import describe_routing, route
+from pilotage.cli.scaling import health, scale, warm
 from pilotage.cli.session import (
     Json,
     OperationBar,
@@ -33,18 +34,30 @@ Deployment = Annotated[
         metavar="DEPLOYMENT", help="The deployment: MODEL@VERSION, UPSTREAM/MODEL, or id."
     ),
 ]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=VALUE", help="A label; repeatable."),
+]
 command(GROUP, "route")(route)
+command(GROUP, "scale")(scale)
+command(GROUP, "warm")(warm)
+command(GROUP, "health")(health)
 
 
 @command(GROUP, "list")
-def list_endpoints(*, project: Project = "default", as_json: Json = False) -> None:
+def list_endpoints(
+    *, labels: Labels = None, project: Project = "default", as_json: Json = False
+) -> None:
     """List endpoints, what answers them, and why one cannot be called.
 
-    [bold]Example[/bold]: pilotage endpoints list
+    [bold]Examples[/bold]: pilotage endpoints list
+    |    pilotage endpoints list --label team=help
     """
+    wanted = ",".join(labels or []) or None
 
     async def work(control: ControlClient) -> list[dict[str, Any]]:
-        found, obstacles = await collect(control, "/endpoints"), await find_obstacles(control)
+        found = await collect(control, "/endpoints", labels=wanted)
+        obstacles = await find_obstacles(control)
         return [item | {"unpublished": obstacles.get(key_of(item), "")} for item in found]
 
     endpoints = run(work, project)
@@ -86,18 +99,22 @@ def show_endpoint(name: Name, *, project: Project = "default", as_json: Json = F
             "name": shown["name"],
             "description": shown["description"],
             "output limit": shown["max_output_tokens"] or "that of the model's context",
+            "labels": ", ".join(f"{name}={value}" for name, value in shown["labels"].items()),
+            "replicas run": shown["region"] + (", for it alone" if shown["dedicated"] else ""),
             "published": f"no: {shown['unpublished']}" if shown["unpublished"] else "yes",
             "revision": shown["rev"],
         }
+        | ({"rollout": shown["rollout"]} if shown["rollout"] else {})
         | describe_routing(shown["routing"], shown["regions"])
     )
     show_table(
-        ("deployment", "#share", "state", "#restarts", "since (UTC)", "id", "detail"),
+        ("deployment", "#share", "state", "#replicas", "#restarts", "since (UTC)", "id", "detail"),
         [
             (
                 item["model"],
                 f"{item['percent']:g} %",
                 item["state"],
+                item["replicas"],
                 item["restarts"],
                 show_time(item["created_at"]),
                 item["id"],
@@ -110,25 +127,35 @@ def show_endpoint(name: Name, *, project: Project = "default", as_json: Json = F
 
 
 @command(GROUP)
-def create(
+def create(  # noqa: PLR0913 - an endpoint has that many parts
     name: Name,
     *,
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
     max_output_tokens: Annotated[
         int, typer.Option(min=0, help="Longest answer; 0: what the model's context allows.")
     ] = 0,
+    labels: Labels = None,
+    dedicated: Annotated[
+        bool, typer.Option("--dedicated", help="Its replicas answer nobody else's calls.")
+    ] = False,
+    region: Annotated[
+        str, typer.Option(help="Where its replicas run, for rules of residency; default: local.")
+    ] = "",
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create an endpoint: a model name that clients may send.
 
-    [bold]Example[/bold]: pilotage endpoints create support --description "the help desk"
+    [bold]Example[/bold]: pilotage endpoints create support --label team=help --region eu-west4
     """
     body = {
         "name": name,
         "description": description,
         "max_output_tokens": max_output_tokens,
+        "labels": read_labels(labels or []),
+        "dedicated": dedicated,
+        "region": region,
     }
 
     async def work(control: ControlClient) -> dict[str, Any]:
@@ -156,6 +183,9 @@ def deploy(  # noqa: PLR0913 - two kinds of models
     context_tokens: Annotated[
         int, typer.Option(min=0, help="What the upstream's model takes; 0: what most do.")
     ] = 0,
+    engine: Annotated[
+        str, typer.Option(help="llamacpp, or an engine of the server's settings.")
+    ] = "",
     wait: Annotated[bool, typer.Option(help="Wait until it is ready.")] = True,
     project: Project = "default",
     reason: Reason = "",
@@ -167,11 +197,12 @@ def deploy(  # noqa: PLR0913 - two kinds of models
 
     [bold]Examples[/bold]: pilotage endpoints deploy support smollm2@1.0.0
     |    pilotage endpoints deploy support --upstream openai --model gpt-4o-mini
+    |    pilotage endpoints deploy support big@1.0.0 --engine vllm
     """
     subject = version or model
     if subject is None or (version and model):
         fail_usage("Name one model.", f"For example: pilotage endpoints deploy {name} MODEL")
-    body: dict[str, Any] = {"model": subject}
+    body: dict[str, Any] = {"model": subject, "engine": engine}
     if upstream is not None:
         body |= {"upstream": upstream, "context_tokens": context_tokens}
 
@@ -207,6 +238,9 @@ def split(
         list[str], typer.Argument(metavar="VERSION=PERCENT...", help="Who gets how much.")
     ],
     *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even while a rollout runs: roll it back first.")
+    ] = False,
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
@@ -221,6 +255,11 @@ def split(
 
     async def work(control: ControlClient) -> dict[str, Any]:
         endpoint = await control.get(at_endpoint(name))
+        if force and endpoint["rollout"]:
+            rollout_id = endpoint["rollout"].partition("/")[0]
+            why = {"reason": reason or "somebody splits the traffic otherwise"}
+            await control.post(f"/rollouts/{rollout_id}:rollback", why)
+            endpoint = await control.get(at_endpoint(name))
         await control.put(at_endpoint(name, "split"), {"split": wanted}, rev=endpoint["rev"])
         return await control.get(at_endpoint(name))
 
@@ -314,6 +353,17 @@ def mend(name: str, obstacle: str) -> str:
 def key_of(endpoint: dict[str, Any]) -> tuple[str, str]:
     """Return what makes an endpoint unique in an installation."""
     return endpoint["project_id"], endpoint["name"]
+
+
+def read_labels(words: list[str]) -> dict[str, str]:
+    """Return labels by name from words such as ``team=help``."""
+    labels: dict[str, str] = {}
+    for word in words:
+        name, is_pair, value = word.partition("=")
+        if not (name and is_pair) or name in labels:
+            fail_usage(f"{word!r} is no label.", "Write NAME=VALUE, each name once.")
+        labels[name] = value
+    return labels
 
 
 def read_shares(words: list[str]) -> dict[str, str]:

@@ -40,7 +40,16 @@ def list_gateways(*, as_json: Json = False) -> None:
         return
     rows = [row for gateway in gateways for row in _make_rows(gateway)]
     show_table(
-        ("name", "state", "slot", "last heard (UTC)", "#snapshot", "#records", "#lag (s)"),
+        (
+            "name",
+            "state",
+            "slot",
+            "last heard (UTC)",
+            "#snapshot",
+            "#records",
+            "#lag (s)",
+            "upgrade",
+        ),
         rows,
         EMPTY,
     )
@@ -100,7 +109,8 @@ def _make_rows(gateway: dict[str, Any]) -> list[tuple[object, ...]]:
             slot["snapshot_n"],
             slot["shipped"],
             f"{slot['lag_s']:.1f}" if slot["is_alive"] else "not heard",
+            "too old for rollouts and adapters" if slot["is_outdated"] else "",
         )
         for slot in gateway["slots"]
     ]
-    return rows or [(*head, "", "never", "", "", "")]
+    return rows or [(*head, "", "never", "", "", "", "")]

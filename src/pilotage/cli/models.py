@@ -156,7 +156,7 @@ def pull(
 
 
 @command(GROUP)
-def add(
+def add(  # noqa: PLR0913 - an option each
     file: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="The model file.")],
     *,
     name: Annotated[str, typer.Option(help="The model; default: what the file calls itself.")] = "",
@@ -165,6 +165,9 @@ def add(
         str | None, typer.Option(help="Default: what the file says.")
     ] = None,
     description: Annotated[str, typer.Option(help="What is special about this version.")] = "",
+    parent: Annotated[
+        str, typer.Option(metavar="NAME@VERSION", help="What it was tuned on; adapters need it.")
+    ] = "",
     project: Project = "default",
     reason: Reason = "",
     as_json: Json = False,
@@ -176,6 +179,7 @@ def add(
 
     [bold]Examples[/bold]: pilotage models add my.gguf
     |    pilotage models add my.gguf --name chat --version 2.0.0
+    |    pilotage models add lora.gguf --name routing --parent smollm2@1.0.0
     """
     if name:
         check_name(name)
@@ -183,7 +187,7 @@ def add(
         _check_version(version)
     if not file.is_file():
         fail_usage(f"{file} is not a file.")
-    more = {"license": license, "description": description}
+    more = {"license": license, "description": description, "parent": parent}
 
     async def work(control: ControlClient) -> dict[str, Any]:
         if name and version:
@@ -348,6 +352,7 @@ def _describe_file(found: dict[str, Any]) -> dict[str, object]:
     info = found["artifact"]["info"]
     return {
         "architecture": info.get("architecture"),
+        "kind": info.get("kind", "model"),
         "parameters": f"{info['parameters']:,}" if info.get("parameters") else None,
         "quantisation": info.get("quantization"),
         "chat template": "yes" if info.get("has_chat_template") else "no",

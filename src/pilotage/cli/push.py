@@ -32,6 +32,9 @@ def push(  # noqa: PLR0913 - an option each
         str | None, typer.Option(help="Default: what the files say.")
     ] = None,
     description: Annotated[str, typer.Option(help="What is special about this version.")] = "",
+    parent: Annotated[
+        str, typer.Option(metavar="NAME@VERSION", help="What it was tuned on; adapters need it.")
+    ] = "",
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Take what links in the folder point to.")
     ] = False,
@@ -53,7 +56,7 @@ def push(  # noqa: PLR0913 - an option each
     name, version = _split(ref)
     if not path.exists():
         fail_usage(f"{path} is not there.")
-    more = {"license": license, "description": description}
+    more = {"license": license, "description": description, "parent": parent}
 
     async def work(control: ControlClient) -> dict[str, Any]:
         artifact = await _push(control, path, follow_links=follow_links, allowed=allow_pickles)

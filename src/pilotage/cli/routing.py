@@ -50,7 +50,9 @@ Shadow = Annotated[
 ShadowDaily = Annotated[
     str | None, typer.Option(metavar="USD", help="What the copies may cost a UTC day.")
 ]
-ShadowConcurrency = Annotated[int | None, typer.Option(min=1, help="Copies at once; default: 4.")]
+ShadowConcurrency = Annotated[
+    int | None, typer.Option(min=1, help="Copies at once in a gateway process; default: 4.")
+]
 Regions = Annotated[
     list[str] | None,
     typer.Option(help="Where calls may be answered; !local takes this installation out."),

@@ -112,6 +112,13 @@ def change(  # noqa: PLR0913 - a tenant has that many settings
         str | None,
         typer.Option(metavar="PERCENT", help="Part of its calls whose texts are measured."),
     ] = None,
+    sample_percent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Part of its calls that is kept, pseudonymised and sealed, to be replayed.",
+        ),
+    ] = None,
     keeps_comments: Annotated[
         bool | None,
         typer.Option(
@@ -135,6 +142,7 @@ def change(  # noqa: PLR0913 - a tenant has that many settings
         "shows": shows,
         "log_percent": log_percent,
         "measure_percent": measure_percent,
+        "sample_percent": sample_percent,
         "keeps_comments": keeps_comments,
     }
     given = {key: value for key, value in named.items() if value is not None}
@@ -182,6 +190,7 @@ def _describe(tenant: dict[str, Any]) -> dict[str, object]:
         "replies show cost": "yes" if tenant["shows"] else "no",
         "logged": f"{tenant['log_percent']:g} %",
         "measured": f"{tenant['measure_percent']:g} %",
+        "sampled": f"{tenant['sample_percent']:g} %",
         "comments in feedback": "kept" if tenant["keeps_comments"] else "dropped",
         "id": tenant["id"],
     }

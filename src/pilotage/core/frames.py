@@ -11,7 +11,7 @@ import msgspec
 
 from pilotage.core.usage import Usage
 
-FRAME_VERSION = 4
+FRAME_VERSION = 5
 
 
 class Outcome(StrEnum):
@@ -44,13 +44,18 @@ class Flag(StrEnum):
     FELL_BACK = "fell_back"  # another arm than the chosen one answered
     RETRIED = "retried"  # an arm was asked more than once
     SHADOW = "shadow"  # a copy that no client waited for
+    COLD = "cold"  # its replica had only just become ready
+    WARMING = "warming"  # one was cold, or there was none, in an arm that it might be dealt
+    PROBE = "probe"  # nobody's call: it was made up to see what becomes of it
 
 
 class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun", kw_only=True):
     """A call was admitted; written before anything is asked of an upstream.
 
     ``counters`` names the limits' counters that it reserves its worst case from; ``prompt`` is the
-    ``NAME@VERSION`` that its messages were made of, if it named one.
+    ``NAME@VERSION`` that its messages were made of, if it named one. ``rollout`` is the step
+    (``ROLLOUT_ID/STEP``) whose coin decides its arm, ``unit`` what that is tossed for ("": for the
+    call's id).
     """
 
     v: int = FRAME_VERSION
@@ -71,6 +76,8 @@ class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun", kw_only=T
     counters: list[str] = []
     trace_id: str = ""
     prompt: str = ""
+    rollout: str = ""
+    unit: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=True):
@@ -79,7 +86,8 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
     ``cost_nano`` is all that it cost, abandoned attempts included, and ``usage`` all it used;
     ``counters`` names the limits' counters that it was charged to; ``flags`` is a set of
     :class:`Flag` values; ``assigned`` is the arm that the call was dealt, ``arm`` the one that
-    answered it; ``answered_by`` and ``fingerprint`` are what the upstream itself said.
+    answered it; ``answered_by`` and ``fingerprint`` are what the upstream itself said. ``rollout``,
+    ``unit`` and ``is_stream`` are as in Begun.
     """
 
     v: int = FRAME_VERSION
@@ -117,6 +125,9 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended", kw_only=T
     queue_us: int = -1
     assigned: str = ""
     prompt: str = ""
+    rollout: str = ""
+    unit: str = ""
+    is_stream: bool = False
 
 
 class Measured(msgspec.Struct, frozen=True, array_like=True, tag="measured", kw_only=True):
@@ -162,7 +173,39 @@ class Feedback(msgspec.Struct, frozen=True, array_like=True, tag="feedback", kw_
     comment: bytes = b""
 
 
-Frame = Begun | Ended | Measured | Feedback
+class Compared(msgspec.Struct, frozen=True, array_like=True, tag="compared", kw_only=True):
+    """How the answer to a copy of a call compares with the call's own, never a word of either.
+
+    ``call_id`` is the call, ``copy_id`` its copy, ``baseline`` and ``candidate`` are the arms that
+    answered them; ``rollout`` is the step that copies were made for. ``similarity`` is in
+    millionths, marks in thousandths (:mod:`pilotage.core.comparison`), ``is_schema_kept`` 1 or 0;
+    these and lengths are -1 where there is nothing to compare. A call that failed has the mark 0.
+    """
+
+    v: int = FRAME_VERSION
+    call_id: str
+    at_us: int
+    copy_id: str
+    project_id: str
+    tenant_id: str
+    alias: str
+    baseline: str
+    candidate: str
+    rollout: str = ""
+    is_exact: bool = False
+    is_schema_kept: int = -1
+    similarity: int = -1
+    baseline_letters: int = -1
+    candidate_letters: int = -1
+    baseline_mark: int = 0
+    candidate_mark: int = 0
+    baseline_nano: int = 0
+    candidate_nano: int = 0
+    baseline_us: int = -1
+    candidate_us: int = -1
+
+
+Frame = Begun | Ended | Measured | Feedback | Compared
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
@@ -209,4 +252,7 @@ def make_lost(begun: Begun, at_us: int) -> Ended:
         counters=begun.counters,
         trace_id=begun.trace_id,
         prompt=begun.prompt,
+        rollout=begun.rollout,
+        unit=begun.unit,
+        is_stream=begun.is_stream,
     )

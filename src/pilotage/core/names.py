@@ -6,6 +6,7 @@ from pilotage.core.errors import PilotageError
 
 SHADOW_TENANT = "shadow"  # whose the copies of calls are: they are on nobody's bill
 NO_TENANT = "none"  # how people ask for what belongs to no tenant
+LLAMACPP = "llamacpp"  # the engine that every installation has
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _ALIAS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:/-]{0,126}[A-Za-z0-9])?")
 

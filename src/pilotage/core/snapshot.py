@@ -5,16 +5,17 @@ sections are msgpack; keys are tables of fixed-size records sorted by digest, se
 (a mapped file), so that 100,000 keys cost a call microseconds and a switch nothing.
 """
 
-import hashlib
 from bisect import bisect_left
 from struct import Struct as Layout
 from typing import NamedTuple
 
 import msgspec
 
+from pilotage.core.dealing import draw_point
 from pilotage.core.usage import Rates
 
-SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION = 4
+BEFORE_ROLLOUTS = 3  # the version that knew neither the steps of rollouts nor adapters
 CURRENT = "current"  # in a folder of Snapshots: the signed manifest
 SECTIONS = "sections"  # in a folder of Snapshots: the sections, named by their hashes
 FULL_WEIGHT = 10_000  # weights are basis points of an alias's traffic
@@ -60,7 +61,8 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True):
     values it may send as ``x-pilotage-feature``; ``shows`` says whether replies carry their cost,
     arm and model version; ``log_share`` is the part of its calls, in basis points, that the request
     log keeps, ``measure_share`` the part whose texts are measured, and ``data_class`` what the log
-    calls them. ``letterbox`` is what comments on its answers are sealed with, "" to drop them.
+    calls them. ``letterbox`` is what comments on its answers are sealed with, "" to drop them;
+    ``sample_share`` the part of its calls that is kept, sealed with ``sample_box``.
     """
 
     id: str
@@ -74,6 +76,8 @@ class TenantEntry(msgspec.Struct, frozen=True, kw_only=True):
     log_share: int = 0
     measure_share: int = 0
     letterbox: str = ""
+    sample_share: int = 0
+    sample_box: str = ""
 
 
 class UpstreamEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +106,8 @@ class ArmEntry(msgspec.Struct, frozen=True, kw_only=True):
     An arm with an ``upstream_id`` is answered by that upstream's ``upstream_model``, one without by
     this installation's replicas. ``location`` is the region that residency rules look at,
     ``accepts`` the closest class of data that the upstream is accepted for ("": own engines).
+    ``can_wake`` says that replicas are started for a call that finds none, ``adapter`` names what
+    the engine shall put on its base model for each call, "" for nothing.
     """
 
     id: str
@@ -114,6 +120,8 @@ class ArmEntry(msgspec.Struct, frozen=True, kw_only=True):
     upstream_model: str = ""
     location: str = ""
     accepts: str = ""
+    can_wake: bool = False
+    adapter: str = ""
 
 
 class RouteRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +142,8 @@ class RouteRule(msgspec.Struct, frozen=True, kw_only=True):
 class Shadow(msgspec.Struct, frozen=True, kw_only=True):
     """A copy of ``share`` basis points of an alias's calls goes to ``arm``, never in their way.
 
-    At most ``concurrency`` copies run at once, and they cost at most ``daily_nano`` a UTC day.
+    At most ``concurrency`` copies run at once in each gateway process, and those of all processes
+    that share their counters cost at most ``daily_nano`` a UTC day.
     """
 
     arm: str
@@ -160,7 +169,11 @@ class Routing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AliasEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A model name that clients of a project may send; ``regions`` as in a tenant."""
+    """A model name that clients of a project may send; ``regions`` as in a tenant.
+
+    ``rollout`` is the step of a rollout that the weights belong to, ``unit`` what its coin is
+    tossed for: session, call, user or tenant; both are "" without one.
+    """
 
     project_id: str
     name: str
@@ -170,6 +183,8 @@ class AliasEntry(msgspec.Struct, frozen=True, kw_only=True):
     arms: list[ArmEntry]
     routing: Routing = Routing()
     regions: list[str] = []
+    rollout: str = ""
+    unit: str = ""
 
 
 class LimitEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,8 +292,7 @@ def choose_arm(alias: AliasEntry, unit: str) -> ArmEntry | None:
 
     The same unit always gets the same arm while salt and weights stand; None if no arm has weight.
     """
-    point = int.from_bytes(hashlib.sha256(f"{alias.salt}|{unit}".encode()).digest()[:8], "big")
-    threshold = 0
+    point, threshold = draw_point(alias.salt, unit), 0
     for arm in alias.arms:
         threshold += arm.weight
         if point * FULL_WEIGHT < threshold << 64:

@@ -161,7 +161,7 @@ def fold_endpoints(
             PastEndpoint(
                 id=key,
                 name=_read(created)["name"],
-                arms=tuple(_arm(there[arm], shares[arm]) for arm in sorted(shares)),
+                arms=tuple(_arm(there[arm], shares[arm]) for arm in sorted(shares) if shares[arm]),
                 split=changes.describe(split) if split else None,
                 fallbacks=tuple(there[arm].model for arm in routing.fallbacks),
                 shadow=there[shadow].model if shadow else "",

@@ -1,14 +1,18 @@
-"""What endpoints need from outside: somebody who runs replicas."""
+"""What endpoints need from outside: somebody who runs replicas, as many as calls need."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from pilotage.endpoints.launch import ReplicaSpec
-from pilotage.endpoints.types import ReplicaStatus
+from pilotage.endpoints.groups import ReplicaGroup
+from pilotage.endpoints.types import Load, ReplicaStatus
 
 
 class Fleet(Protocol):
-    """Runs the replicas it is told to and says what it sees of them."""
+    """Runs the replicas it is told to, as many as their settings and calls say, and tells of them.
+
+    It wakes a sleeping deployment up when somebody calls, lets running calls finish before it stops
+    a replica, and starts one that has ended again, more and more rarely.
+    """
 
     @property
     def is_present(self) -> bool:
@@ -20,10 +24,18 @@ class Fleet(Protocol):
         """Whether anything was seen yet: before, no status does not mean that no replica runs."""
         ...
 
-    async def set_desired(self, replicas: Sequence[ReplicaSpec]) -> None:
-        """Say which replicas shall run; all others shall not. Asking twice changes nothing."""
+    async def set_desired(self, groups: Sequence[ReplicaGroup]) -> None:
+        """Say of which deployments replicas shall run, and of no others.
+
+        Asking twice changes nothing. Replicas that shall be different from now on are replaced:
+        the former ones stop when the new ones are ready.
+        """
         ...
 
     def list_statuses(self) -> Sequence[ReplicaStatus]:
-        """Return what was last seen."""
+        """Return what was last seen of each replica that there is."""
+        ...
+
+    def list_loads(self) -> Sequence[Load]:
+        """Return what was last asked of each deployment, and how many replicas it shall have."""
         ...

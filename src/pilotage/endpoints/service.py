@@ -3,14 +3,17 @@
 Every change of traffic is one guarded write of one row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from types import MappingProxyType
+
+from msgspec import structs
 
 from pilotage.core.addresses import check_model
 from pilotage.core.errors import PilotageError
 from pilotage.core.names import check_alias
-from pilotage.core.snapshot import FULL_WEIGHT, Routing
+from pilotage.core.snapshot import FULL_WEIGHT, Routing, Shadow
 from pilotage.endpoints import store
 from pilotage.endpoints.ports import Fleet
 from pilotage.endpoints.routing import (
@@ -20,13 +23,26 @@ from pilotage.endpoints.routing import (
     drop_deployment,
     is_routed,
 )
-from pilotage.endpoints.rules import compile_split, is_named, is_settled
+from pilotage.endpoints.rules import (
+    check_free,
+    check_shift,
+    compile_split,
+    is_named,
+    is_settled,
+)
+from pilotage.endpoints.runnable import check_engine, find_runnable
+from pilotage.endpoints.scaling import ScalingService
+from pilotage.endpoints.scaling_rules import check_scaling
 from pilotage.endpoints.traffic import Traffic
+from pilotage.endpoints.trait_rules import check_same_place, check_traits, is_selected
 from pilotage.endpoints.types import (
     PLAIN_ROUTING,
+    PLAIN_TRAITS,
     Deployment,
     Endpoint,
     ReplicaStatus,
+    Scaling,
+    Traits,
     locate,
 )
 from pilotage.endpoints.upstreams import UpstreamService
@@ -40,11 +56,11 @@ from pilotage.registry.service import RegistryService
 from pilotage.registry.types import Node, NodeKind
 
 EVERYTHING = 1_000_000
-RUNNABLE = "gguf"  # what the engine here runs
+FIRST_AWAKE_US = 15_000_000  # of one that may sleep: it is to show that it starts
 
 
 class EndpointService:
-    """Endpoints, their deployments, and how traffic finds one; ``upstreams`` beside them.
+    """Endpoints, their deployments, how traffic finds one; ``upstreams``, ``scaling`` beside.
 
     Each change of ``traffic`` is checked and recorded there. Whatever moves traffic holds its
     endpoint from the beginning, so that of two changes one waits and sees what the other made.
@@ -58,7 +74,7 @@ class EndpointService:
         fleet: Fleet,
         *,
         governance: GovernanceService | None = None,
-        default_engine: str = "llamacpp",
+        engines: Collection[str] = (),
     ) -> None:
         governance = governance or GovernanceService(clock, identity)
         self.traffic = Traffic(clock, governance, registry)
@@ -67,16 +83,23 @@ class EndpointService:
         self._identity = identity
         self._registry = registry
         self._fleet = fleet
-        self._default_engine = default_engine
+        self.scaling = ScalingService(fleet)
+        self._engines = engines
 
     async def create_endpoint(
-        self, tx: Tx, name: str, description: str = "", max_output_tokens: int = 0
+        self,
+        tx: Tx,
+        name: str,
+        description: str = "",
+        max_output_tokens: int = 0,
+        traits: Traits = PLAIN_TRAITS,
     ) -> Endpoint:
         """Create an endpoint: a model name that clients send.
 
         ``max_output_tokens`` 0 allows what the model's context does.
         """
         check_alias(name)
+        check_traits(traits)
         if await store.find_endpoint(tx, name):
             raise PilotageError(
                 "already_exists", f"There is an endpoint {name!r} already.", param="name"
@@ -93,6 +116,7 @@ class EndpointService:
             split={},
             created_at_us=tx.now_us,
             deleted_at_us=None,
+            traits=traits,
         )
         await store.insert_endpoint(tx, endpoint)
         await append_revision(tx, "endpoints.endpoint.created", endpoint.id, 1, endpoint)
@@ -116,12 +140,22 @@ class EndpointService:
         description: str,
         max_output_tokens: int,
         expected_rev: int | None = None,
+        traits: Traits | None = None,
     ) -> Endpoint:
-        """Change what an endpoint says of itself and what it allows; its traffic stays as it is."""
+        """Change what an endpoint says of itself and what it allows; its traffic stays as it is.
+
+        Without ``traits`` they stay as they are.
+        """
         endpoint = await self.get_endpoint(tx, name_or_id)
         _check_rev(endpoint, expected_rev)
         _check_limit(max_output_tokens)
-        after = {"description": description, "max_output_tokens": max_output_tokens}
+        traits = endpoint.traits if traits is None else check_traits(traits)
+        check_same_place(endpoint.traits, traits)
+        after = {
+            "description": description,
+            "max_output_tokens": max_output_tokens,
+            "traits": traits,
+        }
         before = {name: getattr(endpoint, name) for name in after}
         if after == before:
             return endpoint
@@ -135,10 +169,17 @@ class EndpointService:
         return await self.get_endpoint(tx, endpoint.id)
 
     async def list_endpoints(
-        self, tx: Tx, after: str = "", limit: int = EVERYTHING
+        self,
+        tx: Tx,
+        after: str = "",
+        limit: int = EVERYTHING,
+        labels: Mapping[str, str] = MappingProxyType({}),
     ) -> Sequence[Endpoint]:
-        """Return living endpoints by name."""
-        return await store.list_endpoints(tx, after, limit)
+        """Return living endpoints that have all of some labels, by name."""
+        if not labels:
+            return await store.list_endpoints(tx, after, limit)
+        found = await store.list_endpoints(tx, after, EVERYTHING)
+        return [item for item in found if is_selected(item, labels)][:limit]
 
     async def list_deployments(
         self, tx: Tx, endpoint: Endpoint | None = None
@@ -146,8 +187,18 @@ class EndpointService:
         """Return the living deployments of an endpoint, or all there are in scope."""
         return await store.list_deployments(tx, endpoint.id if endpoint else None)
 
-    async def deploy(self, tx: Tx, endpoint_name: str, model: str) -> Deployment:
+    async def deploy(
+        self,
+        tx: Tx,
+        endpoint_name: str,
+        model: str,
+        scaling: Scaling | None = None,
+        engine: str = "",
+    ) -> Deployment:
         """Put a model version (``MODEL@VERSION``, or ``MODEL`` for its newest) on an endpoint.
+
+        Without ``scaling`` it begins with the endpoint's. ``engine`` is llama.cpp unless said. A
+        version that is an adapter answers from the replicas of its base.
 
         The first deployment of an endpoint gets all its traffic, a later one none until a split;
         where others must agree to changes of traffic, the first gets none either.
@@ -156,19 +207,8 @@ class EndpointService:
         found = await self._registry.get_version(tx, model)
         await self._registry.hold_versions(tx, [found.id])
         version = await self._registry.get_version(tx, found.id)
-        if version.artifact_sha256 is None:
-            raise PilotageError(
-                "conflict",
-                f"{version.ref} has no file that an engine here could run.",
-                hint="Deploy the provider's name of it: pilotage endpoints deploy --upstream",
-            )
-        artifact = await self._registry.get_artifact(tx, version.artifact_sha256)
-        if artifact.is_tree or artifact.format != RUNNABLE:
-            raise PilotageError(
-                "conflict",
-                f"{version.ref} is made of {artifact.format} files, the engine runs {RUNNABLE}.",
-                hint="Convert it with llama.cpp's convert_hf_to_gguf.py and push the file.",
-            )
+        engine = check_engine(engine, self._engines)
+        files = await find_runnable(tx, self._registry, version, engine)
         there = await store.list_deployments(tx, endpoint.id)
         for other in there:
             if other.version_id == version.id:
@@ -182,11 +222,14 @@ class EndpointService:
             endpoint_id=endpoint.id,
             version_id=version.id,
             model=version.ref,
-            artifact_sha256=version.artifact_sha256,
-            engine=self._default_engine,
+            artifact_sha256=files.artifact_sha256,
+            engine=engine,
             context_tokens=version.context_tokens,
             created_at_us=tx.now_us,
             deleted_at_us=None,
+            scaling=check_scaling(endpoint.traits.scaling if scaling is None else scaling),
+            awake_until_us=tx.now_us + FIRST_AWAKE_US,
+            adapter_sha256=files.adapter_sha256,
         )
         return await self._add_deployment(tx, endpoint, deployment)
 
@@ -250,6 +293,7 @@ class EndpointService:
         """Move the traffic of an endpoint: percentages by deployment, which must sum to 100."""
         endpoint = await self._hold_endpoint(tx, endpoint_name)
         _check_rev(endpoint, expected_rev)
+        check_free(endpoint)
         deployments = await store.list_deployments(tx, endpoint.id)
         split = compile_split(percents, deployments)
         shadow = endpoint.routing.shadow
@@ -259,13 +303,54 @@ class EndpointService:
                 f"The shadow of {endpoint.name!r} may take no traffic itself.",
                 hint="End the shadow first: pilotage endpoints route --no-shadow",
             )
-        locations = await self._hold_locations(tx, deployments)
+        locations = await self._hold_locations(tx, endpoint, deployments)
         check_within(endpoint.regions, split, deployments, locations)
         before = await self.traffic.begin(tx, "endpoints.traffic.split", endpoint)
         await self.traffic.check_split(tx, endpoint, split, deployments)
         changed = await self._set_split(tx, endpoint, split)
         await self.traffic.record(tx, DecisionKind.SPLIT, before)
         return changed
+
+    async def admit_rollout(
+        self, tx: Tx, endpoint_id: str, candidate_id: str, *, is_shadow: bool = False
+    ) -> int:
+        """Check that a rollout may begin to move an endpoint's traffic to one of its deployments.
+
+        Return how many must have agreed; whoever asks sees to that, for they agree to a rollout.
+        With ``is_shadow`` the candidate gets copies of calls only.
+        Raises ``conflict`` for what cannot be rolled out, ``frozen`` if nothing may change now.
+        """
+        endpoint = await self._hold_endpoint(tx, endpoint_id)
+        deployments = await store.list_deployments(tx, endpoint.id)
+        return await self.traffic.check_rollout(
+            tx, endpoint, candidate_id, deployments, is_shadow=is_shadow
+        )
+
+    async def shift(
+        self, tx: Tx, endpoint_id: str, split: Mapping[str, int], rollout: str, unit: str
+    ) -> Endpoint:
+        """Move the traffic of an endpoint as its rollout says: basis points by deployment id.
+
+        ``rollout`` is the step (``ROLLOUT_ID/STEP``) from now on, ``unit`` what its coin is tossed
+        for; "" for both ends it. Neither calendar nor approval is asked: :meth:`admit_rollout` did
+        so, and the way back is never barred. Raises ``conflict`` where another rollout runs.
+        """
+        endpoint = await self._hold_endpoint(tx, endpoint_id)
+        check_shift(endpoint, split, rollout, await store.list_deployments(tx, endpoint.id))
+        after = {"split": dict(split), "rollout": rollout, "unit": str(unit)}
+        before = {name: getattr(endpoint, name) for name in after}
+        if after == before:
+            return endpoint
+        return await self._change_split(tx, endpoint, after, before)
+
+    async def copy_calls(self, tx: Tx, endpoint_id: str, shadow: Shadow | None) -> Endpoint:
+        """Copy calls of an endpoint to a deployment as its rollout says; None: no more.
+
+        As with :meth:`shift`, :meth:`admit_rollout` has checked it.
+        """
+        endpoint = await self._hold_endpoint(tx, endpoint_id)
+        routing = structs.replace(endpoint.routing, shadow=shadow)
+        return await self._set_routing(tx, endpoint, routing, endpoint.regions)
 
     async def route(
         self, tx: Tx, endpoint_name: str, spec: RoutingSpec, expected_rev: int | None = None
@@ -277,7 +362,8 @@ class EndpointService:
         endpoint = await self._hold_endpoint(tx, endpoint_name)
         _check_rev(endpoint, expected_rev)
         deployments = await store.list_deployments(tx, endpoint.id)
-        locations = await self._hold_locations(tx, deployments)
+        check_free(endpoint)
+        locations = await self._hold_locations(tx, endpoint, deployments)
         rules = [
             replace(
                 rule, tenants=[(await self._identity.get_tenant(tx, t)).name for t in rule.tenants]
@@ -304,6 +390,8 @@ class EndpointService:
         """
         endpoint = await self._hold_endpoint(tx, endpoint_name)
         deployment = await self._get_deployment(tx, endpoint, deployment_name)
+        if deployment.id in endpoint.split:
+            check_free(endpoint)
         is_needed = not is_settled(endpoint, deployment) or is_routed(endpoint, deployment)
         before = await self.traffic.begin(tx, "endpoints.traffic.undeploy", endpoint)
         await self._undeploy(tx, endpoint, deployment, is_forced=is_forced)
@@ -313,6 +401,7 @@ class EndpointService:
     async def delete_endpoint(self, tx: Tx, name_or_id: str, *, is_forced: bool = False) -> None:
         """Delete an endpoint; refused while it has deployments, unless forced."""
         endpoint = await self._hold_endpoint(tx, name_or_id)
+        check_free(endpoint)
         deployments = await store.list_deployments(tx, endpoint.id)
         if deployments and not is_forced:
             raise PilotageError(
@@ -345,8 +434,8 @@ class EndpointService:
         return await store.has_deployment(tx, version_id)
 
     def list_statuses(self) -> Mapping[str, ReplicaStatus]:
-        """Return what was last seen of replicas, by deployment."""
-        return {status.deployment_id: status for status in self._fleet.list_statuses()}
+        """Return what was last seen of each deployment: of a ready replica, if there is one."""
+        return self.scaling.find_status()
 
     @property
     def has_fleet(self) -> bool:
@@ -359,11 +448,13 @@ class EndpointService:
         await store.hold_endpoint(tx, found.id)
         return await self.get_endpoint(tx, found.id)
 
-    async def _hold_locations(self, tx: Tx, deployments: Sequence[Deployment]) -> Mapping[str, str]:
+    async def _hold_locations(
+        self, tx: Tx, endpoint: Endpoint, deployments: Sequence[Deployment]
+    ) -> Mapping[str, str]:
         """Return where deployments answer until this transaction ends; "" where nobody said it."""
         await store.hold_upstreams(tx, [item.upstream_id for item in deployments])
         upstreams = {item.id: item for item in await self.upstreams.list_upstreams(tx)}
-        return {item.id: locate(item, upstreams) for item in deployments}
+        return {item.id: locate(item, upstreams, endpoint) for item in deployments}
 
     async def _get_deployment(self, tx: Tx, endpoint: Endpoint, name: str) -> Deployment:
         for deployment in await store.list_deployments(tx, endpoint.id):
@@ -403,17 +494,17 @@ class EndpointService:
         )
 
     async def _set_split(self, tx: Tx, endpoint: Endpoint, split: dict[str, int]) -> Endpoint:
-        if not await store.change_endpoint(tx, endpoint, split=split):
+        return await self._change_split(tx, endpoint, {"split": split}, {"split": endpoint.split})
+
+    async def _change_split(
+        self, tx: Tx, endpoint: Endpoint, after: Mapping[str, object], before: Mapping[str, object]
+    ) -> Endpoint:
+        if not await store.change_endpoint(tx, endpoint, **after):
             raise PilotageError(
                 "precondition_failed", f"{endpoint.name!r} has changed meanwhile. Read it again."
             )
         await append_revision(
-            tx,
-            "endpoints.endpoint.split",
-            endpoint.id,
-            endpoint.rev + 1,
-            {"split": split},
-            {"split": endpoint.split},
+            tx, "endpoints.endpoint.split", endpoint.id, endpoint.rev + 1, after, before
         )
         return await self.get_endpoint(tx, endpoint.id)
 

@@ -11,6 +11,8 @@ from pilotage.endpoints.types import (
     Endpoint,
     Provider,
     ReleasePolicy,
+    Scaling,
+    Traits,
     Upstream,
     UpstreamSpec,
 )
@@ -32,6 +34,9 @@ ENDPOINT = sa.Table(
     sa.Column("deleted_at_us", sa.BigInteger),
     sa.Column("routing", sa.Text, nullable=False, server_default="{}"),
     sa.Column("regions", sa.Text, nullable=False, server_default="[]"),
+    sa.Column("rollout", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("unit", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("traits", sa.Text, nullable=False, server_default="{}"),
     sa.UniqueConstraint("project_id", "name"),
 )
 DEPLOYMENT = sa.Table(
@@ -50,6 +55,9 @@ DEPLOYMENT = sa.Table(
     sa.Column("deleted_at_us", sa.BigInteger),
     sa.Column("upstream_id", sa.Text, nullable=False, server_default=sa.text("''"), index=True),
     sa.Column("upstream_model", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("scaling", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("awake_until_us", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("adapter_sha256", sa.Text, nullable=False, server_default=sa.text("''")),
 )
 UPSTREAM = sa.Table(
     "upstream",
@@ -82,7 +90,7 @@ RELEASE_POLICY = sa.Table(
     sa.Column("changed_by", sa.Text, nullable=False),
 )
 _SETTINGS = tuple(UpstreamSpec.__dataclass_fields__)
-_IN_JSON = ("split", "routing", "regions")
+_IN_JSON = ("split", "routing", "regions", "scaling", "traits")
 
 
 async def insert_endpoint(tx: Tx, endpoint: Endpoint) -> None:
@@ -126,9 +134,8 @@ async def change_endpoint(tx: Tx, endpoint: Endpoint, **values: object) -> bool:
 
 async def insert_deployment(tx: Tx, deployment: Deployment) -> None:
     """Add a deployment."""
-    await tx.insert(
-        DEPLOYMENT, **{name: getattr(deployment, name) for name in Deployment.__dataclass_fields__}
-    )
+    values = {name: getattr(deployment, name) for name in Deployment.__dataclass_fields__}
+    await tx.insert(DEPLOYMENT, **_in_json(values))
 
 
 async def list_deployments(tx: Tx, endpoint_id: str | None = None) -> Sequence[Deployment]:
@@ -136,15 +143,23 @@ async def list_deployments(tx: Tx, endpoint_id: str | None = None) -> Sequence[D
     statement = tx.select(DEPLOYMENT).where(DEPLOYMENT.c.deleted_at_us.is_(None))
     if endpoint_id is not None:
         statement = statement.where(DEPLOYMENT.c.endpoint_id == endpoint_id)
-    return [Deployment(**row) for row in await tx.all(statement.order_by(DEPLOYMENT.c.id))]
+    return [_deployment(row) for row in await tx.all(statement.order_by(DEPLOYMENT.c.id))]
+
+
+async def change_deployment(tx: Tx, deployment: Deployment, **values: object) -> bool:
+    """Change columns of a deployment and count its revision up.
+
+    False if it has changed meanwhile.
+    """
+    guarded = tx.update(DEPLOYMENT).where(
+        DEPLOYMENT.c.id == deployment.id, DEPLOYMENT.c.rev == deployment.rev
+    )
+    return await tx.change(guarded.values(rev=deployment.rev + 1, **_in_json(values))) == 1
 
 
 async def mark_deployment_deleted(tx: Tx, deployment: Deployment) -> bool:
     """Turn a deployment into a tombstone; False if it has changed meanwhile."""
-    guarded = tx.update(DEPLOYMENT).where(
-        DEPLOYMENT.c.id == deployment.id, DEPLOYMENT.c.rev == deployment.rev
-    )
-    return await tx.change(guarded.values(rev=deployment.rev + 1, deleted_at_us=tx.now_us)) == 1
+    return await change_deployment(tx, deployment, deleted_at_us=tx.now_us)
 
 
 async def has_deployment(tx: Tx, version_id: str) -> bool:
@@ -160,7 +175,7 @@ async def list_deployments_of_version(tx: Tx, version_id: str) -> Sequence[Deplo
     living = tx.select(DEPLOYMENT).where(
         DEPLOYMENT.c.version_id == version_id, DEPLOYMENT.c.deleted_at_us.is_(None)
     )
-    return [Deployment(**row) for row in await tx.all(living.order_by(DEPLOYMENT.c.id))]
+    return [_deployment(row) for row in await tx.all(living.order_by(DEPLOYMENT.c.id))]
 
 
 async def find_policy(tx: Tx) -> ReleasePolicy | None:
@@ -235,7 +250,7 @@ async def list_deployments_of(tx: Tx, upstream_id: str) -> Sequence[Deployment]:
     living = tx.select(DEPLOYMENT).where(
         DEPLOYMENT.c.upstream_id == upstream_id, DEPLOYMENT.c.deleted_at_us.is_(None)
     )
-    return [Deployment(**row) for row in await tx.all(living.order_by(DEPLOYMENT.c.id))]
+    return [_deployment(row) for row in await tx.all(living.order_by(DEPLOYMENT.c.id))]
 
 
 def _guard_upstream(tx: Tx, upstream: Upstream) -> sa.Update:
@@ -253,8 +268,13 @@ def _endpoint(row: Row) -> Endpoint:
             "split": msgspec.json.decode(row["split"], type=dict[str, int]),
             "routing": msgspec.json.decode(row["routing"], type=Routing),
             "regions": msgspec.json.decode(row["regions"], type=tuple[str, ...]),
+            "traits": msgspec.json.decode(row["traits"], type=Traits),
         }
     )
+
+
+def _deployment(row: Row) -> Deployment:
+    return Deployment(**dict(row) | {"scaling": msgspec.json.decode(row["scaling"], type=Scaling)})
 
 
 def _in_json(values: dict[str, object]) -> dict[str, object]:

@@ -21,7 +21,13 @@ from pilotage.endpoints.picture import (
 )
 from pilotage.endpoints.policies import ReleasePolicies
 from pilotage.endpoints.routing import RoutingSpec, check_within, compile_routing, list_named
-from pilotage.endpoints.rules import check_upstream, compile_split, read_shares
+from pilotage.endpoints.rules import (
+    check_free,
+    check_rollout,
+    check_upstream,
+    compile_split,
+    read_shares,
+)
 from pilotage.endpoints.subjects import identify, read_subject, write_routing, write_upstream
 from pilotage.endpoints.types import (
     Deployment,
@@ -40,6 +46,7 @@ from pilotage.registry.types import Stage
 
 SPLIT = "endpoints.traffic.split"
 ROUTE = "endpoints.traffic.route"
+ROLLOUT = "rollouts.rollout.start"
 UPSTREAM = "endpoints.upstream.change"
 EVERYTHING = 1_000_000
 MOST_EVIDENCE = 100
@@ -80,6 +87,31 @@ class Traffic:
                 tx, action=SPLIT, subject_id=change, subject=change, needed=policy.approvals
             )
 
+    async def check_rollout(
+        self,
+        tx: Tx,
+        endpoint: Endpoint,
+        candidate_id: str,
+        deployments: Sequence[Deployment],
+        *,
+        is_shadow: bool = False,
+    ) -> int:
+        """Raise unless traffic may begin to move to a candidate; return how many must agree to it.
+
+        Asked once: what a rollout does afterwards, it does by what was agreed to. With
+        ``is_shadow`` the candidate gets copies of calls only.
+        """
+        check_rollout(endpoint, candidate_id, is_shadow=is_shadow)
+        await store.hold_upstreams(tx, [item.upstream_id for item in deployments])
+        upstreams = {item.id: item for item in await store.list_upstreams(tx, "", EVERYTHING)}
+        locations = {item.id: locate(item, upstreams, endpoint) for item in deployments}
+        check_within(endpoint.regions, [candidate_id], deployments, locations)
+        await self._governance.check_calendar(tx, ROLLOUT, endpoint.name)
+        policy = await self.policies.get(tx)
+        after = replace(endpoint, split={candidate_id: EVERYTHING})
+        await self._check_stages(tx, policy, after, deployments)
+        return policy.approvals
+
     async def may_begin(self, tx: Tx) -> bool:
         """Say whether a first deployment gets the traffic at once: not where this is agreed to."""
         return not (await self.policies.get(tx)).approvals
@@ -102,12 +134,15 @@ class Traffic:
         """Raise unless an upstream may become something else now, wherever its models are used.
 
         Freezes of the endpoints that use it hold, an override is taken for the upstream; its new
-        location has to be within their regions; and it is agreed to where traffic is.
+        location has to be within their regions; and it is agreed to where traffic is. While a
+        rollout deals calls to its models, it stays that of its provider.
         """
         used = [item async for item in self._list_users(tx, upstream)]
         names = [endpoint.name for endpoint, _ in used]
         await self._governance.check_calendar(tx, UPSTREAM, upstream.name, names)
         for endpoint, arms in used:
+            if spec.provider != upstream.provider:  # another provider has other models and prices
+                check_free(endpoint)
             there = await store.list_deployments(tx, endpoint.id)
             locations = dict.fromkeys((item.id for item in there), spec.location)
             check_within(endpoint.regions, arms, there, locations)
@@ -244,7 +279,7 @@ class Traffic:
         endpoint = await _get_endpoint(tx, name)
         there = await store.list_deployments(tx, endpoint.id)
         upstreams = {item.id: item for item in await store.list_upstreams(tx, "", EVERYTHING)}
-        locations = {item.id: locate(item, upstreams) for item in there}
+        locations = {item.id: locate(item, upstreams, endpoint) for item in there}
         routing, regions = compile_routing(spec, endpoint, there, locations)
         change = write_routing(replace(endpoint, routing=routing, regions=regions), there)
         state = {"rev": endpoint.rev, "now": draw(endpoint, there).to_json()}

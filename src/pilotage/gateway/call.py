@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Flag, Outcome
@@ -21,6 +21,9 @@ from pilotage.gateway.routing.residency import NOBODY, Allowed
 from pilotage.gateway.snapshots import AliasView, SnapshotView
 from pilotage.gateway.transport.upstream import UpstreamFailure
 from pilotage.gateway.wire.door import Wire, WireRequest
+
+if TYPE_CHECKING:
+    from pilotage.gateway.providers.target import Target
 
 _LOG = logging.getLogger("pilotage.gateway")
 
@@ -71,24 +74,29 @@ def _widen_freely(nano: int, tokens: int) -> bool:
 class Call:
     """An admitted call. The Snapshot is taken once, so a call never sees half a change.
 
-    ``plan`` lists the arms it may use in order, ``arm`` is the one being asked. ``widen`` reserves
-    so many more nano-USD and tokens from its limits, for an attempt that may be billed besides; it
-    returns False where they cannot pay. ``head_lines`` are header lines for the client, each ended
-    by CRLF. ``asked_s`` is when a target was asked last, ``waited_s`` how long targets were waited
-    for in all before there was an answer to pass on, ``overhead_us`` what the gateway took besides.
+    ``plan`` lists the arms it may use in order, ``arm`` is the one being asked, ``target`` who
+    answers for it. ``widen`` reserves so many more nano-USD and tokens from its limits, for an
+    attempt that may be billed besides; it returns False where they cannot pay. ``head_lines`` are
+    header lines for the client, each ended by CRLF. ``asked_s`` is when a target was asked last,
+    ``blamed`` are the targets that failed it,
+    ``waited_s`` how long targets were waited for in all before there was an answer to pass on,
+    ``overhead_us`` what the gateway took besides, ``queue_us`` how long a replica was waited for,
+    -1 if none was.
     ``prompt`` is the ``NAME@VERSION`` that the request named, if any; ``body`` has its messages
-    then, and ``sent`` is what the client wrote. ``scope`` is what its key is for.
+    then, and ``sent`` is what the client wrote. ``scope`` is what its key is for. ``rollout`` is
+    the step whose coin deals the call an arm, "" where none does; ``unit`` is what it is tossed
+    for, "" for the call itself.
     """
 
     __slots__ = (
         "alias", "alias_name", "answer_bytes", "answered_by", "arm", "asked_s", "attempts", "bill",
-        "body", "chunks", "counters", "deadline_s", "ended_s", "endings", "error", "feature",
-        "fingerprint", "finish_reason", "first_byte_timeout_s", "flags", "head_lines", "id",
-        "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit",
-        "overhead_us", "plan", "prompt", "purpose", "request", "scope", "sent", "seq", "shadow_of",
-        "spent_nano", "spent_usage", "started_s", "status", "stopped", "task", "tenant",
-        "trace_id", "trace_parent", "tries", "ttft_us", "usage", "user", "view", "waited_s",
-        "widen", "wire", "worst_nano", "worst_tokens",
+        "blamed", "body", "chunks", "counters", "deadline_s", "ended_s", "endings", "error",
+        "feature", "fingerprint", "finish_reason", "first_byte_timeout_s", "flags", "head_lines",
+        "id", "idempotency_key", "input_bound", "is_sent", "key_id", "outcome", "output_limit",
+        "overhead_us", "plan", "prompt", "purpose", "queue_us", "request", "rollout", "scope",
+        "sent", "seq", "session", "shadow_of", "spent_nano", "spent_usage", "started_s", "status",
+        "stopped", "target", "task", "tenant", "trace_id", "trace_parent", "tries", "ttft_us",
+        "unit", "usage", "user", "view", "waited_s", "widen", "wire", "worst_nano", "worst_tokens",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913, PLR0915 - what its door knows of it
@@ -123,6 +131,9 @@ class Call:
         self.user = user
         self.scope = scope
         self.feature = ""
+        self.session = ""
+        self.rollout = ""
+        self.unit = ""
         self.started_s = started_s
         self.ended_s = 0.0
         self.deadline_s = deadline_s
@@ -135,10 +146,13 @@ class Call:
         self.seq = 0
         self.plan: Allowed = NOBODY
         self.arm: ArmEntry | None = None
+        self.target: Target | None = None
+        self.blamed: tuple[str, ...] = ()
         self.attempts = 0
         self.asked_s = 0.0
         self.waited_s = 0.0
         self.overhead_us = -1
+        self.queue_us = -1
         self.is_sent = False
         self.status = 0
         self.chunks = 0

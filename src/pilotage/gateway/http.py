@@ -6,6 +6,7 @@ content, and turns every failure into what an OpenAI client understands.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any, Protocol
@@ -16,11 +17,13 @@ from pilotage.core.key_scopes import FEEDBACK, MODELS, USAGE
 from pilotage.core.money import format_usd
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.plane import Caller, DataPlane, Sent
+from pilotage.gateway.predict import CallFailed, Prediction
 from pilotage.gateway.strangers import Strangers
 from pilotage.gateway.wire import anthropic, completions, embeddings, responses
 from pilotage.gateway.wire import openai as wire
 from pilotage.gateway.wire.door import Wire
 from pilotage.gateway.wire.feedback import MAX_FEEDBACK_BYTES
+from pilotage.gateway.wire.predict import find_endpoint
 from pilotage.gateway.wire.usage import encode_uses
 from pilotage.kit.clock import Clock, rfc3339
 
@@ -49,8 +52,10 @@ _SAID = {
     b"x-pilotage-user": "user",
     b"traceparent": "trace_parent",
     b"idempotency-key": "idempotency_key",
+    b"x-pilotage-session": "session",
 }
 _NOTHING = Sent()
+_VISIBLE = re.compile(r"[!-~]+").fullmatch
 _NOT_AGAIN = frozenset({"insufficient_quota", "upstream_quota"})
 _CLOSING = frozenset({"request_timeout", "request_too_large"})  # the rest of the body may follow
 
@@ -161,6 +166,9 @@ class GatewayDoor:
         elif path == "/v1/feedback":
             _expect(scope, "POST")
             await self._answer_feedback(scope, receive, send)
+        elif endpoint := find_endpoint(path):
+            _expect(scope, "POST")
+            await self._answer_prediction(scope, receive, send, endpoint)
         else:
             raise _unknown(path)
 
@@ -204,6 +212,28 @@ class GatewayDoor:
             reply = await self._plane.feedback.take(caller.tenant, caller.key_id, body)
             await _send_json(send, 202, reply)
 
+    async def _answer_prediction(
+        self, scope: Scope, receive: Receive, send: Send, endpoint: str
+    ) -> None:
+        """Answer instances, each by a call of its own."""
+        caller, sent, length = self._read_headers(scope["headers"])
+        body = await self._read_body(scope, receive, length, self._max_body_bytes)
+        if body is None:
+            return
+        prediction = Prediction(self._plane, self._clock, caller, sent)
+        connection: Connection = scope[CONNECTION]
+        connection.watch(scope[CYCLE], prediction.leave)
+        try:
+            reply = await prediction.run(endpoint, body)
+        except CallFailed as failed:
+            headers = _call_headers(failed.call)
+            answer = self._send_error(send, failed.error, wire.CHAT, headers)
+        else:
+            answer = _send_json(send, 200, reply)
+        finally:
+            connection.on_gone = None
+        await answer
+
     async def _read_body(
         self, scope: Scope, receive: Receive, length: int, limit: int
     ) -> bytes | None:
@@ -227,12 +257,12 @@ class GatewayDoor:
             elif name == b"content-length":
                 length = int(value)
             elif name in _SAID:
-                said[_SAID[name]] = value.decode("latin-1")[:MAX_HEADER]
+                said[_SAID[name]] = value.decode("latin-1")
         if not secret:
             raise PilotageError(
                 "invalid_api_key", "There is no API key.", hint="Send 'Authorization: Bearer KEY'."
             )
-        return self._plane.authenticate(secret), Sent(**said) if said else _NOTHING, length
+        return self._plane.authenticate(secret), _make_sent(said) if said else _NOTHING, length
 
     def _show_models(self, scope: Scope, path: str) -> bytes:
         caller, _, _ = self._read_headers(scope["headers"])
@@ -364,6 +394,19 @@ class Answer:
             await self._connection.wait_writable()
         finally:
             timer.cancel()
+
+
+def _make_sent(said: dict[str, str]) -> Sent:
+    """Return what headers say; a session cut short could be another's, and is refused."""
+    session = said.get("session", "")
+    if session and (len(session) > MAX_HEADER or not _VISIBLE(session)):
+        raise PilotageError(
+            "invalid_request",
+            f"x-pilotage-session takes 1 to {MAX_HEADER} visible ASCII letters.",
+            hint="Send an id of the conversation, or a hash of it.",
+            param="x-pilotage-session",
+        )
+    return Sent(**{name: value[:MAX_HEADER] for name, value in said.items()})
 
 
 def _make_head(call: Call, reply: Reply) -> bytes:

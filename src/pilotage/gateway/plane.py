@@ -22,6 +22,8 @@ from pilotage.gateway.counters.limits import Limits as CallLimits
 from pilotage.gateway.counters.matching import Subject
 from pilotage.gateway.counters.types import LimitUse
 from pilotage.gateway.feedback import FeedbackDesk
+from pilotage.gateway.measures.pairs import Comparisons
+from pilotage.gateway.probes import Probes
 from pilotage.gateway.prompts import read_prompted
 from pilotage.gateway.providers.ask import Ask
 from pilotage.gateway.providers.table import TargetTable
@@ -29,8 +31,8 @@ from pilotage.gateway.replies import KeptReplies
 from pilotage.gateway.routing.breakers import Breakers
 from pilotage.gateway.snapshots import SnapshotReader, SnapshotView
 from pilotage.gateway.steps.admit import Admit
+from pilotage.gateway.steps.attempt import Attempt
 from pilotage.gateway.steps.breaker import Breaker
-from pilotage.gateway.steps.deadline import Deadline
 from pilotage.gateway.steps.fallback import Fallback
 from pilotage.gateway.steps.idempotency import Idempotency
 from pilotage.gateway.steps.record import Begin, Record
@@ -93,6 +95,7 @@ class Sent(NamedTuple):
     user: str = ""
     trace_parent: str = ""
     idempotency_key: str = ""
+    session: str = ""
 
 
 class DataPlane:
@@ -123,8 +126,13 @@ class DataPlane:
         self.background: Background | None = None  # where shadow copies run, if anywhere
         self.counters = counters
         self.feedback = FeedbackDesk(spool, clock)
-        self._table = TargetTable(_make_pool_limits(limits), egress=egress, clock=clock)
+        self._probes = Probes(spool, clock)
+        self._table = TargetTable(
+            _make_pool_limits(limits), self.breakers, egress=egress, clock=clock
+        )
+        self.replicas = self._table.replicas
         self.shadow_counts: Mapping[str, int] = {}
+        self.comparison_counts: Mapping[str, int] = {}
         self.strangers: Mapping[str, int] = {}  # requests refused before they were calls, by code
         chain = self._build_chain(spool, clock, limits, extra_steps)
         self.chain: Step = build_chain(outer_steps, chain)
@@ -149,16 +157,20 @@ class DataPlane:
         def begin(follow: Step) -> Step:
             return Begin(follow, spool, clock, waits_for_disk=limits.waits_for_disk)
 
-        def deadline(follow: Step) -> Step:
-            return Deadline(follow, clock, limits.first_byte_timeout_s)
+        def attempt(follow: Step) -> Step:
+            return Attempt(follow, self._table, clock, limits.first_byte_timeout_s)
 
         def shadow(follow: Step) -> Step:
-            step = Shadow(follow, copies, self, clock)
+            comparisons = Comparisons(spool, clock)
+            step = Shadow(
+                follow, copies, self, limits=self.counters, clock=clock, comparisons=comparisons
+            )
             self.shadow_counts = step.bounds.counts
+            self.comparison_counts = comparisons.counts
             return step
 
-        ask = Ask(self._table, clock)
-        copies = build_chain([record, begin, deadline], ask)
+        ask = Ask(clock)
+        copies = self.copies = build_chain([record, begin, attempt], ask)
         return build_chain(
             [
                 record,
@@ -166,12 +178,12 @@ class DataPlane:
                 lambda follow: Admit(follow, self.counters, clock),
                 begin,
                 *extra_steps,
-                lambda follow: Route(follow, clock),
+                lambda follow: Route(follow, clock, self._table.is_cold),
                 shadow,
                 lambda follow: Fallback(follow, clock),
-                lambda follow: Breaker(follow, self.breakers),
                 lambda follow: Retry(follow, clock),
-                deadline,
+                attempt,
+                lambda follow: Breaker(follow, self.breakers),
             ],
             ask,
         )
@@ -198,6 +210,7 @@ class DataPlane:
             self._say(str(wrong))
             return False
         self._table.sync(view)
+        self._probes.send(view)
         self.view = view
         self._problem = ""
         return True
@@ -311,6 +324,7 @@ class DataPlane:
         call.feature = sent.feature if sent.feature in tenant.features else ""
         call.trace_parent = sent.trace_parent
         call.idempotency_key = sent.idempotency_key
+        call.session = sent.session
         return call
 
     async def list_uses(self, caller: Caller, user: str) -> list[LimitUse]:

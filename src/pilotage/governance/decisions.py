@@ -97,6 +97,13 @@ class Decisions:
         await store.insert_fact(tx, fact)
         return fact
 
+    async def add_used(self, tx: Tx, decision_id: str) -> None:
+        """Append the approvals and overrides that this transaction has used so far.
+
+        For what becomes of a decision that was recorded before.
+        """
+        await self._add_used(tx, decision_id, tuple(tx.written))
+
     async def get(self, tx: Tx, decision_id: str) -> Decision:
         """Return a decision record by id; raise ``not_found``."""
         decision = await store.find_decision(tx, decision_id)

@@ -87,6 +87,10 @@ class GovernanceService:
         """Append what became known of a decision; the forms are in ``governance.facts``."""
         return await self.decisions.add_fact(tx, decision_id, kind, content)
 
+    async def add_used(self, tx: Tx, decision_id: str) -> None:
+        """Append the approvals and overrides that a later move of a decision has used."""
+        await self.decisions.add_used(tx, decision_id)
+
     async def get_decision(self, tx: Tx, decision_id: str) -> Decision:
         """Return a decision record by id; raise ``not_found``."""
         return await self.decisions.get(tx, decision_id)

@@ -210,7 +210,10 @@ class ScheduledRelease:
 
 
 class DecisionKind(StrEnum):
-    """What a decision changed: a stage, traffic, what a prompt's label says, a freeze that held."""
+    """What a decision changed: a stage, traffic, what a prompt's label says, a freeze that held.
+
+    A rollout is one decision, however many changes of traffic it makes.
+    """
 
     PROMOTE = "promote"
     DEMOTE = "demote"
@@ -219,6 +222,7 @@ class DecisionKind(StrEnum):
     UNDEPLOY = "undeploy"
     SPLIT = "split"
     ROUTE = "route"
+    ROLLOUT = "rollout"
     UPSTREAM = "upstream"
     ROLLBACK = "rollback"
     DELETE = "delete"

@@ -40,6 +40,7 @@ class TenantChange(Body):
     shows: bool = True
     log_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
     measure_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
+    sample_percent: Decimal = Field(Decimal(0), ge=0, le=100, decimal_places=2)
     keeps_comments: bool = False
 
     def to_settings(self) -> TenantSettings:
@@ -52,6 +53,7 @@ class TenantChange(Body):
             shows=self.shows,
             log_share=int(self.log_percent * (FULL_WEIGHT // 100)),
             measure_share=int(self.measure_percent * (FULL_WEIGHT // 100)),
+            sample_share=int(self.sample_percent * (FULL_WEIGHT // 100)),
             keeps_comments=self.keeps_comments,
         )
 
@@ -74,6 +76,7 @@ class TenantView(RevisedView):
     shows: bool
     log_percent: float
     measure_percent: float
+    sample_percent: float
     keeps_comments: bool
     created_at: datetime
 
@@ -188,6 +191,7 @@ def _tenant_routes(service: IdentityService) -> list[Route]:
             tenant,
             log_percent=tenant.log_share * 100 / FULL_WEIGHT,
             measure_percent=tenant.measure_share * 100 / FULL_WEIGHT,
+            sample_percent=tenant.sample_share * 100 / FULL_WEIGHT,
         )
 
     async def create_tenant(call: ApiCall, body: TenantBody) -> TenantView:

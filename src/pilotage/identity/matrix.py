@@ -85,6 +85,11 @@ MATRIX = (
         "whoever operates upstreams does not say alone which data they may see",
     ),
     Rule("endpoints.*.*", OPERATORS),
+    # rollouts
+    Rule("rollouts.*.read", READERS),
+    Rule("rollouts.rollout.plan", READERS, "it keeps nothing and moves nothing"),
+    Rule("rollouts.*.*", OPERATORS),
+    # money
     Rule("finops.users.reveal", WATCHERS, "who the end users are is personal data"),
     Rule("finops.*.read", READERS),
     Rule("finops.*.*", OPERATORS),

@@ -128,6 +128,7 @@ def check_tenant(settings: TenantSettings) -> TenantSettings:
             )
     _check_share(settings.log_share, "log_percent")
     _check_share(settings.measure_share, "measure_percent")
+    _check_share(settings.sample_share, "sample_percent")
     return replace(settings, regions=check_regions(settings.regions), features=features)
 
 

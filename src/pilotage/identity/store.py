@@ -40,6 +40,7 @@ TENANT = sa.Table(
     sa.Column("shows", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("log_share", sa.Integer, nullable=False, server_default="0"),
     sa.Column("measure_share", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("sample_share", sa.Integer, nullable=False, server_default="0"),
     sa.Column("keeps_comments", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("project_id", "name"),
 )

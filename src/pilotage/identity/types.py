@@ -56,8 +56,9 @@ class TenantSettings:
     in the words of :mod:`pilotage.core.regions`; ``features`` what it may name as
     ``x-pilotage-feature``; ``shows`` whether replies carry their cost, arm and version;
     ``log_share`` the part of its calls, in basis points, that the request log keeps, and
-    ``measure_share`` the part whose texts are measured; ``keeps_comments`` whether what its callers
-    write of answers is kept, sealed.
+    ``measure_share`` the part whose texts are measured, ``sample_share`` the part that is kept,
+    pseudonymised and sealed, to be replayed; ``keeps_comments`` whether what its callers write of
+    answers is kept, sealed.
     """
 
     time_zone: str = "UTC"
@@ -67,6 +68,7 @@ class TenantSettings:
     shows: bool = True
     log_share: int = 0
     measure_share: int = 0
+    sample_share: int = 0
     keeps_comments: bool = False
 
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
 import yaml
@@ -18,10 +18,12 @@ from pilotage.core.addresses import NOTICE_PREFIX
 from pilotage.core.duration import parse_duration_us
 from pilotage.core.errors import PilotageError
 from pilotage.kit.channel_settings import ChannelSettings, find_channel_flaws
+from pilotage.kit.engine_settings import EngineCommand, EngineSettings, read_engines
 from pilotage.kit.number_settings import (
     CallSettings,
     CostSettings,
     MetricSettings,
+    SampleSettings,
     SpoolSettings,
 )
 from pilotage.kit.setting_rules import (
@@ -42,6 +44,10 @@ _OWN_SECRETS = (  # settings that say where a secret of this installation is
     "control.credential",
     "secrets.root_keys",
     "gateway.tls_key",
+)
+_FOR_ALL = re.compile(  # variables that programs of others are given, too
+    "(PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TZ|TMPDIR|LD_LIBRARY_PATH)|"
+    "(LC|XDG|CUDA|NVIDIA|NCCL|ROCR|HIP)_.*"
 )
 
 
@@ -209,31 +215,6 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = "closed"
 
 
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The local engines that serve models."""
-
-    threads: Annotated[
-        int, msgspec.Meta(ge=0, le=1024, description="threads of an engine; 0 is all cores but one")
-    ] = 0
-    slots: Annotated[
-        int, msgspec.Meta(ge=1, le=256, description="calls that an engine answers at once")
-    ] = 4
-    context_tokens: Annotated[
-        int,
-        msgspec.Meta(
-            ge=64, le=1_048_576, description="context of each slot; the model's own limit caps it"
-        ),
-    ] = 2048
-    start_timeout: Annotated[Duration, doc("time that a model gets to load")] = "2m"
-    machine: Annotated[
-        Literal["on-demand", "spot"],
-        doc(
-            "what the engines run on: a spot machine may be taken away at any time, and its "
-            "replicas cost the spot price"
-        ),
-    ] = "on-demand"
-
-
 class SecretSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the keys are that wrap all others."""
 
@@ -263,9 +244,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     snapshot: SnapshotSettings = msgspec.field(default_factory=SnapshotSettings)
     audit: AuditSettings = msgspec.field(default_factory=AuditSettings)
     calls: CallSettings = msgspec.field(default_factory=CallSettings)
+    samples: SampleSettings = msgspec.field(default_factory=SampleSettings)
     metrics: MetricSettings = msgspec.field(default_factory=MetricSettings)
     costs: CostSettings = msgspec.field(default_factory=CostSettings)
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
+    engines: dict[str, EngineCommand] = {}  # commands by name: in the file alone
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     counters: CounterSettings = msgspec.field(default_factory=CounterSettings)
     egress: EgressSettings = msgspec.field(default_factory=EgressSettings)
@@ -319,6 +302,7 @@ def read_settings(
     )
     path = chosen or Path(CONFIG_FILE)
     tree = _read_file(path) if chosen or path.exists() else {}
+    engines = read_engines(tree.pop("engines", None), str(path))
     origin = {name: str(path) for name in _leaf_names(tree)}
     _check_names(tree, str(path))
     for name, text in _read_variables(variables).items():
@@ -329,6 +313,7 @@ def read_settings(
     except msgspec.ValidationError as wrong:
         raise _explain(wrong, origin, str(path)) from None
     _check_values(settings, origin)
+    settings = msgspec.structs.replace(settings, engines=engines)
     return LoadedSettings(
         settings=settings, origins=origin, file=path if chosen or path.exists() else None
     )
@@ -400,6 +385,15 @@ def duration_s(text: Duration) -> float:
 def child_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment with additions, for a child process."""
     return {**os.environ, **extra}
+
+
+def foreign_environment(**extra: str) -> dict[str, str]:
+    """Return what programs that are not ours need of this environment, with additions.
+
+    What else is in it may be secrets: settings refer to them as variables.
+    """
+    kept = {name: text for name, text in os.environ.items() if _FOR_ALL.fullmatch(name)}
+    return {**kept, **extra}
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -545,6 +539,8 @@ def _walk(
 ) -> list[tuple[str, msgspec.structs.FieldInfo]]:
     found = []
     for field in msgspec.structs.fields(struct):
+        if get_origin(field.type) is dict:
+            continue  # named by whoever writes the file
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             found.extend(_walk(field.type, f"{prefix}{field.name}."))
         else:

@@ -38,6 +38,7 @@ class DataFolder:
         self.gs = path / "gs"  # what gs://BUCKET/PATH means here
         self.snapshots = path / "snapshots"
         self.spool = path / "spool"
+        self.samples = path / "samples"
         self.run = path / "run"
         self.logs = path / "logs"
         self.audit = path / "audit"
@@ -66,6 +67,7 @@ class DataFolder:
                 self.blobs,
                 self.snapshots,
                 self.spool,
+                self.samples,
                 self.run,
                 self.logs,
                 self.audit,

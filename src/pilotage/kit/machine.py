@@ -6,7 +6,7 @@ management library is asked where it is installed, and nothing is missed where i
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,36 @@ def read_process_memory(pid: int) -> int | None:
         pages = int((_PROC / str(pid) / "statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
     return None
+
+
+def read_held_memory(pids: Iterable[int]) -> int:
+    """Return the bytes of memory that processes which belong together hold, as far as is known.
+
+    Their own pages, and the most that one of them shares with others: whoever works together shares
+    the same. Pages of files that they map, such as weights, are no part of it, since the kernel
+    takes them back when others need memory.
+    """
+    own = shared = 0
+    for pid in pids:
+        with suppress(OSError, ValueError, KeyError):
+            lines = (_PROC / str(pid) / "status").read_text().splitlines()
+            kib = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+            own += int(kib["RssAnon"][0]) << 10
+            shared = max(shared, int(kib["RssShmem"][0]) << 10)
+    return own + shared
+
+
+def list_family(pid: int) -> frozenset[int]:
+    """Return a process and its descendants, as far as the kernel tells of them."""
+    found, new = {pid}, [pid]
+    while new:
+        parent = new.pop()
+        for path in (_PROC / str(parent) / "task").glob("*/children"):
+            with suppress(OSError, ValueError):
+                born = {int(word) for word in path.read_text().split()} - found
+                found |= born
+                new += born
+    return frozenset(found)
 
 
 def read_cpu_s() -> float | None:

@@ -44,6 +44,12 @@ class CallSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 512
 
 
+class SampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The calls that tenants let be kept, sealed, to be replayed."""
+
+    keep: Annotated[Duration, doc("how long a call is kept to be replayed")] = "30d"
+
+
 class MetricSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What calls add up to, and what replicas are used to."""
 

@@ -51,8 +51,9 @@ class Worker:
         self.failures = 0
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
+        """Work until cancelled, even where a step has made another error of that."""
+        task = asyncio.current_task()
+        while task is None or not task.cancelling():
             if await self.try_step():
                 await asyncio.sleep(0)
                 continue

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 # Every schema there was; the last is this program's.
-VERSIONS = tuple(f"{number:04}" for number in range(1, 22))
+VERSIONS = tuple(f"{number:04}" for number in range(1, 28))
 HEAD = VERSIONS[-1]
 
 

@@ -36,6 +36,11 @@ from pilotage.registry import store as _registry
 from pilotage.registry.artifacts import store as _artifacts
 from pilotage.registry.datasets import store as _datasets
 from pilotage.registry.prompts import store as _prompts
+from pilotage.rollouts import store as _rollouts
+from pilotage.rollouts.measuring import store as _measuring
+from pilotage.rollouts.replay import store as _replays
+from pilotage.rollouts.samples import store as _samples
+from pilotage.rollouts.shadows import store as _shadows
 
 _STORES = (
     _alerts,
@@ -58,6 +63,7 @@ _STORES = (
     _infrastructure,
     _issuers,
     _lineage,
+    _measuring,
     _months,
     _notify,
     _operations,
@@ -68,6 +74,10 @@ _STORES = (
     _quality,
     _registry,
     _replicas,
+    _replays,
+    _rollouts,
+    _samples,
+    _shadows,
     _rollups,
     _secrets,
     _users,

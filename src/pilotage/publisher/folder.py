@@ -10,9 +10,11 @@ import msgspec
 from pilotage.core.snapshot import (
     CURRENT,
     SECTIONS,
+    Directory,
     Manifest,
     SectionRef,
     SignedManifest,
+    decode_directory,
     decode_manifest,
     encode_manifest,
 )
@@ -68,6 +70,14 @@ class SnapshotFolder:
             return Current(decode_manifest(text), hashlib.sha256(text.encode()).hexdigest())
         except (OSError, msgspec.DecodeError, ValueError):
             return None
+
+    def read_directory(self, manifest: Manifest) -> Directory:
+        """Return the directory that a manifest names, an empty one if it cannot be read."""
+        try:
+            section = manifest.sections["directory"]
+            return decode_directory((self._sections / section.sha256).read_bytes())
+        except (KeyError, OSError, ValueError):
+            return Directory(tenants=[], aliases=[])
 
     def drop_sections(self, current: Manifest, before: Manifest | None, now_us: int) -> None:
         """Remove sections that no manifest has named for an hour; ``before`` was the last one."""

@@ -17,7 +17,8 @@ class GatewayBody(Body):
 class SlotView(View):
     """One process of a gateway: when it was heard, what it serves, how far its records are here.
 
-    ``lag_s`` is how long before it was heard it had last handed in everything.
+    ``lag_s`` is how long before it was heard it had last handed in everything. One that
+    ``is_outdated`` serves no endpoint any more once a rollout begins, or an adapter is deployed.
     """
 
     slot: str
@@ -26,6 +27,7 @@ class SlotView(View):
     snapshot_n: int
     shipped: int
     lag_s: float
+    is_outdated: bool
 
 
 class GatewayView(View):
@@ -60,6 +62,7 @@ def gateway_routes(
             snapshot_n=report.n,
             shipped=report.shipped,
             lag_s=report.lag_us / 1e6,
+            is_outdated=report.is_outdated,
         )
 
     def show(gateway: Principal) -> GatewayView:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.snapshot import BEFORE_ROLLOUTS, SNAPSHOT_VERSION
 from pilotage.kit.clock import Clock
 from pilotage.kit.files import write_private
 from pilotage.kit.spool_copy import Piece, SpoolCopies
@@ -23,12 +24,19 @@ class SlotReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a slot of a gateway says of itself.
 
     It serves Snapshot ``n``, has handed in its records up to ``shipped``, and was last known to
-    have handed in everything ``lag_us`` ago.
+    have handed in everything ``lag_us`` ago. ``reads`` is the newest version of Snapshots that it
+    can read; programs that do not say so are of before rollouts.
     """
 
     n: int
     shipped: int = 0
     lag_us: int = 0
+    reads: int = BEFORE_ROLLOUTS
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it cannot read what this program may publish: rollouts and adapters."""
+        return self.reads < SNAPSHOT_VERSION
 
 
 class SlotState(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +79,14 @@ class RemoteGateways:
     def list_states(self, gateway: str) -> Sequence[SlotState]:
         """Return what is known of a gateway's slots, in order."""
         return [self._states[key] for key in sorted(self._states) if key[0] == gateway]
+
+    def list_outdated(self) -> list[str]:
+        """Return the slots that are alive and would end to serve if a rollout began."""
+        return sorted(
+            name_slot(*key)
+            for key, state in self._states.items()
+            if state.report.is_outdated and self.is_alive(state)
+        )
 
     def is_alive(self, state: SlotState) -> bool:
         """Say whether a slot was heard of within seconds."""

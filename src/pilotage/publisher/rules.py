@@ -8,9 +8,12 @@ from msgspec.structs import replace
 
 from pilotage.core.data_classes import get_rule
 from pilotage.core.ids import uuid_bytes
+from pilotage.core.names import LLAMACPP
 from pilotage.core.regions import describe_outside, is_within, list_allowed
 from pilotage.core.snapshot import (
+    BEFORE_ROLLOUTS,
     MAY_NAME_USERS,
+    SNAPSHOT_VERSION,
     AliasEntry,
     ArmEntry,
     Directory,
@@ -22,7 +25,7 @@ from pilotage.core.snapshot import (
 from pilotage.core.usage import Rates
 from pilotage.endpoints.types import Deployment, Endpoint, Upstream, locate
 from pilotage.identity.types import ApiKey, Tenant
-from pilotage.publisher.types import LeftOut, Unpublished
+from pilotage.publisher.types import Boxes, LeftOut, Unpublished
 
 MERGE_AT = 1_000  # changed keys that make a new base worth its bytes
 UPSTREAM_CONTEXT_TOKENS = 128_000  # of an upstream's model of which nobody said it
@@ -44,7 +47,7 @@ class Truth:
     context_tokens: int
     upstreams: Sequence[Upstream] = ()
     limits: Sequence[LimitEntry] = ()
-    letterboxes: Mapping[str, str] = field(default_factory=dict)
+    letterboxes: Mapping[str, Boxes] = field(default_factory=dict)
 
 
 class Compiled(NamedTuple):
@@ -94,7 +97,7 @@ def compile_directory(truth: Truth) -> Compiled:
     used = {arm.upstream_id for alias in aliases for arm in alias.arms}
     directory = Directory(
         tenants=[
-            _make_tenant(tenant, truth.letterboxes.get(tenant.id, ""))
+            _make_tenant(tenant, truth.letterboxes.get(tenant.id))
             for tenant in sorted(truth.tenants, key=lambda t: t.id)
         ],
         aliases=aliases,
@@ -118,7 +121,7 @@ def _find_flaws(
     """Return why deployments cannot be used, for those of which that is so."""
     flaws = {}
     for item in own:
-        location = locate(item, upstreams)
+        location = locate(item, upstreams, endpoint)
         if item.upstream_id and item.upstream_id not in upstreams:
             flaws[item.id] = f"the upstream of {item.model} is gone"
         elif not is_within(location, list_allowed(endpoint.regions)):
@@ -145,7 +148,7 @@ def _make_arm(
     if item.upstream_id:
         context = item.context_tokens or UPSTREAM_CONTEXT_TOKENS
     else:
-        context = min(item.context_tokens or truth.context_tokens, truth.context_tokens)
+        context = item.find_context(truth.context_tokens)
     return ArmEntry(
         id=item.id,
         weight=endpoint.split.get(item.id, 0),
@@ -154,10 +157,20 @@ def _make_arm(
         context_tokens=context,
         rates=truth.rates[item.id],
         upstream_id=item.upstream_id,
-        upstream_model=item.upstream_model,
-        location=locate(item, upstreams),
+        upstream_model=item.upstream_model or _name_served(endpoint, item),
+        location=locate(item, upstreams, endpoint),
         accepts=upstreams[item.upstream_id].accepts if item.upstream_id else "",
+        can_wake=item.can_wake,
+        adapter=item.adapter_sha256,
     )
+
+
+def _name_served(endpoint: Endpoint, item: Deployment) -> str:
+    """Return the name by which a command serves a model; llama.cpp does not mind what it is asked.
+
+    Calls say the name that their client knows, which is another one where a limit has led them on.
+    """
+    return endpoint.name if item.engine not in ("", LLAMACPP) else ""
 
 
 def _make_alias(
@@ -178,12 +191,35 @@ def _make_alias(
         project_id=endpoint.project_id,
         name=endpoint.name,
         created_at_us=endpoint.created_at_us,
-        salt=endpoint.salt,
+        salt=endpoint.rollout or endpoint.salt,
         max_output_tokens=_bound_output(endpoint, arms),
         arms=arms,
         routing=replace(routing, rules=rules, fallbacks=fallbacks, shadow=shadow),
         regions=list_allowed(endpoint.regions),
+        rollout=endpoint.rollout,
+        unit=endpoint.unit,
     )
+
+
+def list_rates(directory: Directory) -> dict[tuple[str, str], Rates]:
+    """Return what arms cost, by deployment and the provider of its upstream, "" without one."""
+    providers = {upstream.id: upstream.provider for upstream in directory.upstreams}
+    return {
+        (arm.id, providers.get(arm.upstream_id, "")): arm.rates
+        for alias in directory.aliases
+        for arm in alias.arms
+    }
+
+
+def find_oldest_reader(directory: Directory) -> int:
+    """Return the lowest version of a gateway that may serve by a directory.
+
+    One that does not know rollouts would deal calls without saying by which coin, and one that does
+    not know adapters would ask base models.
+    """
+    aliases = directory.aliases
+    is_new = any(one.rollout or any(arm.adapter for arm in one.arms) for one in aliases)
+    return SNAPSHOT_VERSION if is_new else BEFORE_ROLLOUTS
 
 
 def _bound_output(endpoint: Endpoint, arms: Sequence[ArmEntry]) -> int:
@@ -201,7 +237,17 @@ def keeps_comments(tenant: Tenant) -> bool:
     return tenant.keeps_comments and get_rule(tenant.data_class.value).is_logged
 
 
-def _make_tenant(tenant: Tenant, letterbox: str) -> TenantEntry:
+def takes_samples(tenant: Tenant) -> bool:
+    """Say whether calls of a tenant are kept to be replayed: never data that no log may have."""
+    return tenant.sample_share > 0 and get_rule(tenant.data_class.value).is_logged
+
+
+def seals(tenant: Tenant) -> bool:
+    """Say whether a tenant needs a key that gateways seal for."""
+    return keeps_comments(tenant) or takes_samples(tenant)
+
+
+def _make_tenant(tenant: Tenant, boxes: Boxes | None) -> TenantEntry:
     return TenantEntry(
         id=tenant.id,
         name=tenant.name,
@@ -213,7 +259,9 @@ def _make_tenant(tenant: Tenant, letterbox: str) -> TenantEntry:
         shows=tenant.shows,
         log_share=tenant.log_share,
         measure_share=tenant.measure_share,
-        letterbox=letterbox,
+        letterbox=boxes.comments if boxes and keeps_comments(tenant) else "",
+        sample_share=tenant.sample_share if boxes and takes_samples(tenant) else 0,
+        sample_box=boxes.samples if boxes and takes_samples(tenant) else "",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from pilotage.core.key_scopes import KEY_SCOPES, pack_scopes
 from pilotage.core.prompt_table import PROMPTS, PublishedPrompt, pack_prompts
 from pilotage.core.snapshot import (
-    SNAPSHOT_VERSION,
+    BEFORE_ROLLOUTS,
     Manifest,
     SectionRef,
     encode_directory,
@@ -27,7 +27,7 @@ from pilotage.kit.db import SYSTEM, Database, Tx
 from pilotage.kit.outbox import get_last_seq
 from pilotage.publisher import rules, store
 from pilotage.publisher.folder import SnapshotFolder
-from pilotage.publisher.types import LeftOut, Line, Unpublished
+from pilotage.publisher.types import Boxes, LeftOut, Line, Unpublished
 
 _LOG = logging.getLogger("pilotage.publisher")
 RENEW_US = 3_600_000_000
@@ -48,7 +48,7 @@ class PromptSource(Protocol):
 class Letterboxes(Protocol):
     """What the publisher asks of whoever keeps the tenants' keys."""
 
-    async def find(self, tx: Tx, tenant_ids: Collection[str]) -> Mapping[str, str]:
+    async def find(self, tx: Tx, tenant_ids: Collection[str]) -> Mapping[str, Boxes]:
         """Return the letterboxes of those tenants that have a key."""
         ...
 
@@ -88,9 +88,12 @@ class PublisherService:
         found = folder.find_current()
         self._current = found.manifest if found else None
         self._current_sha256 = found.sha256 if found else ""
+        self._served = rules.list_rates(folder.read_directory(found.manifest)) if found else {}
+        self._unpriced: set[str] = set()  # what is served at the price that it had
         self._published = asyncio.Condition()
         self._one_at_a_time = asyncio.Lock()
         self._has_compiled = False
+        self._oldest_reader = BEFORE_ROLLOUTS
         self._is_closing = False
         self._price_changes_at_us: int | None = None
         self.unpublished: Sequence[Unpublished] = ()
@@ -113,7 +116,7 @@ class PublisherService:
                 if self._has_compiled and not is_due:
                     return False
                 tenants = await self._identity.list_tenants(tx)
-                keeping = {tenant.id for tenant in tenants if rules.keeps_comments(tenant)}
+                keeping = {tenant.id for tenant in tenants if rules.seals(tenant)}
                 boxes = await self._letterboxes.find(tx, keeping) if keeping else {}
                 line = await store.get_line(tx)
                 sections, line_after = await self._compile(tx, tenants, boxes, line, covers)
@@ -137,7 +140,7 @@ class PublisherService:
             parent=self._current_sha256 if is_behind else line.parent,
             created_at_us=now_us,
             expires_at_us=now_us + self._max_age_us,
-            oldest_gateway=SNAPSHOT_VERSION,
+            oldest_gateway=self._oldest_reader,
             covers=covers,
             sections=sections,
         )
@@ -191,7 +194,7 @@ class PublisherService:
         self,
         tx: Tx,
         tenants: Sequence[Tenant],
-        letterboxes: Mapping[str, str],
+        letterboxes: Mapping[str, Boxes],
         line: Line,
         covers: int,
     ) -> tuple[dict[str, SectionRef], Line]:
@@ -210,6 +213,8 @@ class PublisherService:
             )
         )
         self.unpublished, self.left_out = compiled.unpublished, compiled.left_out
+        self._served = rules.list_rates(compiled.directory)
+        self._oldest_reader = rules.find_oldest_reader(compiled.directory)
         self._price_changes_at_us = await self._finops.find_next_price_change(tx, tx.now_us)
         keys, line_after = await self._compile_keys(tx, line, covers)
         directory = self._folder.put_section(encode_directory(compiled.directory))
@@ -250,20 +255,24 @@ class PublisherService:
     async def _find_rates(
         self, tx: Tx, deployments: Sequence[Deployment], upstreams: Sequence[Upstream]
     ) -> Mapping[str, Rates]:
+        """Return what calls of deployments cost; what has lost its price keeps the last one."""
         providers = {upstream.id: upstream.provider.value for upstream in upstreams}
         found: dict[str, Rates] = {}
+        unpriced: set[str] = set()
         for deployment in deployments:
-            name, _, version = deployment.model.rpartition("@")
-            if deployment.upstream_id:
-                name, version = deployment.upstream_model, ""
+            provider = providers.get(deployment.upstream_id, "")
             rates = await self._finops.find_rates(
                 tx,
-                name,
-                version,
+                *deployment.priced_as,
                 tx.now_us,
                 project_id=deployment.project_id,
-                provider=providers.get(deployment.upstream_id, ""),
+                provider=provider,
             )
+            if rates is None and (rates := self._served.get((deployment.id, provider))) is not None:
+                unpriced.add(deployment.model)
             if rates is not None:
                 found[deployment.id] = rates
+        for model in sorted(unpriced - self._unpriced):
+            _LOG.warning("%s has no price any more: it is served at the one that it had", model)
+        self._unpriced = unpriced
         return found

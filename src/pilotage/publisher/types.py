@@ -1,6 +1,7 @@
 """What the publisher keeps: where the line of Snapshots stands."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +35,10 @@ class LeftOut:
     endpoint: str
     deployment: str
     reason: str
+
+
+class Boxes(NamedTuple):
+    """What gateways seal with for a tenant: comments on its answers, and samples of its calls."""
+
+    comments: str
+    samples: str

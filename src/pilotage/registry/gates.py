@@ -46,6 +46,7 @@ class Form(StrEnum):
     SIZE = "size"  # of what it runs
     LICENCE = "licence"
     JUDGED = "judged"  # evidence says itself whether it passed
+    REPLAYED = "replayed"  # that, and how much worse the answers may be at most
     MEASURED = "measured"  # a number within bounds
     COMPARED = "compared"  # a number against that of the version in the stage
 
@@ -78,6 +79,13 @@ KINDS: Mapping[str, Kind] = {
     "not_worse": Kind(Form.COMPARED, KIND_PERFORMANCE, command=_MEASURE),
     "evaluation": Kind(Form.JUDGED, "eval.{subject}", command=_JUDGE),
     "safety": Kind(Form.JUDGED, "eval.safety", command=_JUDGE),
+    "replay": Kind(
+        Form.REPLAYED,
+        "replay",
+        "usable",
+        RATIO,
+        "pilotage replay start ENDPOINT {ref} --measure {subject}",
+    ),
     "no_pii": Kind(Form.JUDGED, "data.pii", command=_JUDGE),
     "security_scan": Kind(Form.JUDGED, "scan.security", command=_JUDGE),
     "cost_estimate": Kind(Form.JUDGED, "cost.estimate", command=_JUDGE),
@@ -90,9 +98,9 @@ _OF_FILES = ("artifact_size", "scan_format")  # what others host has no file her
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A gate of a policy: which check, of what, and with which thresholds.
 
-    ``subject`` is a metric, or an evaluation suite. ``tolerance_percent`` is how much worse than
-    the version in the stage a metric may be. With ``by_interval`` the worse end of the 95 %
-    interval counts instead of the value.
+    ``subject`` is a metric, an evaluation suite, or what a replay marks answers by.
+    ``tolerance_percent`` is how much worse than the version in the stage a metric may be. With
+    ``by_interval`` the worse end of the 95 % interval counts instead of the value.
     """
 
     name: str
@@ -257,6 +265,18 @@ def _judged(check: Check, facts: GateFacts, kind: str, _subject: str) -> GateRes
     return min(results, key=lambda result: order.index(result.state))
 
 
+def _replayed(check: Check, facts: GateFacts, kind: str, subject: str) -> GateResult:
+    """Pass what a replay shows by its own margin, if its whole interval is within the bounds.
+
+    Whoever replays chooses the margin; the bounds are the policy's.
+    """
+    of_measure = [item for item in facts.evidence if item.subject == subject]
+    judged = _judged(check, replace(facts, evidence=of_measure), kind, subject)
+    if not judged.has_passed or (check.min, check.max) == (None, None):
+        return judged
+    return _measured(msgspec.structs.replace(check, by_interval=True), facts, kind, subject)
+
+
 def _judge(check: Check, item: Evidence, now_us: int) -> GateResult:
     value = "" if item.value is None else str(item.value)
     flaw = _find_flaw(check, item, now_us)
@@ -338,6 +358,7 @@ _LOOKS: Mapping[Form, _Look] = {
     Form.SIZE: _size,
     Form.LICENCE: _licence,
     Form.JUDGED: _judged,
+    Form.REPLAYED: _replayed,
     Form.MEASURED: _measured,
     Form.COMPARED: _compared,
 }

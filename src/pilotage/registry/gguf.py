@@ -8,6 +8,7 @@ arrays hold no arrays, and each tensor lies aligned inside the file and overlaps
 The weights are never read, and of arrays only the length is kept.
 """
 
+import math
 import os
 import re
 import stat
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from pilotage.registry.matrices import Matrices, list_matrices
+
+MODEL, ADAPTER = "model", "adapter"
 MAX_METADATA_BYTES = 64 << 20  # the largest vocabularies in use need about 16 MiB
 MAX_KEYS = 4096
 MAX_KEY_BYTES = 0xFFFF
@@ -29,7 +33,11 @@ _MAX_SHOWN_LETTERS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufInfo:
-    """What a model file is: ``parameters`` is the number of weights, None means "not stated"."""
+    """What a model file is: ``parameters`` is the number of weights, None means "not stated".
+
+    ``kind`` is ``general.type``: a model, or a LoRA adapter that is put on one; ``matrices`` are
+    those that it has, or changes.
+    """
 
     architecture: str
     name: str | None
@@ -41,6 +49,8 @@ class GgufInfo:
     has_chat_template: bool
     tensor_count: int
     metadata_count: int
+    matrices: Matrices
+    kind: str = MODEL
 
 
 def read_gguf(path: Path) -> GgufInfo:
@@ -62,8 +72,12 @@ class _TensorType(NamedTuple):
 class _Tensor(NamedTuple):
     name: str
     kind: _TensorType
-    weights: int
+    shape: tuple[int, ...]
     offset: int
+
+    @property
+    def weights(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def end(self) -> int:
@@ -207,7 +221,11 @@ def _read(cursor: _Cursor) -> GgufInfo:
         raise ValueError(
             f"general.architecture is {_show(architecture)}, not a name such as 'llama'"
         )
+    kind = _read_kind(metadata)
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
     return GgufInfo(
+        kind=kind,
+        matrices=list_matrices(shapes, is_adapter=kind == ADAPTER),
         architecture=architecture,
         name=_find_text(metadata, "general.name"),
         parameters=sum(tensor.weights for tensor in tensors),
@@ -286,22 +304,19 @@ def _read_tensor(cursor: _Cursor, index: int) -> _Tensor:
         raise ValueError(
             f"{shown} has {dimension_count} dimensions, 1 to {MAX_DIMENSIONS} are read"
         )
-    shape = [cursor.number(_U64, f"the shape of {shown}") for _ in range(dimension_count)]
+    shape = tuple(cursor.number(_U64, f"the shape of {shown}") for _ in range(dimension_count))
     type_id = cursor.number(_U32, f"the type of {shown}")
     kind = _TENSOR_TYPES.get(type_id)
     if kind is None:
         raise ValueError(f"{shown} has the unknown type {type_id}")
-    weights = 1
-    for size in shape:
-        weights *= size
-    if not weights:
+    if 0 in shape:
         raise ValueError(f"{shown} is empty")
     if shape[0] % kind.block_weights:
         raise ValueError(
             f"{shown} has rows of {shape[0]} weights, "
             f"{kind.name} packs {kind.block_weights} at a time"
         )
-    return _Tensor(name, kind, weights, cursor.number(_U64, f"the offset of {shown}"))
+    return _Tensor(name, kind, shape, cursor.number(_U64, f"the offset of {shown}"))
 
 
 def _read_alignment(metadata: dict[str, _Value]) -> int:
@@ -333,6 +348,14 @@ def _check_layout(cursor: _Cursor, tensors: list[_Tensor], alignment: int) -> No
         if tensor.offset < end:
             raise ValueError(f"{shown} overlaps another tensor")
         end = tensor.end
+
+
+def _read_kind(metadata: dict[str, _Value]) -> str:
+    if _find_text(metadata, "general.type") != ADAPTER:
+        return MODEL
+    if _find_text(metadata, "adapter.type") != "lora":
+        raise ValueError("adapter.type is not 'lora', and no engine knows other adapters")
+    return ADAPTER
 
 
 def _name_quantization(metadata: dict[str, _Value], tensors: list[_Tensor]) -> str:

@@ -22,6 +22,7 @@ _WORD = re.compile(r"[^\W_]+")
 _LONGEST_TEXT = 1000
 _OWN_KINDS = {  # of evidence that is written here alone, and what makes it so
     "scan.format": "It is what reading the files found: push others, as safetensors or GGUF.",
+    "replay": "It is what replaying kept calls found: pilotage replay start ENDPOINT CANDIDATE",
     "card": "It follows from the card: pilotage models card NAME@VERSION --edit FILE.md",
 }
 

@@ -13,7 +13,9 @@ from pilotage.registry.artifacts.service import ArtifactService, read_info
 from pilotage.registry.artifacts.types import Inspection
 from pilotage.registry.cards import ModelCards
 from pilotage.registry.evidence import EvidenceBook
+from pilotage.registry.gguf import ADAPTER
 from pilotage.registry.lineage import LineageGraph
+from pilotage.registry.matrices import find_misfit
 from pilotage.registry.rules import (
     check_metadata,
     check_source,
@@ -163,11 +165,13 @@ class RegistryService:
         owner = await self.get_model(tx, model)
         parent = await self.get_version(tx, details.parent) if details.parent else None
         info = await self._read_info(tx, artifact_sha256, details)
+        base = await self._find_base(tx, info, parent)
         if license is None:
             license = (info.license if info else None) or ""  # noqa: A001
         context_tokens = details.context_tokens
         if context_tokens is None:
             context_tokens = (info.context_length if info else None) or 0
+            context_tokens = context_tokens or (base.context_tokens if base else 0)
         made = NamedVersion(
             id=self._clock.new_id("ver"),
             rev=1,
@@ -343,6 +347,50 @@ class RegistryService:
                 param="artifact_sha256",
             )
         return None
+
+    async def find_base(self, tx: Tx, version: NamedVersion) -> NamedVersion | None:
+        """Return the version whose model an adapter is put on; None for one that is no adapter.
+
+        It is the nearest of those it came of that is a model itself. Raises ``conflict`` if there
+        is none any more.
+        """
+        seen = version
+        while await self._is_adapter(tx, seen):
+            if seen.parent_version_id is None:
+                raise PilotageError("conflict", f"{seen.ref} is an adapter of no version.")
+            seen = await self.get_version(tx, seen.parent_version_id)
+        return None if seen is version else seen
+
+    async def _is_adapter(self, tx: Tx, version: NamedVersion) -> bool:
+        if version.artifact_sha256 is None:
+            return False
+        return read_info(await self.get_artifact(tx, version.artifact_sha256)).kind == ADAPTER
+
+    async def _find_base(
+        self, tx: Tx, info: Inspection | None, parent: NamedVersion | None
+    ) -> NamedVersion | None:
+        """Return what a new adapter is put on, None for what is no adapter."""
+        if info is None or info.kind != ADAPTER:
+            return None
+        if parent is None:
+            raise PilotageError(
+                "invalid_request",
+                "The file is a LoRA adapter, and nothing says what it is put on.",
+                hint="Name the version that it was tuned on: --parent NAME@VERSION.",
+                param="parent",
+            )
+        base = await self.find_base(tx, parent) or parent
+        if base.artifact_sha256 is None:
+            return base
+        why = find_misfit(info, read_info(await self.get_artifact(tx, base.artifact_sha256)))
+        if why:
+            raise PilotageError(
+                "invalid_request",
+                f"The adapter does not fit {base.ref}: {why}.",
+                hint="Name the version that it was tuned on: --parent NAME@VERSION.",
+                param="parent",
+            )
+        return base
 
     # evidence
 

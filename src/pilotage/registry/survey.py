@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pilotage.registry.artifacts.types import Format, Inspection
-from pilotage.registry.gguf import GgufInfo, read_gguf
+from pilotage.registry.gguf import ADAPTER, MODEL, GgufInfo, read_gguf
 from pilotage.registry.licences import detect_licence, read_front_matter, spell_known
 from pilotage.registry.pickles import find_pickle, is_named_so
 from pilotage.registry.safetensors import SafetensorsInfo, read_safetensors
@@ -141,6 +141,7 @@ def _put_together(files: Mapping[str, Path], seen: Seen) -> Inspection:
     licence, licence_from = _find_licence(files, first)
     return Inspection(
         format=name,
+        kind=_find_kind(files, first),
         architecture=first.architecture if first else _text(config.get("model_type")) or "",
         name=first.name if first else _text(config.get("_name_or_path")),
         parameters=sum(dtypes.values()) + sum(info.parameters for info in seen.ggufs.values()),
@@ -152,7 +153,8 @@ def _put_together(files: Mapping[str, Path], seen: Seen) -> Inspection:
         license=licence,
         license_from=licence_from,
         has_chat_template=(first.has_chat_template if first else False) or _has_template(files),
-        has_tokenizer=bool(first) or _find(files, *_TOKENIZERS) is not None,
+        has_tokenizer=(first is not None and first.kind == MODEL)
+        or _find(files, *_TOKENIZERS) is not None,
         tensor_count=sum(info.tensor_count for info in seen.ggufs.values())
         + sum(len(info.tensors) for info in seen.tensors.values()),
         metadata_count=sum(info.metadata_count for info in seen.ggufs.values()) + len(metadata),
@@ -160,8 +162,18 @@ def _put_together(files: Mapping[str, Path], seen: Seen) -> Inspection:
         dtypes=dtypes,
         formats=formats,
         metadata=metadata,
+        matrices=first.matrices.sizes if first else {},
+        blocks=first.matrices.blocks if first else 0,
         code=tuple(path for path in files if path.lower().endswith((".py", ".pyc", ".so"))),
     )
+
+
+def _find_kind(files: Mapping[str, Path], first: GgufInfo | None) -> str:
+    """Return whether the weights are a model's or an adapter's, as PEFT and llama.cpp say it."""
+    if first is not None:
+        return first.kind
+    is_alone = _find(files, "config.json") is None
+    return ADAPTER if is_alone and _find(files, "adapter_config.json") is not None else MODEL
 
 
 def _find_licence(files: Mapping[str, Path], first: GgufInfo | None) -> tuple[str | None, str]:

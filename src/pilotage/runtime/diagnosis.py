@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pilotage.core.errors import PilotageError
+from pilotage.endpoints.engines.command import CommandEngine
 from pilotage.endpoints.engines.llamacpp import ENGINE
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings
@@ -69,6 +70,18 @@ def check_program() -> Iterator[Finding]:
         )
     else:
         yield _ok("pip", "pip can fetch packaged models")
+
+
+def check_engines(settings: Settings) -> Iterator[Finding]:
+    """Look at the commands that the settings name as engines."""
+    run = DataFolder(settings.data_path).run
+    for name, command in settings.engines.items():
+        missing = CommandEngine(name, command, run).check()
+        if missing is None:
+            yield _ok("engine", f"{name} can be run")
+        else:
+            detail, _, hint = missing.partition(". ")
+            yield _problem("engine", f"{detail}.", hint)
 
 
 def check_folder(folder: DataFolder) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from pilotage.kit.worker import Wakeup, Worker
 from pilotage.monitoring.alerts.service import KEEP_PAST_US as ALERTS_KEPT_US
 from pilotage.monitoring.quality.rules import KEPT_US as OPINIONS_KEPT_US
 from pilotage.monitoring.quality.service import QualityService
+from pilotage.rollouts.samples.service import SampleService
 
 _GATEWAY_REPLIES_S = 600
 _CUT_WITHIN_S = 0.5  # until readers have ended; whoever writes waits meanwhile
@@ -70,6 +71,7 @@ class Erasure:
         identity: IdentityService,
         users: Users,
         quality: QualityService,
+        samples: SampleService,
         vault: Vault,
         holds: HoldService,
     ) -> None:
@@ -78,6 +80,7 @@ class Erasure:
         self._identity = identity
         self._users = users
         self._quality = quality
+        self._samples = samples
         self._vault = vault
         self._holds = holds
         self._one = asyncio.Lock()
@@ -107,6 +110,7 @@ class Erasure:
             tx, tenant.id, project_id=tenant.project_id, key_ids={key.id for key in keys}
         )
         await self._quality.forget(tx, tenant.id)
+        await self._samples.forget(tx, tenant.id)
         await self._vault.destroy(tx, tenant.id)
         counts = {"users": report.users, "data_keys": report.data_keys, "limits": report.limits}
         await append_revision(
@@ -209,6 +213,16 @@ class Erasure:
                 where="feedback",
                 what="scores and labels, with ids that name nobody",
                 until=after(OPINIONS_KEPT_US / 1e6),
+            ),
+            Remnant(
+                where="rollouts",
+                what="scores of calls, hashes of sessions and users",
+                until="until an hour after the rollouts that count them have ended",
+            ),
+            Remnant(
+                where="samples' spools",
+                what="ids that name nobody, beside what no key opens any more",
+                until="for little more than an hour",
             ),
             Remnant(
                 where="metrics",

@@ -21,8 +21,11 @@ from pilotage.gateway.chain import StepMaker
 from pilotage.gateway.counters.exchanger import find_no_seeds
 from pilotage.gateway.counters.limits import Limits
 from pilotage.gateway.counters.open import open_store
+from pilotage.gateway.demand import DemandFile
 from pilotage.gateway.http import GatewayDoor
+from pilotage.gateway.measures.sampler import Sampler
 from pilotage.gateway.measures.tap import MeasureTap
+from pilotage.gateway.needs import Needs
 from pilotage.gateway.plane import DataPlane, PlaneLimits
 from pilotage.gateway.ports import CounterStore
 from pilotage.gateway.recovery import recover_spool
@@ -35,7 +38,7 @@ from pilotage.kit.clock import Clock, SystemClock
 from pilotage.kit.config import Settings, duration_s
 from pilotage.kit.data_folder import DataFolder
 from pilotage.kit.egress import EgressPolicy
-from pilotage.kit.process import die_with_parent
+from pilotage.kit.lifeline import die_with_parent
 from pilotage.kit.resources import Background
 from pilotage.kit.spool import SpoolWriter, open_spool
 from pilotage.kit.telemetry import start_logging
@@ -85,6 +88,7 @@ async def serve(handover: Handover, extra_steps: Sequence[StepMaker]) -> None:
         if certificate:
             background.start(certificate.run(), "certificate")
         background.start(opened.watcher.run(), "watch")
+        background.start(opened.needs.run(), "needs")
         background.start(opened.plane.counters.run(), "counters")
         background.start(_say_when_started(server), "started")
         await server.serve(sockets=[socket.socket(fileno=handover.listen_fd)])
@@ -97,6 +101,7 @@ class OpenedPlane(NamedTuple):
 
     plane: DataPlane
     watcher: "Watcher"
+    needs: Needs
     telemetry: Telemetry
 
 
@@ -132,6 +137,9 @@ def open_plane(
     )
     telemetry = open_telemetry(stack, settings.telemetry, folder, slot, clock)
     telemetry.tap = MeasureTap(spool, clock)
+    if not (settings.remote.control_url or settings.remote.snapshots):  # else nobody takes them
+        telemetry.sampler = Sampler(lambda: _open_samples(settings, folder.samples / slot), clock)
+        stack.callback(telemetry.sampler.close)
     last = read_ack(folder.run, slot)
     plane = DataPlane(
         snapshots=SnapshotReader(folder.snapshots, public_key),
@@ -147,7 +155,10 @@ def open_plane(
     )
     stack.callback(plane.close)
     telemetry.watch(plane, spool)
-    return OpenedPlane(plane, Watcher(plane, spool, folder, slot, telemetry), telemetry)
+    needs = Needs(DemandFile(folder.run, slot), plane.calls, plane.replicas, clock)
+    stack.callback(needs.close)
+    watcher = Watcher(plane, spool, folder, slot, telemetry)
+    return OpenedPlane(plane, watcher, needs, telemetry)
 
 
 class Watcher:
@@ -231,6 +242,12 @@ def _open_spool(settings: Settings, folder: Path) -> SpoolWriter:
         reserve_bytes=settings.spool.reserve_kb << 10,
         sync=settings.spool.sync,
     )
+
+
+def _open_samples(settings: Settings, folder: Path) -> SpoolWriter:
+    """Open the spool of a slot's samples; without a reserve: on a full disk there are none."""
+    segment_bytes = settings.spool.segment_mb << 20
+    return open_spool(folder, segment_bytes=segment_bytes, reserve_bytes=0, sync="none")
 
 
 def make_limits(settings: Settings) -> PlaneLimits:

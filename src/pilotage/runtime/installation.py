@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from pilotage.audit.open_log import OpenLog, open_log
 from pilotage.core.errors import PilotageError
+from pilotage.endpoints.files import ModelFiles
 from pilotage.endpoints.http import endpoint_routes
 from pilotage.endpoints.ports import Fleet
 from pilotage.endpoints.service import EndpointService
@@ -50,6 +52,10 @@ from pilotage.publisher.remotes import RemoteGateways
 from pilotage.publisher.seeds import LOOK_EVERY_S, SeedFile
 from pilotage.publisher.service import PublisherService
 from pilotage.publisher.worker import make_publisher
+from pilotage.rollouts.measuring.service import MeasuringService
+from pilotage.rollouts.measuring.sink import MeasuringSink
+from pilotage.rollouts.past import CountedPast
+from pilotage.rollouts.ports import Sources
 from pilotage.runtime.alerting import Alerting
 from pilotage.runtime.auditing import Auditing, open_audit_signer
 from pilotage.runtime.backup.http import backup_routes
@@ -64,6 +70,8 @@ from pilotage.runtime.measuring import Measuring
 from pilotage.runtime.notifying import Notifying
 from pilotage.runtime.recording import Recording
 from pilotage.runtime.registering import Registering
+from pilotage.runtime.replaying import Replaying
+from pilotage.runtime.rolling import Rolling
 from pilotage.runtime.rotation import Rotation
 from pilotage.runtime.secrets_http import erasure_routes, secret_routes
 from pilotage.runtime.vault import label_plain_users, open_vault
@@ -172,10 +180,40 @@ class _Parts:
         self.registering = Registering(db, clock, blobs, self.governance)
         self.registry = self.registering.service
         self.endpoints = EndpointService(
-            clock, self.identity, self.registry, fleet, governance=self.governance
+            clock,
+            self.identity,
+            self.registry,
+            fleet,
+            governance=self.governance,
+            engines=tuple(settings.engines),
         )
-        self.costing = Costing(
-            db,
+        self.costing = self._make_costing(settings, clock, fleet)
+        self.governing = Governing(
+            db, clock, self.governance, self.identity, self.audit, open_audit_signer(folder)
+        )
+        self.governing.register(self.registry, self.endpoints)
+        self.recording = Recording(
+            settings, folder, clock, db, users=self.users, holds=self.auditing.holds
+        )
+        self._open_answers(settings, clock)
+        self.erasure = self._make_erasure(settings)
+        copies = SpoolCopies(folder.spool, settings.spool.segment_mb << 20)
+        self.remotes = RemoteGateways(folder.run, copies, clock)
+        self._open_measures(settings, clock)
+        self.alerting = self._make_alerting(clock)
+        self.exporting = self._make_exporting(settings, clock)
+        self.publisher = self._make_publisher(settings, clock, signer)
+        self.seeds = SeedFile(
+            db, self.identity, self.finops, clock, spools=folder.spool, path=folder.seeds
+        )
+        self.routes = self._list_routes(clock, signer)
+        self.raw_routes = self._list_raw_routes()
+        self.ledger = self._make_ledger(settings, clock)
+        self.workers = self._make_workers(settings, blobs, fleet)
+
+    def _make_costing(self, settings: Settings, clock: Clock, fleet: Fleet) -> Costing:
+        return Costing(
+            self.db,
             clock,
             identity=self.identity,
             finops=self.finops,
@@ -184,43 +222,59 @@ class _Parts:
             close_after_us=round(duration_s(settings.costs.close_after) * 1e6),
             is_level=lambda: self.ledger.is_level,
         )
-        self.governing = Governing(
-            db, clock, self.governance, self.identity, self.audit, open_audit_signer(folder)
-        )
-        self.governing.register(self.registry, self.endpoints)
-        self.recording = Recording(
-            settings, folder, clock, db, users=self.users, holds=self.auditing.holds
-        )
+
+    def _open_answers(self, settings: Settings, clock: Clock) -> None:
+        """Open what looks at answers: drift and quality, samples and replays."""
         self.judging = Judging(
-            db,
+            self.db,
             clock,
             finops=self.finops,
             identity=self.identity,
             endpoints=self.endpoints,
-            vault=vault,
+            vault=self.vault,
             holds=self.auditing.holds,
         )
-        self.erasure = self._make_erasure(settings)
+        self.replaying = Replaying(
+            settings,
+            self._folder,
+            clock,
+            self.db,
+            endpoints=self.endpoints,
+            registry=self.registry,
+            vault=self.vault,
+            holds=self.auditing.holds,
+        )
+
+    def _open_measures(self, settings: Settings, clock: Clock) -> None:
+        """Open what counts calls, and the rollouts that are decided by it."""
+        counts = MeasuringService()
         self.measuring = Measuring(
             settings,
-            folder,
+            self._folder,
             clock,
-            db,
+            self.db,
             endpoints=self.endpoints,
-            sinks=[self.recording.segments, *self.judging.make_sinks()],
+            sinks=[
+                self.recording.segments,
+                *self.judging.make_sinks(),
+                MeasuringSink(counts),
+                self.replaying.sink,
+            ],
         )
-        self.alerting = self._make_alerting(clock)
-        self.exporting = self._make_exporting(settings, clock)
-        self.publisher = self._make_publisher(settings, clock, signer)
-        copies = SpoolCopies(folder.spool, settings.spool.segment_mb << 20)
-        self.remotes = RemoteGateways(folder.run, copies, clock)
-        self.seeds = SeedFile(
-            db, self.identity, self.finops, clock, spools=folder.spool, path=folder.seeds
+        self.rolling = Rolling(
+            self.db,
+            clock,
+            governance=self.governance,
+            registry=self.registry,
+            endpoints=self.endpoints,
+            sources=Sources(
+                counts,
+                self.replaying.shadows,
+                CountedPast(self.measuring.rollups, self.costing.service, self.finops),
+                self.remotes,
+            ),
+            holder=f"{platform.node()}:{self._folder.path.resolve()}",
         )
-        self.routes = self._list_routes(clock, signer)
-        self.raw_routes = self._list_raw_routes()
-        self.ledger = self._make_ledger(settings, clock)
-        self.workers = self._make_workers(settings, blobs, fleet)
 
     def _make_exporting(self, settings: Settings, clock: Clock) -> Exporting:
         return Exporting(
@@ -260,6 +314,8 @@ class _Parts:
                 self.endpoints, self.operations, self._folder.gs, self._folder.path / "cache"
             ),
             *endpoint_routes(self.endpoints, self.operations),
+            *self.rolling.list_routes(),
+            *self.replaying.list_routes(self.operations),
             *finops_routes(self.finops, self.identity),
             *user_routes(self.users, self.identity),
             *self.costing.list_routes(),
@@ -325,6 +381,7 @@ class _Parts:
             identity=self.identity,
             users=self.users,
             quality=self.judging.quality,
+            samples=self.replaying.samples,
             vault=self.vault,
             holds=self.auditing.holds,
         )
@@ -365,6 +422,7 @@ class _Parts:
         await self.ledger.close()
         await self.measuring.close()
         await self.recording.close()
+        await self.replaying.close()
         self.remotes.close()
 
     async def _write_seen(self) -> bool:
@@ -374,7 +432,7 @@ class _Parts:
         return False
 
     def _make_workers(self, settings: Settings, blobs: FileBlobs, fleet: Fleet) -> list[Worker]:
-        bells = [Wakeup() for _ in range(3)]
+        bells = [Wakeup() for _ in range(4)]
 
         def ring(_: int) -> None:
             for bell in bells:
@@ -383,7 +441,7 @@ class _Parts:
         self.db.on_commit.append(ring)
         keeper = FleetKeeper(
             self.db,
-            blobs,
+            ModelFiles(blobs, self.registry.artifacts, self._folder.run / "models"),
             fleet,
             settings.engine,
             os.cpu_count() or 1,
@@ -393,11 +451,13 @@ class _Parts:
             make_publisher(self.publisher, bells[0]),
             *self.auditing.make_workers(bells[1]),
             keeper.make_worker(bells[2]),
+            self.rolling.make_worker(bells[3]),
             make_ledger_worker(self.ledger, Wakeup()),
             self.costing.make_worker(),
             *self.measuring.make_workers(),
             *self.judging.make_workers(),
             self.recording.make_worker(),
+            self.replaying.make_worker(),
             self.governing.make_worker(),
             self.registering.make_worker(),
             self.erasure.make_worker(),

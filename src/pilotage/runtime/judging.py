@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from pilotage.audit.holds import HoldService
 from pilotage.core.errors import PilotageError
+from pilotage.core.samples import SAMPLE
 from pilotage.endpoints.service import EndpointService
 from pilotage.finops.service import FinopsService
 from pilotage.identity.service import IdentityService
@@ -20,19 +21,23 @@ from pilotage.monitoring.quality.http import quality_routes
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.types import COMMENT
 from pilotage.monitoring.quality.worker import FeedbackSink, make_feedback_worker
-from pilotage.monitoring.rollups.worker import CallSink
+from pilotage.monitoring.rollups.service import CallSink
+from pilotage.publisher.types import Boxes
 
 
-class CommentBoxes:
-    """What gateways seal comments with, tenant by tenant."""
+class TenantBoxes:
+    """What gateways seal comments and samples with, tenant by tenant."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
 
-    async def find(self, tx: Tx, tenant_ids: Collection[str]) -> Mapping[str, str]:
+    async def find(self, tx: Tx, tenant_ids: Collection[str]) -> Mapping[str, Boxes]:
         """Return the letterboxes of those tenants that have a key."""
         found = await self._vault.find_keys(tx, tenant_ids)
-        return {tenant_id: keys.make_letterbox(COMMENT) for tenant_id, keys in found.items()}
+        return {
+            tenant_id: Boxes(keys.make_letterbox(COMMENT), keys.make_letterbox(SAMPLE))
+            for tenant_id, keys in found.items()
+        }
 
     async def make(self, tx: Tx, tenant_ids: Collection[str]) -> None:
         """Give keys to tenants that have none."""
@@ -56,7 +61,7 @@ class Judging:
     ) -> None:
         self.drift = DriftService(clock)
         self.quality = QualityService(clock, finops=finops, drift=self.drift, vault=vault)
-        self.letterboxes = CommentBoxes(vault)
+        self.letterboxes = TenantBoxes(vault)
         self._db = db
         self._holds = holds
         self._clock = clock

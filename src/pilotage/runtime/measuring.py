@@ -29,9 +29,9 @@ from pilotage.monitoring.infrastructure.worker import (
     make_infrastructure_worker,
 )
 from pilotage.monitoring.rollups.http import metric_routes
-from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.service import CallSink, RollupService
 from pilotage.monitoring.rollups.types import Keep
-from pilotage.monitoring.rollups.worker import CallSink, RollupReader, make_rollup_worker
+from pilotage.monitoring.rollups.worker import RollupReader, make_rollup_worker
 
 _FOREVER_PAGE = 1_000_000
 
@@ -103,17 +103,21 @@ class Measuring:
         endpoints = await self._endpoints.list_endpoints(tx, "", _FOREVER_PAGE)
         names = {endpoint.id: endpoint.name for endpoint in endpoints}
         deployments = {item.id: item for item in await self._endpoints.list_deployments(tx)}
-        return [
-            Replica(
-                project_id=deployments[deployment_id].project_id,
-                alias=names[deployments[deployment_id].endpoint_id],
-                version_id=deployments[deployment_id].version_id,
-                is_ready=status.state is ReplicaState.READY,
-                pid=status.pid,
+        found = []
+        for status in self._endpoints.scaling.list_replicas():
+            served = next((deployments[one] for one in status.serves if one in deployments), None)
+            if served is None or served.endpoint_id not in names:
+                continue
+            found.append(
+                Replica(
+                    project_id=served.project_id,
+                    alias=names[served.endpoint_id],
+                    version_id=served.version_id,
+                    is_ready=status.state is ReplicaState.READY,
+                    pid=status.pid,
+                )
             )
-            for deployment_id, status in self._endpoints.list_statuses().items()
-            if deployment_id in deployments and deployments[deployment_id].endpoint_id in names
-        ]
+        return found
 
     def _look(self, pids: Sequence[int]) -> MachineUse:
         if self._gpus is None:

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.snapshot import SNAPSHOT_VERSION
 from pilotage.gateway.targets import Targets, TargetsFile
 from pilotage.identity.types import GATEWAY_PREFIX
 from pilotage.kit.acks import read_ack
@@ -185,7 +186,7 @@ class SlotReporter:
     async def _report(self, slot: str, n: int) -> None:
         progress = self._shipper.get_progress(slot)
         lag_us = self._clock.now_us() - progress.caught_up_at_us
-        report = SlotReport(n=n, shipped=progress.seq, lag_us=lag_us)
+        report = SlotReport(n=n, shipped=progress.seq, lag_us=lag_us, reads=SNAPSHOT_VERSION)
         try:
             await self._link.report(slot, msgspec.json.encode(report))
         except PilotageError:  # the next report says more, and the fetcher says why

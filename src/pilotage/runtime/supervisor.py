@@ -15,7 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 
 from pilotage.endpoints.backends.local import LINE_BYTES, Desired, Seen
-from pilotage.endpoints.engines.llamacpp import ENGINE
+from pilotage.endpoints.engines.command import remove_configs
+from pilotage.endpoints.engines.table import EngineTable
 from pilotage.gateway.targets import TargetsFile
 from pilotage.kit.clock import Clock
 from pilotage.kit.config import Settings, duration_s
@@ -72,9 +73,11 @@ class Supervisor:
             public_key = open_signer(self._folder.keys / "snapshot.key").public.hex()
             background = await stack.enter_async_context(Background())
             background.start(DiskWatch(self._folder.path).run(), "disk")
+            remove_configs(self._folder.run)
             self._fleet = LocalFleet(
-                engine=ENGINE,
+                engine=EngineTable(self._settings.engines, self._folder.run),
                 targets=TargetsFile(self._folder.targets),
+                spools=self._folder.spool,
                 logs=self._folder.logs,
                 clock=self._clock,
                 background=background,
@@ -83,6 +86,7 @@ class Supervisor:
                 is_spot=self._settings.engine.machine == "spot",
             )
             self._fleet.on_change = self._report
+            background.start(self._fleet.run(), "fleet")
             stack.push_async_callback(self._stop_children)
             gateways = make_gateways(self._settings, self._folder, gateway_door, public_key)
             control = self._make_control(background, control_door)
@@ -132,14 +136,15 @@ class Supervisor:
         try:
             while line := await reader.readline():
                 if self._fleet is not None:
-                    self._fleet.apply(msgspec.json.decode(line, type=Desired).replicas)
+                    self._fleet.apply(msgspec.json.decode(line, type=Desired).groups)
         except (ConnectionError, msgspec.DecodeError) as cut:  # killed in the middle of a word
             _LOG.warning("the control process broke off: %s", cut)
         finally:
             writer.close()
 
     def _report(self) -> None:
-        if self._channel is not None and self._fleet is not None and not self._channel.is_closing():
-            self._channel.write(
-                msgspec.json.encode(Seen(statuses=self._fleet.list_statuses())) + b"\n"
-            )
+        fleet, channel = self._fleet, self._channel
+        if channel is None or fleet is None or channel.is_closing():
+            return
+        seen = Seen(statuses=fleet.list_statuses(), loads=fleet.list_loads())
+        channel.write(msgspec.json.encode(seen) + b"\n")

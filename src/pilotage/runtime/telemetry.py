@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pilotage import __version__
 from pilotage.gateway.call import Step
+from pilotage.gateway.measures.sampler import Sampler
 from pilotage.gateway.measures.tap import MeasureTap
 from pilotage.gateway.plane import DataPlane
 from pilotage.gateway.steps.observe import Observe
@@ -65,11 +66,12 @@ class Telemetry:
         )
         self.exporter: Exporter | None = None
         self.tap: MeasureTap | None = None
+        self.sampler: Sampler | None = None
 
     def step(self, follow: Step) -> Step:
         """Return the outermost step of the chain."""
         notes = (self.metrics.note, self.request_log.note, self.failure_log.note)
-        return Observe(follow, self._clock, self.tracer, notes, self.tap)
+        return Observe(follow, self._clock, self.tracer, notes, self.tap, self.sampler)
 
     def watch(self, plane: DataPlane, spool: SpoolWriter) -> None:
         """Read the gauges of a data plane from now on."""
@@ -79,6 +81,8 @@ class Telemetry:
         """Do once a second what calls do not wait for."""
         if self.tap is not None:
             await self.tap.measure()
+        if self.sampler is not None:
+            await self.sampler.tick()
         if self._ticks % DISK_EVERY == 0:
             self._disk.look()
         self._ticks += 1
@@ -142,8 +146,7 @@ class Telemetry:
         yield "pilotage_spool_pending", (), spool.pending
         yield "pilotage_spool_dropped_total", (), spool.dropped
         yield "pilotage_spool_full", (), int(spool.is_full)
-        for fate, count in plane.shadow_counts.items():
-            yield "pilotage_shadow_copies_total", (fate,), count
+        yield from self._read_copies(plane)
         if self.tracer is not None and self.exporter is not None:
             yield "pilotage_spans_total", ("dropped",), self.tracer.dropped
             yield "pilotage_spans_total", ("sent",), self.exporter.sent
@@ -154,6 +157,14 @@ class Telemetry:
             yield "pilotage_measures_dropped_total", (), self.tap.dropped
         yield "pilotage_build_info", (__version__, platform.python_version()), 1
         yield from read_process()
+
+    def _read_copies(self, plane: DataPlane) -> Iterator[Reading]:
+        for fate, count in plane.shadow_counts.items():
+            yield "pilotage_shadow_copies_total", (fate,), count
+        for fate, count in plane.comparison_counts.items():
+            yield "pilotage_shadow_comparisons_total", (fate,), count
+        for fate, count in self.sampler.counts.items() if self.sampler else ():
+            yield "pilotage_samples_total", (fate,), count
 
 
 def open_telemetry(

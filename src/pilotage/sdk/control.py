@@ -6,28 +6,22 @@ takes the folder's lock and runs the control plane in this process for as long a
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from pilotage.core.errors import CATALOGUE, PilotageError
-from pilotage.kit.clock import SystemClock
 from pilotage.kit.config import Settings, resolve_secret
-from pilotage.kit.data_folder import DataFolder, FolderLock, ServerInfo
-from pilotage.kit.resources import Held
+from pilotage.kit.data_folder import DataFolder, ServerInfo
 from pilotage.runtime.credentials import read_credentials
+from pilotage.sdk.planes import open_plane, share_plane
 
 if TYPE_CHECKING:  # imported when a client is opened: a command that opens none starts faster
     import httpx
-    from fastapi import FastAPI
 
 TIMEOUT_S = 30.0
-POLL_S = 0.1
-WAIT_S = 10.0  # for another command to give the folder back, or for a server to say where it is
+POLL_S = 0.1  # between looks at an operation
+NOWHERE = "http://pilotage"  # of a plane in this process
 Watch = Callable[[dict[str, Any]], None]
 
 
@@ -198,105 +192,52 @@ async def open_control(
 
     ``reason`` is kept with every change that is made through it.
     """
-    async with (
-        _open_plane(settings) as plane,
-        _connect(plane, settings, project, reason) as client,
-    ):
-        yield client
+    import httpx
+
+    async with open_plane(settings) as plane:
+        is_live = isinstance(plane, ServerInfo)
+        url = plane.control_url if isinstance(plane, ServerInfo) else NOWHERE
+        transport = None if isinstance(plane, ServerInfo) else httpx.ASGITransport(app=plane)
+        async with _make_http(settings, project, reason, url, transport) as http:
+            yield ControlClient(http, is_live=is_live)
 
 
 @asynccontextmanager
 async def share_control(
-    settings: Settings, project: str = "default", reason: str = ""
+    settings: Settings, project: str = "default", reason: str = "", *, is_served: bool = False
 ) -> AsyncIterator[ControlClient]:
     """Open a client as :func:`open_control` does, beside others of the same program.
 
     A data folder has one holder: what the first of them opens in this process serves all of them,
-    and closes with the last.
+    and closes with the last. ``is_served`` has it be a server with replicas from now on.
     """
-    planes = _PLANES.setdefault(asyncio.get_running_loop(), {})
-    key = settings.data_path.absolute()
-    shared = planes.setdefault(key, _SharedPlane(Held(lambda: _open_plane(settings))))
-    shared.users += 1
-    try:
-        async with _connect(await shared.held.open(), settings, project, reason) as client:
-            yield client
-    finally:
-        shared.users -= 1
-        if not shared.users:
-            planes.pop(key, None)
-            await shared.held.close()
+    async with share_plane(settings) as plane:
+        way = await plane.open(is_served=is_served)
+        # not closed: others use the way, too
+        http = _make_http(settings, project, reason, NOWHERE, way)
+        yield ControlClient(http, is_live=plane.is_live)
 
 
-@dataclass
-class _SharedPlane:
-    held: "Held[ServerInfo | FastAPI]"
-    users: int = 0
-
-
-_PLANES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, _SharedPlane]] = (
-    WeakKeyDictionary()
-)
-
-
-@asynccontextmanager
-async def _open_plane(settings: Settings) -> "AsyncIterator[ServerInfo | FastAPI]":
-    """Find the live server of the data folder, or run its control plane in this process."""
-    folder = DataFolder(settings.data_path)
-    taken = await _take(folder)
-    if isinstance(taken, ServerInfo):
-        yield taken
-        return
-    with taken:
-        from pilotage.server.embedded import (
-            open_embedded,
-        )  # FastAPI and SQL, which a client of a live server does without
-
-        async with open_embedded(settings, folder) as app:
-            yield app
-
-
-@asynccontextmanager
-async def _connect(
-    plane: "ServerInfo | FastAPI", settings: Settings, project: str, reason: str
-) -> AsyncIterator[ControlClient]:
+def _make_http(
+    settings: Settings,
+    project: str,
+    reason: str,
+    url: str,
+    transport: "httpx.AsyncBaseTransport | None",
+) -> "httpx.AsyncClient":
     import httpx
 
     headers = {b"authorization": f"Bearer {_find_credential(settings)}".encode()}
     if reason:
         headers[b"x-pilotage-reason"] = " ".join(reason.split()).encode()
-    is_live = isinstance(plane, ServerInfo)
-    async with httpx.AsyncClient(
-        base_url=plane.control_url if isinstance(plane, ServerInfo) else "http://pilotage",
-        transport=None if isinstance(plane, ServerInfo) else httpx.ASGITransport(app=plane),
+    return httpx.AsyncClient(
+        base_url=url,
+        transport=transport,
         headers=headers,
         params={"project": project},
         timeout=TIMEOUT_S,
         trust_env=False,
-    ) as http:
-        yield ControlClient(http, is_live=is_live)
-
-
-async def _take(folder: DataFolder) -> ServerInfo | FolderLock:
-    """Return who serves the folder, or its lock.
-
-    Another command gets a while to give it back, and a server to say where it is and, at its first
-    start, to make the credentials.
-    """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + WAIT_S
-    while True:
-        is_late = loop.time() >= end
-        server = folder.find_server()
-        if server is not None and (is_late or folder.credentials.exists()):
-            return server
-        try:
-            holder = ServerInfo(pid=os.getpid(), started_at_us=SystemClock().now_us())
-            return folder.prepare().acquire(holder)
-        except PilotageError as refused:
-            if refused.code != "conflict" or is_late:
-                raise
-        await asyncio.sleep(POLL_S)
+    )
 
 
 def _find_credential(settings: Settings) -> str:

@@ -7,6 +7,7 @@ from pilotage.sdk.control import ControlClient, Watch
 
 DEFAULT_MODEL = "smollm2"
 LOOK_EVERY_S = 0.05
+_KNOWN = {"ready", "asleep", "failed", "crash loop"}  # one that sleeps wakes with its first call
 
 
 def _ignore(operation: dict[str, Any]) -> None:
@@ -40,10 +41,10 @@ async def serve_model(
 
 
 async def wait_ready(control: ControlClient, endpoint: str) -> None:
-    """Wait until a deployment of an endpoint is ready, or it is known that one is not."""
+    """Wait until a deployment of an endpoint can answer, or it is known that one cannot."""
     while True:
         found = await control.get(f"/endpoints/{endpoint}")
         states = {item["state"] for item in found["deployments"]}
-        if not states or states & {"ready", "failed"}:
+        if not states or states & _KNOWN:
             return
         await asyncio.sleep(LOOK_EVERY_S)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from pilotage.gateway.client import ChainClient
     from pilotage.kit.config import Settings
-    from pilotage.kit.data_folder import DataFolder
 
 _LOG = logging.getLogger("pilotage.sdk")
 READY_WITHIN_S = 30.0
@@ -201,27 +200,20 @@ async def _open_chain(config: HybridLLMConfig) -> AsyncIterator[ChainClient]:
     folder = DataFolder(Path(settings.data_path))
     async with AsyncExitStack() as stack:
         if folder.find_server() is None:
-            await stack.enter_async_context(_run_server(settings, folder, config.model))
+            await stack.enter_async_context(_run_server(settings, config.model))
         api_key = config.api_key or read_credentials(folder.credentials).api_key
         opening = open_in_process(settings, folder, api_key, READY_WITHIN_S)
         yield await stack.enter_async_context(opening)
 
 
 @asynccontextmanager
-async def _run_server(settings: Settings, folder: DataFolder, model: str) -> AsyncIterator[None]:
+async def _run_server(settings: Settings, model: str) -> AsyncIterator[None]:
     """Run a server of the data folder, on free ports, with a model that answers."""
-    from pilotage.kit.clock import SystemClock
-    from pilotage.runtime.supervisor import Supervisor
     from pilotage.sdk.control import open_control
     from pilotage.sdk.first_model import fetch_model, serve_model, wait_ready
+    from pilotage.sdk.planes import run_server
 
-    replace = msgspec.structs.replace
-    settings = replace(
-        settings,
-        gateway=replace(settings.gateway, port=0),
-        control=replace(settings.control, port=0),
-    )
-    async with Supervisor(settings, folder, SystemClock()).run():
+    async with run_server(settings):
         async with open_control(settings) as api:
             names = [endpoint["name"] async for endpoint in api.list("/endpoints")]
             if not names:

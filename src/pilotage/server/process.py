@@ -12,7 +12,7 @@ from pilotage.core.errors import PilotageError
 from pilotage.endpoints.backends.local import LINE_BYTES, SupervisedFleet
 from pilotage.kit.clock import SystemClock
 from pilotage.kit.data_folder import DataFolder
-from pilotage.kit.process import die_with_parent
+from pilotage.kit.lifeline import die_with_parent
 from pilotage.kit.resources import Background
 from pilotage.kit.telemetry import start_logging
 from pilotage.runtime.handover import Handover, Started, read_handover, say, say_failure

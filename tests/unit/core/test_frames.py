@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pilotage.core.frames import (
     FRAME_VERSION,
     Begun,
+    Compared,
     Ended,
     Feedback,
     Flag,
@@ -42,6 +43,8 @@ BEGUN = st.builds(
     counters=st.lists(TEXTS, max_size=3),
     trace_id=TEXTS,
     prompt=TEXTS,
+    rollout=TEXTS,
+    unit=TEXTS,
 )
 ENDED = st.builds(
     Ended,
@@ -67,6 +70,8 @@ ENDED = st.builds(
     flags=st.lists(st.sampled_from([flag.value for flag in Flag]), unique=True),
     shadow_of=TEXTS,
     prompt=TEXTS,
+    rollout=TEXTS,
+    unit=TEXTS,
 )
 
 FEATURES = st.builds(
@@ -97,7 +102,24 @@ FEEDBACK = st.builds(
     score=st.integers(-1, 1_000_000),
     label=TEXTS,
 )
-FRAMES = st.one_of(BEGUN, ENDED, FEATURES, FEEDBACK)
+COMPARED = st.builds(
+    Compared,
+    v=st.just(FRAME_VERSION),
+    call_id=TEXTS,
+    at_us=COUNTS,
+    copy_id=TEXTS,
+    project_id=TEXTS,
+    tenant_id=TEXTS,
+    alias=TEXTS,
+    baseline=TEXTS,
+    candidate=TEXTS,
+    rollout=TEXTS,
+    is_exact=st.booleans(),
+    similarity=st.integers(-1, 1_000_000),
+    candidate_mark=st.integers(0, 1_000),
+    candidate_nano=COUNTS,
+)
+FRAMES = st.one_of(BEGUN, ENDED, FEATURES, FEEDBACK, COMPARED)
 
 
 def fields_of(frame: Frame) -> list[object]:
@@ -188,5 +210,5 @@ def test_a_lost_call_ends_at_its_worst_case_as_an_estimate(begun: Begun, at_us: 
     assert (ended.cost_nano, ended.is_estimated) == (begun.worst_nano, True)
     assert (ended.usage.total, ended.duration_us, ended.ttft_us) == (0, -1, -1)
     who = ("call_id", "project_id", "tenant_id", "key_id", "user", "feature", "alias")
-    for name in (*who, "counters", "snapshot_n", "trace_id"):
+    for name in (*who, "counters", "snapshot_n", "trace_id", "rollout", "unit", "is_stream"):
         assert getattr(ended, name) == getattr(begun, name)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,15 +15,26 @@ from pilotage.endpoints.launch import ReplicaSpec
 from pilotage.endpoints.rules import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
-    compile_replicas,
+    compile_groups,
     compile_split,
     deployment_of,
+    describe_state,
+    find_problem,
+    is_crash_loop,
     is_named,
     is_settled,
     match_deployment,
     next_pause_s,
+    number_of,
 )
-from pilotage.endpoints.types import Deployment, Endpoint
+from pilotage.endpoints.types import (
+    Deployment,
+    Endpoint,
+    Load,
+    ReplicaState,
+    ReplicaStatus,
+    Scaling,
+)
 
 
 def make_deployment(number: int, model: str = "", context_tokens: int = 2048) -> Deployment:
@@ -129,7 +141,7 @@ def test_a_model_of_an_upstream_has_no_replica() -> None:
     paths = {upstream.artifact_sha256: "/blobs/1"}
 
     for deployment, count in ((upstream, 0), (make_deployment(1), 1)):
-        replicas = compile_replicas(
+        replicas = compile_groups(
             [deployment], paths, {"end_1": "chat"}, threads=2, slots=4, context_tokens=2048
         )
         assert len(replicas) == count
@@ -144,25 +156,90 @@ def test_a_replica_runs_for_each_deployment_whose_file_and_endpoint_are_there() 
     ]
     paths = {d.artifact_sha256: f"/blobs/{d.id}" for d in deployments[:3]}
 
-    replicas = compile_replicas(
+    groups = compile_groups(
         deployments, paths, {"end_1": "chat"}, threads=2, slots=4, context_tokens=2048
     )
 
-    assert [replica.context_tokens for replica in replicas] == [2048, 512, 2048]
-    assert replicas[1] == ReplicaSpec(
-        replica_id="dep_2.0",
+    assert [group.replica.context_tokens for group in groups] == [2048, 512, 2048]
+    assert groups[1].make_spec(3) == ReplicaSpec(
+        replica_id="dep_2.3",
         artifact_path="/blobs/dep_2",
         alias="chat",
         threads=2,
         slots=4,
         context_tokens=512,
     )
-    assert [deployment_of(replica.replica_id) for replica in replicas] == [
-        "dep_1",
-        "dep_2",
-        "dep_3",
+    ids = [group.make_spec(11).replica_id for group in groups]
+    assert [deployment_of(replica_id) for replica_id in ids] == ["dep_1", "dep_2", "dep_3"]
+    assert [number_of(replica_id) for replica_id in ids] == [11, 11, 11]
+    assert [group.serves for group in groups] == [("dep_1",), ("dep_2",), ("dep_3",)]
+    assert compile_groups(deployments, paths, {}, threads=2, slots=4, context_tokens=2048) == []
+
+
+def test_a_deployment_says_how_its_replicas_are_made() -> None:
+    scaling = Scaling(max_replicas=3, memory_bytes=1 << 30, cpu_cores=1, slots=2)
+    wide = msgspec.structs.replace(scaling, threads=8, context_tokens=4096)
+    deployments = [
+        replace(make_deployment(1, context_tokens=0), scaling=scaling, awake_until_us=7),
+        replace(make_deployment(2, context_tokens=8192), scaling=wide),
+        replace(make_deployment(3, context_tokens=512), scaling=wide),
     ]
-    assert compile_replicas(deployments, paths, {}, threads=2, slots=4, context_tokens=2048) == []
+    paths = {d.artifact_sha256: "/blobs/x" for d in deployments}
+
+    first, second, third = compile_groups(
+        deployments, paths, {"end_1": "chat"}, threads=4, slots=4, context_tokens=2048
+    )
+
+    assert (first.scaling, first.awake_until_us) == (scaling, 7)
+    made = first.replica
+    assert (made.threads, made.slots, made.context_tokens) == (1, 2, 2048)
+    assert (made.memory_bytes, made.cpu_cores) == (1 << 30, 1)
+    assert (second.replica.threads, second.replica.context_tokens) == (8, 4096)
+    assert third.replica.context_tokens == 512
+
+
+def seen(number: int, state: ReplicaState, detail: str = "") -> ReplicaStatus:
+    return ReplicaStatus(
+        replica_id=f"dep_1.{number}", deployment_id="dep_1", state=state, detail=detail
+    )
+
+
+ASLEEP_LOAD = Load(deployment_id="dep_1", wanted=0)
+READY, LOOPING = seen(0, ReplicaState.READY), seen(1, ReplicaState.LOOPING, "no memory")
+STARTING, FAILED = seen(2, ReplicaState.STARTING), seen(3, ReplicaState.FAILED, "code 3")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "load", "state", "problem"),
+    [
+        ([READY], None, "ready", ""),
+        ([STARTING, READY], None, "ready", ""),
+        ([READY, LOOPING], None, "ready", "dep_1.1 crashes again and again: no memory"),
+        ([STARTING], None, "starting", "it is starting"),
+        ([STARTING, FAILED], None, "failed", "it is failed: code 3"),
+        ([seen(0, ReplicaState.STOPPING)], ASLEEP_LOAD, "stopping", "it is stopping"),
+        ([], ASLEEP_LOAD, "asleep", ""),
+        ([], replace(ASLEEP_LOAD, wanted=1), "not running", "it is not running"),
+        ([], None, "not running", "it is not running"),
+    ],
+)
+def test_a_deployment_is_as_its_best_replica_and_a_crash_loop_is_a_problem_anyhow(
+    statuses: list[ReplicaStatus], load: Load | None, state: str, problem: str
+) -> None:
+    sleeper = replace(make_deployment(1), scaling=Scaling(min_replicas=0))
+    assert describe_state(sleeper, statuses, load) == state
+    assert find_problem(sleeper, statuses, load) == problem
+
+
+def test_only_what_may_sleep_is_asleep_and_an_upstreams_model_is_always_ready() -> None:
+    assert describe_state(make_deployment(1), [], ASLEEP_LOAD) == "not running"
+    upstream = replace(make_deployment(1), upstream_id="ups_1", upstream_model="gpt-4o")
+    assert describe_state(upstream, [], None) == "ready"
+    assert not find_problem(upstream, [], None)
+
+
+def test_only_crashes_in_a_row_are_a_loop() -> None:
+    assert [is_crash_loop(crashes) for crashes in (1, 2, 3, 9)] == [False, False, True, True]
 
 
 def test_the_pause_doubles_and_ends_growing() -> None:

@@ -1,9 +1,9 @@
-"""Fallback, breaker, retry and deadline together: whatever happens, the books of a call agree."""
+"""Fallback, retry, attempt and breaker together: whatever happens, the books of a call agree."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from made_calls import make_alias, make_arm, make_call
+from made_calls import MadeTargets, make_alias, make_arm, make_call
 from pilotage.core.frames import Flag, Outcome
 from pilotage.core.snapshot import Routing
 from pilotage.core.usage import Usage
@@ -11,8 +11,8 @@ from pilotage.gateway.bill import bill_call
 from pilotage.gateway.call import Call, Reply, Step
 from pilotage.gateway.chain import build_chain
 from pilotage.gateway.routing.breakers import Breakers
+from pilotage.gateway.steps.attempt import Attempt
 from pilotage.gateway.steps.breaker import Breaker
-from pilotage.gateway.steps.deadline import Deadline
 from pilotage.gateway.steps.fallback import Fallback
 from pilotage.gateway.steps.record import bound_call
 from pilotage.gateway.steps.retry import Retry
@@ -51,14 +51,14 @@ def make_chain(script: Script) -> Step:
     async def pause(seconds: float) -> None:
         script.clock.advance(seconds)
 
-    breakers = Breakers(script.clock)
+    breakers, targets = Breakers(script.clock), MadeTargets()
     return build_chain(
         [
-            lambda follow: Route(follow, script.clock),
+            lambda follow: Route(follow, script.clock, lambda arm: False),
             lambda follow: Fallback(follow, script.clock),
-            lambda follow: Breaker(follow, breakers),
             lambda follow: Retry(follow, script.clock, pause=pause, draw=lambda: 0.5),
-            lambda follow: Deadline(follow, script.clock, 600.0),
+            lambda follow: Attempt(follow, targets, script.clock, 600.0),
+            lambda follow: Breaker(follow, breakers),
         ],
         script,
     )
@@ -134,3 +134,16 @@ async def test_no_attempt_begins_without_time() -> None:
     assert (script.asked, call.outcome) == (["dep_a"], Outcome.DEADLINE)
     assert call.error is not None
     assert call.error.status == 504
+
+
+async def test_one_request_that_breaks_a_model_takes_it_from_nobody() -> None:
+    script = Script(dep_a=[BROKEN] * 6 + [ANSWER], dep_b=ANSWER, dep_c=ANSWER)
+    chain = make_chain(script)
+    outcomes = []
+    for number in range(2):
+        call = open_call(script, 5, 60.0, number)
+        call.alias = make_alias(*ARMS, routing=Routing(retries=5))
+        async with call:
+            await chain(call)
+        outcomes.append((call.error.code if call.error else "", call.attempts))
+    assert outcomes == [("upstream_error", 6), ("", 1)]

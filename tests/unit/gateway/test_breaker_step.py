@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from made_calls import make_alias, make_arm, make_call
+from made_calls import MadeTarget, make_alias, make_arm, make_call
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Outcome
 from pilotage.core.snapshot import ArmEntry
@@ -42,7 +42,7 @@ class Rig:
     async def ask(self, arm: ArmEntry = ARM) -> str:
         """Make a call; return the code it failed with, "" if it did not."""
         call = make_call(make_alias())
-        call.arm = arm
+        call.arm, call.target = arm, MadeTarget(arm.upstream_id or arm.id)
         try:
             await self.step(call)
         except PilotageError as failed:
@@ -74,6 +74,70 @@ async def test_what_is_not_the_targets_fault_does_not_count(fine: Act) -> None:
     for _ in range(2 * FAILURES_IN_ROW - 1):
         assert await rig.ask() != "breaker_open"
     assert await rig.ask() == ""
+
+
+async def test_a_request_that_is_repeated_counts_once_at_each_target() -> None:
+    rig = Rig(BROKEN)
+    call = make_call(make_alias())
+    call.arm = ARM
+    for name in ["dep_a"] * FAILURES_IN_ROW + ["dep_a.1", "dep_a"]:
+        call.target = MadeTarget(name)
+        with pytest.raises(PilotageError, match="with an error"):
+            await rig.step(call)
+    assert [(one.target, one.failures) for one in rig.breakers.list_states()] == [
+        ("dep_a", 1),
+        ("dep_a.1", 1),
+    ]
+
+
+async def test_a_stream_that_breaks_off_after_a_failure_is_the_same_call() -> None:
+    rig = Rig(BROKEN)
+    call = make_call(make_alias())
+    call.arm, call.target = ARM, MadeTarget(ARM.id)
+    with pytest.raises(PilotageError):
+        await rig.step(call)
+    await Breaker(stream, rig.breakers)(call)
+    call.outcome = Outcome.UPSTREAM_CUT
+    call.undo(0)
+    assert rig.breakers.troubled["dep_a"].streak == 1
+
+
+async def test_a_probe_that_asks_what_failed_before_lets_another_find_out() -> None:
+    rig = Rig(*[BROKEN] * (FAILURES_IN_ROW + 1), ANSWER)
+    for _ in range(FAILURES_IN_ROW - 1):
+        await rig.ask()
+    call = make_call(make_alias())
+    call.arm, call.target = ARM, MadeTarget(ARM.id)
+    for _ in range(2):
+        with pytest.raises(PilotageError):
+            await rig.step(call)
+        rig.script.clock.advance(FIRST_OPEN_S)
+    assert rig.states == {"dep_a": "half_open"}
+    assert await rig.ask() == ""
+
+
+@pytest.mark.parametrize("failed", [BROKEN, DEAD, RESTING])
+async def test_what_befalls_a_replica_that_is_gone_is_not_its_successors(failed: Act) -> None:
+    rig = Rig(failed)
+    for _ in range(FAILURES_IN_ROW):
+        call = make_call(make_alias())
+        call.arm, call.target = ARM, MadeTarget(ARM.id)
+        call.target.is_retired = True
+        with pytest.raises((PilotageError, UpstreamFailure)):
+            await rig.step(call)
+    assert rig.states == {}
+
+
+async def test_a_stream_that_is_cut_with_its_replica_is_not_its_successors() -> None:
+    rig = Rig(ANSWER)
+    for _ in range(FAILURES_IN_ROW):
+        call = make_call(make_alias())
+        call.arm, call.target = ARM, MadeTarget(ARM.id)
+        await Breaker(stream, rig.breakers)(call)
+        call.target.is_retired = True
+        call.outcome = Outcome.UPSTREAM_CUT
+        call.undo(0)
+    assert rig.states == {}
 
 
 async def test_our_own_bound_on_connections_does_not_count() -> None:
@@ -109,7 +173,7 @@ async def test_a_probe_whose_client_leaves_lets_another_find_out() -> None:
         await rig.ask()
     rig.script.clock.advance(FIRST_OPEN_S)
     call = make_call(make_alias())
-    call.arm = ARM
+    call.arm, call.target = ARM, MadeTarget(ARM.id)
     asyncio.get_running_loop().call_soon(call.stop, Outcome.CLIENT_GONE)
     async with call:
         await rig.step(call)
@@ -121,7 +185,7 @@ async def test_a_probe_whose_client_leaves_lets_another_find_out() -> None:
 async def test_a_target_that_uses_up_the_calls_time_has_failed(is_sent: bool, counts: bool) -> None:
     rig = Rig(Act(HANG, is_sent=is_sent))
     call = make_call(make_alias())
-    call.arm = ARM
+    call.arm, call.target = ARM, MadeTarget(ARM.id)
     asyncio.get_running_loop().call_soon(call.stop, Outcome.DEADLINE)
     async with call:
         await rig.step(call)
@@ -166,7 +230,7 @@ async def test_streams_count_by_how_they_end(outcome: Outcome, state: str) -> No
     step = Breaker(stream, rig.breakers)
     for _ in range(FAILURES_IN_ROW):
         call = make_call(make_alias())
-        call.arm = ARM
+        call.arm, call.target = ARM, MadeTarget(ARM.id)
         await step(call)
         call.outcome = outcome
         call.undo(0)
@@ -178,7 +242,7 @@ async def test_streams_that_end_well_close_what_failures_began() -> None:
     for _ in range(FAILURES_IN_ROW - 1):
         await rig.ask()
     call = make_call(make_alias())
-    call.arm = ARM
+    call.arm, call.target = ARM, MadeTarget(ARM.id)
     await Breaker(stream, rig.breakers)(call)
     assert rig.breakers.troubled["dep_a"].streak == FAILURES_IN_ROW - 1
     call.undo(0)

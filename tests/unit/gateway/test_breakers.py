@@ -164,6 +164,15 @@ def test_targets_are_apart_and_those_that_are_gone_are_forgotten(
     assert breakers.admit("upm_old") is False
 
 
+def test_a_target_that_is_gone_leaves_nothing_to_what_comes_by_its_name(
+    breakers: Breakers,
+) -> None:
+    fail(breakers, FAILURES_IN_ROW)
+    breakers.forget(TARGET)
+    breakers.forget("dep_never")
+    assert breakers.admit(TARGET) is False
+
+
 def test_memory_is_bounded(breakers: Breakers, clock: ManualClock) -> None:
     for n in range(MOST_TARGETS + 5):
         clock.advance(0.001)
@@ -201,11 +210,14 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
+        is_resting = self.breakers.is_resting(TARGET)
         try:
             is_probe = self.breakers.admit(TARGET)
         except PilotageError as refused:
+            assert is_resting
             self.told_s = refused.retry_after_s or 0.0
             return
+        assert not is_resting
         self.probes += is_probe
         self.calls += not is_probe
 

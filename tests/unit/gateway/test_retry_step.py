@@ -103,6 +103,16 @@ async def test_pauses_are_spread_around_their_length(drawn: float, number: int) 
     assert rig.pauses[number] == pytest.approx(length * (0.5 + drawn))
 
 
+async def test_what_failed_is_told_where_it_may_not_be_asked_again() -> None:
+    refused = Act(PilotageError("breaker_open", retry_after_s=1.0), is_sent=False)
+    rig = Rig(BROKEN, refused, retries=5)
+    call = await rig.run()
+    assert call.error is not None
+    assert (call.error.code, call.outcome) == ("upstream_error", Outcome.UPSTREAM_ERROR)
+    assert [each.code for each in call.tries] == ["upstream_error", "breaker_open"]
+    assert len(rig.pauses) == 1
+
+
 async def test_a_target_gets_the_rest_it_asks_for() -> None:
     rig = Rig(BUSY, ANSWER)
     await rig.run()

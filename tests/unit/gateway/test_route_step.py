@@ -8,8 +8,16 @@ import pytest
 from gateway_harness import make_rates
 from made_calls import PROJECT, make_alias, make_arm, make_call, make_view
 from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Flag
 from pilotage.core.key_scopes import KeyScope
-from pilotage.core.snapshot import FULL_WEIGHT, RouteRule, Routing, TenantEntry, choose_arm
+from pilotage.core.snapshot import (
+    FULL_WEIGHT,
+    ArmEntry,
+    RouteRule,
+    Routing,
+    TenantEntry,
+    choose_arm,
+)
 from pilotage.gateway.call import Call, Reply, Try
 from pilotage.gateway.snapshots import AliasView
 from pilotage.gateway.steps.route import Route
@@ -23,9 +31,15 @@ async def answer(call: Call) -> Reply:
     return Reply(body=b"".join(b"%s " % arm.id.encode() for arm in call.plan))
 
 
+def never_cold(arm: ArmEntry) -> bool:
+    """Say of every arm that it is not cold."""
+    del arm
+    return False
+
+
 async def ask(alias: AliasView | None, **more: Any) -> list[str]:  # noqa: ANN401
     call = make_call(alias, **more)
-    reply = await Route(answer, ManualClock())(call)
+    reply = await Route(answer, ManualClock(), never_cold)(call)
     assert call.arm is call.plan[0]
     return reply.body.decode().split()
 
@@ -52,6 +66,32 @@ async def test_the_unit_is_the_user_where_there_is_one_else_the_call() -> None:
     assert len(of_user) == 1
     of_users = {(await ask(alias, user=f"user-{n}"))[0] for n in range(30)}
     assert of_users == {"dep_a", "dep_b"}
+
+
+@pytest.mark.parametrize("cold", ["dep_a", "dep_b"])
+async def test_calls_of_a_rollout_say_before_they_are_dealt_that_an_arm_is_cold(cold: str) -> None:
+    """Whichever arm a call is dealt: what says it is cold must not say which one it got."""
+    alias = make_alias(make_arm("dep_a", HALF), make_arm("dep_b", HALF), make_arm("dep_c", 0))
+    route = Route(answer, ManualClock(), lambda arm: arm.id in {cold, "dep_c"})
+    flagged: dict[str, list[set[Flag]]] = {"dep_a": [], "dep_b": []}
+    for n in range(40):
+        call = make_call(alias, call_id=f"call_{n}")
+        call.rollout = "rol_1/0"
+        await route(call)
+        assert call.arm is not None
+        flagged[call.arm.id].append(call.flags)
+    assert all(len(flags) > 5 for flags in flagged.values())
+    assert all(each == {Flag.WARMING} for flags in flagged.values() for each in flags)
+
+
+async def test_an_arm_without_weight_and_a_call_of_no_rollout_are_not_asked_for() -> None:
+    arms = [make_arm("dep_a", HALF), make_arm("dep_b", HALF), make_arm("dep_c", 0)]
+    part = make_call(make_alias(*arms))
+    part.rollout = "rol_1/0"
+    await Route(answer, ManualClock(), lambda arm: arm.id == "dep_c")(part)
+    other = make_call(make_alias(*arms))
+    await Route(answer, ManualClock(), lambda arm: True)(other)
+    assert part.flags == other.flags == set()
 
 
 async def test_an_unknown_model_says_which_there_are() -> None:
@@ -101,7 +141,7 @@ async def test_the_cheapest_at_the_size_of_the_call() -> None:
     async def ask_sized(output_limit: int) -> list[str]:
         call = make_call(alias)
         call.output_limit = output_limit
-        return (await Route(answer, ManualClock())(call)).body.decode().split()
+        return (await Route(answer, ManualClock(), never_cold)(call)).body.decode().split()
 
     assert await ask_sized(1) == ["dep_in", "dep_out"]
     assert await ask_sized(10_000) == ["dep_out", "dep_in"]
@@ -130,7 +170,7 @@ FAST = Routing(policy="fastest")
 
 async def test_calls_go_where_answers_come_soonest_and_look_elsewhere_now_and_then() -> None:
     models = Models(lambda arm_id: {"dep_a": 0.4, "dep_b": 0.1}[arm_id])
-    route = Route(models, models.clock)
+    route = Route(models, models.clock, never_cold)
     alias = make_alias(make_arm("dep_a", HALF), make_arm("dep_b", HALF), routing=FAST)
     for n in range(400):
         await route(make_call(alias, call_id=f"call_{n}"))
@@ -139,7 +179,7 @@ async def test_calls_go_where_answers_come_soonest_and_look_elsewhere_now_and_th
 
 async def test_an_arm_that_fails_counts_as_slow() -> None:
     models = Models(lambda arm_id: {"dep_a": -1.0, "dep_b": 3.0}[arm_id])
-    route, failed = Route(models, models.clock), 0
+    route, failed = Route(models, models.clock, never_cold), 0
     alias = make_alias(make_arm("dep_a", HALF), make_arm("dep_b", HALF), routing=FAST)
     for n in range(100):
         try:
@@ -155,7 +195,7 @@ async def test_an_answer_of_a_fallback_says_nothing_of_speed() -> None:
         call.tries.append(Try("dep_a", 0.0, 0.0, "upstream_error"))
         return Reply()
 
-    route = Route(fall_back, ManualClock())
+    route = Route(fall_back, ManualClock(), never_cold)
     alias = make_alias(make_arm("dep_a", HALF), make_arm("dep_b", HALF), routing=FAST)
     await route(make_call(alias))
     assert not any(speed.is_known for speed in route._speeds._speeds.values())
@@ -165,7 +205,7 @@ async def test_a_fault_of_the_request_says_nothing_of_the_arm() -> None:
     async def refuse_request(call: Call) -> Reply:
         raise PilotageError("invalid_request")
 
-    route = Route(refuse_request, ManualClock())
+    route = Route(refuse_request, ManualClock(), never_cold)
     alias = make_alias(make_arm("dep_a", HALF), make_arm("dep_b", HALF), routing=FAST)
     with pytest.raises(PilotageError):
         await route(make_call(alias))

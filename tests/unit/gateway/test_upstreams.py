@@ -7,10 +7,12 @@ import pytest
 
 from made_calls import make_arm, make_call, make_view
 from pilotage.core.errors import PilotageError
-from pilotage.core.snapshot import UpstreamEntry
+from pilotage.core.snapshot import ArmEntry, UpstreamEntry
 from pilotage.gateway.providers.credentials import RECENT_S, REREAD_S
 from pilotage.gateway.providers.table import TargetTable
+from pilotage.gateway.providers.target import Target
 from pilotage.gateway.providers.upstreams import Upstream, Upstreams, find_proxy, parse_base_url
+from pilotage.gateway.routing.breakers import Breakers
 from pilotage.gateway.targets import ReplicaTarget, Targets
 from pilotage.gateway.transport.upstream import Limits
 from pilotage.kit.clock import ManualClock
@@ -323,20 +325,26 @@ async def test_an_error_reply_is_judged_at_the_time_of_now(case: Case) -> None:
 # The table of all.
 
 
+def pick(table: TargetTable, arm: ArmEntry) -> Target:
+    target = table.pick(arm, make_call())
+    assert target is not None
+    return target
+
+
 async def test_an_arm_is_answered_by_its_upstream_or_by_a_replica() -> None:
     clock = ManualClock()
-    table = TargetTable(Limits(), egress=EgressPolicy("", clock), clock=clock)
+    table = TargetTable(Limits(), Breakers(clock), egress=EgressPolicy("", clock), clock=clock)
     with pytest.raises(PilotageError) as caught:
-        table.pick(make_arm())
+        table.pick(make_arm(), make_call())
     assert caught.value.code == "no_replica"
     replica = ReplicaTarget(id="r", deployment_id="dep_a", host="127.0.0.1", port=1, key="k")
     table.apply(Targets(replicas=[replica]))
     table.sync(make_view(upstreams=[make_entry(secret="")]))
-    head = await table.pick(make_arm()).make_head(CHAT, make_call())
+    head = await pick(table, make_arm()).make_head(CHAT, make_call())
     assert b"host: 127.0.0.1:1\r\n" in head
-    head = await table.pick(make_arm(upstream_id="ups_1")).make_head(CHAT, make_call())
+    head = await pick(table, make_arm(upstream_id="ups_1")).make_head(CHAT, make_call())
     assert b"host: api.openai.com\r\n" in head
     table.close()
     for arm in (make_arm(), make_arm(upstream_id="ups_1")):
         with pytest.raises(PilotageError):
-            table.pick(arm)
+            pick(table, arm)

@@ -352,7 +352,8 @@ def test_every_setting_is_documented() -> None:
     names = [doc.name for doc in documented]
 
     assert len(names) == len(set(names))
-    assert set(names) == set(leaves(Settings(), ""))
+    in_the_file_alone = {"engines"}
+    assert set(names) == set(leaves(Settings(), "")) - in_the_file_alone
     for doc in documented:
         assert len(doc.description) > 10, doc.name
         assert doc.variable == ENV_PREFIX + doc.name.replace(".", "_").upper()

@@ -105,6 +105,22 @@ async def test_a_worker_works_again_after_a_night_of_failures(
     assert len(caplog.records) == 1
 
 
+async def test_a_worker_ends_though_a_step_makes_another_error_of_its_end() -> None:
+    is_under_way = asyncio.Event()
+
+    async def step() -> bool:
+        try:
+            is_under_way.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("closed while it was being cancelled") from None
+        return False
+
+    async with asyncio.timeout(PATIENCE_S), Background() as background:
+        background.start(make_worker(step, Wakeup()).run(), "tester")
+        await is_under_way.wait()
+
+
 async def test_a_bell_rung_twice_is_answered_once() -> None:
     bell = Wakeup()
     bell.ring()

@@ -12,6 +12,7 @@ from pilotage.core.ids import make_id, uuid_bytes
 from pilotage.core.snapshot import (
     FULL_WEIGHT,
     MAY_NAME_USERS,
+    SNAPSHOT_VERSION,
     LimitEntry,
     RouteRule,
     Routing,
@@ -21,7 +22,7 @@ from pilotage.core.snapshot import (
     encode_directory,
 )
 from pilotage.core.usage import Rates
-from pilotage.endpoints.types import Deployment, Endpoint, Provider, Upstream
+from pilotage.endpoints.types import Deployment, Endpoint, Provider, Scaling, Upstream
 from pilotage.identity.types import ApiKey, DataClass, Tenant
 from pilotage.publisher.rules import (
     MERGE_AT,
@@ -30,6 +31,7 @@ from pilotage.publisher.rules import (
     Compiled,
     Truth,
     compile_directory,
+    find_oldest_reader,
     is_merge_due,
     list_revoked,
     make_records,
@@ -370,6 +372,38 @@ def test_a_tenant_is_published_with_its_settings() -> None:
         shows=False,
         log_share=25,
     )
+
+
+def test_a_rollout_s_step_is_the_salt_of_its_coin_and_needs_a_gateway_that_knows_it() -> None:
+    plain = compile_directory(TRUTH).directory
+    assert {alias.salt for alias in plain.aliases} <= {f"salt_{n}" for n in range(5)}
+    assert (find_oldest_reader(plain), SNAPSHOT_VERSION) == (3, 4)
+    moving = replace(ENDPOINTS[1], rollout="rol_1/2", unit="session")
+    endpoints = [moving if item.id == moving.id else item for item in ENDPOINTS]
+    directory = compile_directory(replace(TRUTH, endpoints=endpoints)).directory
+    (alias,) = (item for item in directory.aliases if item.rollout)
+    assert (alias.name, alias.rollout, alias.unit) == ("chat-1", "rol_1/2", "session")
+    assert alias.salt == "rol_1/2"
+    assert find_oldest_reader(directory) == SNAPSHOT_VERSION
+
+
+def test_an_arm_says_whether_it_can_wake_and_which_adapter_its_calls_get() -> None:
+    sleeper = replace(DEPLOYMENTS[1], scaling=Scaling(min_replicas=0), adapter_sha256="sha_a")
+    deployments = [sleeper if item.id == sleeper.id else item for item in DEPLOYMENTS]
+    directory = compile_directory(replace(TRUTH, deployments=deployments)).directory
+    arms = {arm.id: (arm.can_wake, arm.adapter) for one in directory.aliases for arm in one.arms}
+    assert arms.pop("dep_1") == (True, "sha_a")
+    assert set(arms.values()) == {(False, "")}
+    assert find_oldest_reader(directory) == SNAPSHOT_VERSION
+
+
+def test_a_command_is_asked_by_the_name_that_it_serves_a_model_by() -> None:
+    ours = replace(DEPLOYMENTS[1], engine="big")
+    deployments = [ours if item.id == ours.id else item for item in DEPLOYMENTS]
+    directory = compile_directory(replace(TRUTH, deployments=deployments)).directory
+    for alias in directory.aliases:
+        for arm in alias.arms:
+            assert arm.upstream_model == (alias.name if arm.id == ours.id else "")
 
 
 def test_limits_are_published_in_order() -> None:

@@ -228,6 +228,40 @@ def test_old_numbers_of_the_baseline_count() -> None:
     assert evaluate(check, facts(old, baseline=[measured("0.9")])).state is NOT_EVALUATED
 
 
+REPLAYED = Check(name="replay")
+BOUNDED = Check(name="replay", min=Decimal("-0.03"), min_n=100)
+
+
+def replayed(subject: str = "usable", *, low: str = "-0.02", **more: Any) -> Evidence:  # noqa: ANN401
+    return known("replay", subject, "0.0", **{"low": low, "high": "0.02", "unit": "ratio"} | more)
+
+
+@pytest.mark.parametrize(
+    ("check", "evidence", "state"),
+    [
+        (REPLAYED, [], NOT_EVALUATED),
+        (REPLAYED, [replayed(passed=True)], PASSED),
+        (REPLAYED, [replayed(passed=False)], FAILED),
+        (REPLAYED, [replayed(passed=None)], NOT_EVALUATED),
+        (REPLAYED, [replayed("exact", passed=True)], NOT_EVALUATED),
+        (REPLAYED, [replayed(passed=True), replayed("exact", passed=False)], PASSED),
+        (Check(name="replay", subject="exact"), [replayed("exact", passed=True)], PASSED),
+        (BOUNDED, [replayed(passed=True, n=100)], PASSED),
+        (BOUNDED, [replayed(passed=True, n=99)], NOT_EVALUATED),
+        (BOUNDED, [replayed(passed=True, n=100, low="-0.5")], FAILED),
+        (BOUNDED, [replayed(passed=None, n=100)], NOT_EVALUATED),
+    ],
+)
+def test_a_replay_passes_by_its_own_margin_and_by_the_bounds_of_the_policy(
+    check: Check, evidence: list[Evidence], state: GateState
+) -> None:
+    found = evaluate(check, facts(*evidence))
+    assert found.state is state
+    measure = check.subject or "usable"
+    wanted = f"pilotage replay start ENDPOINT tiny@1.0.0 --measure {measure}"
+    assert found.command == ("" if state is PASSED else wanted)
+
+
 def test_what_others_host_has_no_file_to_look_at_unless_somebody_did() -> None:
     hosted = replace(VERSION, artifact_sha256=None)
     scan, size = Check(name="scan_format"), Check(name="artifact_size")

@@ -28,6 +28,7 @@ from gguf_bytes import (
     text,
 )
 from pilotage.registry.gguf import MAX_METADATA_BYTES, GgufInfo, read_gguf
+from pilotage.registry.matrices import Matrices
 
 MEMORY_LIMIT_BYTES = 4 << 20
 
@@ -52,6 +53,7 @@ def test_what_a_file_says_of_itself_is_read(tmp_path: Path, version: int) -> Non
         has_chat_template=True,
         tensor_count=2,
         metadata_count=len(BASIC_KEYS),
+        matrices=Matrices({"token_embd.weight": ["64x4"]}, 0),
     )
 
 

@@ -1,31 +1,41 @@
-"""Models, their versions, what endpoints do and what they cost."""
+"""Models, their versions, endpoints: what answers, how they do and what they cost."""
 
 from pilotage import (
     AlertRule,
     AlertSeverity,
+    AutoScalingConfig,
     CostMetrics,
     CostTracker,
     DeploymentStage,
+    EndpointConfig,
     MetricType,
+    ModelEndpoints,
     ModelMetadata,
     ModelMetrics,
     ModelRegistry,
     ModelSource,
     QualityMetrics,
+    TrafficSplit,
+    TrafficSplitStrategy,
     VertexAIMonitoring,
 )
 
 __all__ = [
     "AlertRule",
     "AlertSeverity",
+    "AutoScalingConfig",
     "CostMetrics",
     "CostTracker",
     "DeploymentStage",
+    "EndpointConfig",
     "MetricType",
+    "ModelEndpoints",
     "ModelMetadata",
     "ModelMetrics",
     "ModelRegistry",
     "ModelSource",
     "QualityMetrics",
+    "TrafficSplit",
+    "TrafficSplitStrategy",
     "VertexAIMonitoring",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pilotage.cli.objects.documents import Document
 from pilotage.cli.objects.kinds import EndpointObject, Share
+from pilotage.cli.objects.kinds.base import list_given
 from pilotage.cli.objects.step import CHANGED, CREATED, UNCHANGED, Difference, Step, There, compare
 from pilotage.cli.session import OperationBar, at, at_endpoint
 from pilotage.core.errors import PilotageError
@@ -34,12 +35,18 @@ async def plan_endpoint(there: There, document: Document, endpoint: EndpointObje
         path=at_endpoint(endpoint.name),
         project=document.project,
         endpoint=endpoint,
+        is_rolled_out=found is not None and there.will_make("Rollout", document, endpoint.name),
     )
     if found is None:
         return Step(document=document, result=CREATED, act=work.act)
+    _check_place(document, endpoint, found)
     differences = (
         *compare(found, _describe(endpoint, found)),
-        *_compare_split(endpoint, deployed),
+        *(
+            _list_missing(endpoint, deployed)
+            if work.is_rolled_out
+            else _compare_split(endpoint, deployed)
+        ),
         *compare(_routing_of(found), endpoint.route),
     )
     return Step(
@@ -86,10 +93,14 @@ class _Work:
     path: str
     project: str
     endpoint: EndpointObject
+    is_rolled_out: bool = False
 
     async def act(self) -> None:
         """Do all of it; the traffic moves when everything is deployed."""
         await self._deploy_missing(await self._write_texts())
+        if self.is_rolled_out:
+            await self._route()
+            return
         try:
             await self._split()
         except PilotageError as refused:
@@ -104,6 +115,7 @@ class _Work:
         now = await control.find(self.path, project=self.project)
         if now is None:
             body: dict[str, Any] = {"name": endpoint.name} | _describe(endpoint, {})
+            body |= {name: value for name, value in _place_of(endpoint).items() if value}
             return await control.post("/endpoints", body, project=self.project)
         body = _describe(endpoint, now)
         if not compare(now, body):
@@ -141,12 +153,34 @@ def _describe(endpoint: EndpointObject, now: dict[str, Any]) -> dict[str, Any]:
     described = {
         "description": endpoint.description,
         "max_output_tokens": endpoint.max_output_tokens,
+        "display_name": endpoint.display_name,
+        "labels": endpoint.labels,
     }
-    defaults: dict[str, Any] = {"description": "", "max_output_tokens": 0}
-    return {
+    defaults: dict[str, Any] = {
+        "description": "",
+        "max_output_tokens": 0,
+        "display_name": "",
+        "labels": {},
+    }
+    found = {
         name: now.get(name, defaults[name]) if value is None else value
         for name, value in described.items()
     }
+    if endpoint.scaling is not None:
+        found["scaling"] = now.get("scaling", {}) | list_given(endpoint.scaling)
+    return found
+
+
+def _place_of(endpoint: EndpointObject) -> dict[str, Any]:
+    """Return what never changes of an endpoint, where a document says it."""
+    return {"dedicated": endpoint.dedicated, "region": endpoint.region}
+
+
+def _check_place(document: Document, endpoint: EndpointObject, found: dict[str, Any]) -> None:
+    for name, value in _place_of(endpoint).items():
+        if value is not None and value != found[name]:
+            problem = f"{name}: it is there already, with {found[name]!r}"
+            raise document.refuse(problem, "Make another endpoint and move its traffic there.")
 
 
 def _read_shares(now: dict[str, Any] | None) -> dict[str, Decimal]:
@@ -166,6 +200,12 @@ def _compare_split(
         difference._replace(field=f"share of {difference.field}")
         for difference in compare(deployed, wanted)
     )
+
+
+def _list_missing(endpoint: EndpointObject, deployed: dict[str, Decimal]) -> tuple[Difference, ...]:
+    """Return what is not deployed yet; shares are the rollout's."""
+    missing = [ref for ref in endpoint.shares if ref not in deployed]
+    return tuple(Difference(f"deployment {ref}", None, "deployed") for ref in missing)
 
 
 def _routing_of(now: dict[str, Any]) -> dict[str, Any]:

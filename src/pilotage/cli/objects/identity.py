@@ -33,6 +33,7 @@ TENANT_FIELDS = (
     "shows",
     "log_percent",
     "measure_percent",
+    "sample_percent",
     "keeps_comments",
 )
 

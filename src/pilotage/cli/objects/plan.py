@@ -34,6 +34,7 @@ from pilotage.cli.objects.kinds import (
     ReleasePolicyObject,
     ResourcePriceObject,
     RoleBindingObject,
+    RolloutObject,
     SloObject,
     TenantObject,
     UpstreamObject,
@@ -43,6 +44,7 @@ from pilotage.cli.objects.limit import plan_limit
 from pilotage.cli.objects.notices import plan_channel, plan_inhibition, plan_notice_route
 from pilotage.cli.objects.registry import check_labels, plan_model, plan_prompt, plan_version
 from pilotage.cli.objects.release import plan_freeze, plan_gate_policy, plan_release_policy
+from pilotage.cli.objects.rollout import plan_rollout
 from pilotage.cli.objects.serving import plan_price, plan_upstream
 from pilotage.cli.objects.step import CREATED, UNCHANGED, Step, There
 from pilotage.cli.session import collect
@@ -96,6 +98,7 @@ _PLANS: dict[type, Callable[[There, Document, Any], Awaitable[Step]]] = {
     UpstreamObject: plan_upstream,
     PriceObject: plan_price,
     EndpointObject: plan_endpoint,
+    RolloutObject: plan_rollout,
     KeyObject: plan_key,
     LimitObject: plan_limit,
     BudgetObject: plan_budget,

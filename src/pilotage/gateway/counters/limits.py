@@ -103,6 +103,11 @@ class Limits:
             self._bundles[kind] = bundle
         return bundle if bundle.slices else None
 
+    def find_counter(self, limit: LimitEntry) -> Slice:
+        """Return the counter of a limit that is in no Snapshot; of whoever calls, all together."""
+        subject = Subject(limit.project_id, "", "", limit.alias, "")
+        return self._find_slice(limit, subject, "UTC", self._clock.now_us())
+
     async def reserve(self, slices: Sequence[Slice], amounts: Sequence[int]) -> Denial | None:
         """Take from all slices, waiting for the store if need be; return why that cannot be."""
         for one in slices:
@@ -279,7 +284,7 @@ def _show_use(one: Slice, *, is_current: bool) -> LimitUse:
         remaining = min(max(one.avail + one.left_elsewhere, 0), amount) if told else amount
         used, reserved = amount - remaining, 0
     else:
-        used = one.used + (told.used - one.told_used if told else 0)
+        used = one.used_by_all
         reserved = one.reserved + max(one.held_elsewhere - one.spare_elsewhere, 0)
         remaining = max(amount - used - reserved, 0)
     return LimitUse(

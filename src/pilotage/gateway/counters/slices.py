@@ -83,6 +83,11 @@ class Slice:
         return not self.is_bucket and self.measure != CONCURRENCY
 
     @property
+    def used_by_all(self) -> int:
+        """What all owners used of it for good, as far as this one knows: it is not less."""
+        return self.used + (self.told.used - self.told_used if self.told else 0)
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether there is nothing to say of it, to hand back, or to wait for."""
         if self.calls or self.reserved or self.avail:

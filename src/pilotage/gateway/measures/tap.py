@@ -14,18 +14,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pilotage.core.data_classes import get_rule
+from pilotage.core.dealing import draw_point
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Measured, Outcome, encode_frame
 from pilotage.core.snapshot import FULL_WEIGHT
-from pilotage.gateway.call import Call, Reply, Step, Stream
+from pilotage.gateway.call import Call, Reply, Step
+from pilotage.gateway.measures.hearing import MAX_TEXT_BYTES, Hearing
 from pilotage.gateway.measures.language import find_language
 from pilotage.gateway.measures.refusal import is_refusal
 from pilotage.gateway.measures.texts import read_answer, read_prompt
-from pilotage.gateway.routing.choice import draw_point, is_drawn
+from pilotage.gateway.routing.choice import is_drawn
 from pilotage.kit.clock import Clock
 from pilotage.kit.spool import SpoolWriter
 
-MAX_TEXT_BYTES = 256 << 10  # of a prompt or an answer; what is longer is not measured
 MAX_WAITING = 20  # measured at once in some 10 ms; with their texts 10 MiB at most
 _SALT = "measures of "  # so that this share is no part of another
 _LOG = logging.getLogger("pilotage.gateway")
@@ -65,13 +66,10 @@ class MeasureTap:
             return reply
         if not is_drawn(_SALT, call.id, tenant.measure_share, FULL_WEIGHT):
             return reply
-        if reply.stream is None:
-            answer = reply.body if len(reply.body) <= MAX_TEXT_BYTES else b""
-            call.at_end(lambda: self._keep(call, answer, is_stream=False))
-            return reply
-        heard = _Heard(reply.stream)
-        call.at_end(lambda: self._keep(call, heard.collect(), is_stream=True))
-        return Reply(stream=heard, terminator=reply.terminator)
+        hearing = Hearing()
+        reply = hearing.listen(reply)
+        call.at_end(lambda: self._keep(call, hearing.collect(), is_stream=hearing.is_stream))
+        return reply
 
     async def measure(self) -> None:
         """Measure the calls that wait, and record what was found."""
@@ -104,29 +102,6 @@ class MeasureTap:
                     self._spool.append(encode_frame(measured))
             except PilotageError:  # a full disk: what calls cost goes first
                 self.dropped += 1
-
-
-class _Heard:
-    """A stream that is passed on as it comes, and remembered up to a length."""
-
-    __slots__ = ("_parts", "_size", "_stream")
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    async def read(self) -> bytes:
-        """Return the next bytes."""
-        part = await self._stream.read()
-        self._size += len(part)
-        if self._size <= MAX_TEXT_BYTES:
-            self._parts.append(part)
-        return part
-
-    def collect(self) -> bytes:
-        """Return what was heard, nothing if it was too much."""
-        return b"".join(self._parts) if self._size <= MAX_TEXT_BYTES else b""
 
 
 def _measure_all(calls: Sequence[Answered], now_us: int) -> list[Measured | None]:

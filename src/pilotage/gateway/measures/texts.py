@@ -13,7 +13,12 @@ from pilotage.gateway.wire.sse import EventSplitter
 
 _SAYING = ("choices", "message", "output", "content", "text", "refusal", "input", "prompt")
 _BEFORE = ("system", "instructions")  # what comes before the turns
+_JSON_FORMS = ("json_object", "json_schema")
 _DELTAS = ("response.output_text.delta", "response.refusal.delta")
+
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError)
+"""What may go wrong with texts that somebody else has written."""
 
 
 class Prompt(NamedTuple):
@@ -37,6 +42,16 @@ def read_prompt(body: bytes) -> Prompt:
         if texts and not (isinstance(turn, dict) and turn.get("role", "user") != "user"):
             last = texts[-1]
     return Prompt(whole, last)
+
+
+def wants_json(body: bytes) -> bool:
+    """Say whether a request asks for an answer in JSON."""
+    said = _decode(body)
+    if not isinstance(said, dict):
+        return False
+    text = said.get("text")  # of the responses wire
+    form = said.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
+    return isinstance(form, dict) and form.get("type") in _JSON_FORMS
 
 
 def read_answer(body: bytes, *, is_stream: bool) -> str:

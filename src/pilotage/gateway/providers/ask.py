@@ -1,13 +1,17 @@
-"""The innermost step: ask the arm's target, and read its answer to a proper end.
+"""The innermost step: ask the call's target, and read its answer to a proper end.
 
 What is said and understood depends on two wires, the client's and the target's; a
 :class:`~pilotage.gateway.providers.bridge.Bridge` stands between each pair of them.
 """
 
+import asyncio
+
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.call import Call, Reply
+from pilotage.gateway.providers.adapters import add_adapter
+from pilotage.gateway.providers.answer import AnswerStream
 from pilotage.gateway.providers.bridge import find_bridge
-from pilotage.gateway.providers.target import Target, Targets
+from pilotage.gateway.providers.target import Target
 from pilotage.gateway.transport.upstream import Exchange, UpstreamFailure
 from pilotage.kit.clock import Clock
 
@@ -15,27 +19,30 @@ from pilotage.kit.clock import Clock
 class Ask:
     """Success is a whole reply, or a stream that finished and said so."""
 
-    def __init__(self, targets: Targets, clock: Clock) -> None:
-        self._targets = targets
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     async def __call__(self, call: Call) -> Reply:
-        """Ask a target of the call's arm and return its reply as the client's wire has it."""
-        arm = call.arm
-        if arm is None:
+        """Ask the call's target and return its reply as the client's wire has it."""
+        arm, target = call.arm, call.target
+        if arm is None or target is None:
             raise PilotageError("no_replica")
-        target = self._targets.pick(arm)
         bridge = find_bridge(call.wire.name, target.wire)
         body = bridge.encode(call)
+        if target.adapters or arm.adapter:
+            body = add_adapter(body, target.adapters, arm)
         call.asked_s = self._clock.monotonic_s()
         try:
-            exchange = await self._post(call, target, bridge.path, body)
+            exchange = await _ask(call, target, bridge.path, body)
             if exchange.status != 200:
                 wrong = await exchange.read_all()
                 raise target.translate_error(exchange.status, exchange.headers, wrong)
             if call.request.stream:
                 stream = bridge.open(call, exchange, self._clock)
-                await stream.open()  # nothing is promised to the client before there is content
+                if call.alias and call.alias.entry.routing.first_byte_timeout_ms:
+                    await self._open_in_time(call, stream)
+                else:
+                    await stream.open()  # nothing is promised to the client before there is content
                 return Reply(stream=stream, terminator=stream.terminator)
             payload = await exchange.read_all()
         finally:
@@ -43,15 +50,28 @@ class Ask:
         call.answer_bytes = len(payload)
         return Reply(body=bridge.decode(call, payload))
 
-    async def _post(self, call: Call, target: Target, path: bytes, body: bytes) -> Exchange:
-        target.enter()
-        call.at_end(target.leave)
-        head = await target.make_head(path, call)
-        exchange = await _post(call, target, head, body)
-        if exchange.status == 401 and (renewed := await target.renew_head(path, call)):
-            exchange.close()
-            exchange = await _post(call, target, renewed, body)
-        return exchange
+    async def _open_in_time(self, call: Call, stream: AnswerStream) -> None:
+        """Wait for content, within the attempt's limit: some targets send the head at once."""
+        limit_s = call.first_byte_timeout_s
+        left_s = call.asked_s + limit_s - self._clock.monotonic_s()
+        try:
+            async with asyncio.timeout(left_s) as limit:
+                await stream.open()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise PilotageError(
+                "upstream_stall", f"The model said nothing for {limit_s:g} s."
+            ) from None
+
+
+async def _ask(call: Call, target: Target, path: bytes, body: bytes) -> Exchange:
+    head = await target.make_head(path, call)
+    exchange = await _post(call, target, head, body)
+    if exchange.status == 401 and (renewed := await target.renew_head(path, call)):
+        exchange.close()
+        exchange = await _post(call, target, renewed, body)
+    return exchange
 
 
 async def _post(call: Call, target: Target, head: bytes, body: bytes) -> Exchange:

@@ -9,10 +9,17 @@ from pilotage.gateway.transport.upstream import Pool
 
 
 class Target(Protocol):
-    """One address that answers calls; ``wire`` names what it speaks: openai or anthropic."""
+    """One address that answers calls; ``wire`` names what it speaks: openai or anthropic.
 
+    ``id`` is the one of an upstream or of a replica. ``adapters`` are what it can put on its model,
+    in the order of the numbers it knows them by. ``is_retired``: it takes no new calls.
+    """
+
+    id: str
     wire: str
     pool: Pool
+    adapters: tuple[str, ...]
+    is_retired: bool
 
     def enter(self) -> None:
         """Count a call in."""
@@ -44,6 +51,13 @@ class Target(Protocol):
 class Targets(Protocol):
     """Who answers for an arm."""
 
-    def pick(self, arm: ArmEntry) -> Target:
-        """Return the target that shall take the next call; raise ``no_replica``."""
+    def pick(self, arm: ArmEntry, call: Call) -> Target | None:
+        """Return the target that shall take a call, None if one has to be waited for.
+
+        Raises ``no_replica`` where none can be had.
+        """
+        ...
+
+    async def wait(self, arm: ArmEntry, call: Call) -> Target:
+        """Return the target that shall take a call as soon as there is one."""
         ...

@@ -45,8 +45,8 @@ class Upstream:
     """One provider's API as the chain uses it."""
 
     __slots__ = (
-        "_clock", "_credential", "_fixed", "_heads", "_key", "_key_line", "_start", "busy",
-        "entry", "is_retired", "pool", "wire",
+        "_clock", "_credential", "_fixed", "_heads", "_key", "_key_line", "_start", "adapters",
+        "busy", "entry", "id", "is_retired", "pool", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -58,8 +58,10 @@ class Upstream:
         clock: Clock,
     ) -> None:
         self.entry = entry
-        self.wire = "anthropic" if entry.provider == "anthropic" else "openai"
+        self.id = entry.id
+        self.wire = name_wire(entry.provider)
         self.pool = pool
+        self.adapters: tuple[str, ...] = ()
         self.busy = 0
         self.is_retired = False
         self._clock = clock
@@ -212,6 +214,11 @@ class Upstreams:
         from pilotage.gateway.providers.vertex import open_tokens
 
         return open_tokens(entry, lambda: find_proxy(entry.proxy), self._clock)
+
+
+def name_wire(provider: str) -> str:
+    """Return the wire that a provider's upstreams speak."""
+    return "anthropic" if provider == "anthropic" else "openai"
 
 
 def parse_base_url(text: str) -> Address:

@@ -81,6 +81,13 @@ class Breakers:
         health.is_probing = True
         return True
 
+    def is_resting(self, target: str) -> bool:
+        """Say whether a call to a target would be refused now."""
+        health = self.troubled.get(target)
+        return health is not None and (
+            health.is_probing or health.until_s > self._clock.monotonic_s()
+        )
+
     def succeed(self, target: str, *, is_probe: bool = False) -> None:
         """Take in that a target answered as it should."""
         health = self.troubled.get(target)
@@ -126,6 +133,10 @@ class Breakers:
         health = self.troubled.get(target)
         if health is not None:
             health.is_probing = False
+
+    def forget(self, target: str) -> None:
+        """Take in that a target is gone; what comes by its name is another."""
+        self.troubled.pop(target, None)
 
     def list_states(self) -> list[TargetState]:
         """Return every target that is in trouble, by name; for metrics."""

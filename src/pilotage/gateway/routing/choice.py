@@ -4,9 +4,9 @@ An alias's routing is compiled once for each set of regions and class of data (:
 that a call costs one look-up where nothing is to be decided.
 """
 
-import hashlib
 from collections.abc import Sequence
 
+from pilotage.core.dealing import draw_point
 from pilotage.core.snapshot import AliasEntry, ArmEntry, RouteRule, TenantEntry
 from pilotage.core.usage import Usage, cost_nano
 from pilotage.gateway.routing.residency import NOBODY, Allowed, allow_arms, allow_copies
@@ -19,10 +19,14 @@ class Choice:
     """The arms between which one kind of call is decided; ``plans`` holds one plan for each.
 
     A plan begins with the arm it is for; the fallbacks follow. ``shadow`` holds the arm that copies
-    go to, if it is allowed. ``only_plan`` is set where there is nothing to decide.
+    go to, if it is allowed. ``only_plan`` is set where there is nothing to decide. ``is_dealt``
+    says that the weights alone decide, as they are in the Snapshot: no rule, region or class of
+    data has taken an arm away.
     """
 
-    __slots__ = ("_total", "allowed", "candidates", "only_plan", "plans", "policy", "shadow")
+    __slots__ = (
+        "_total", "allowed", "candidates", "is_dealt", "only_plan", "plans", "policy", "shadow",
+    )  # fmt: skip
 
     def __init__(
         self, entry: AliasEntry, allowed: Allowed, tenant: TenantEntry, *, is_ruled: bool
@@ -44,6 +48,8 @@ class Choice:
             self.plans[self.candidates[0].id] if len(self.candidates) == 1 else None
         )
         self._total = sum(arm.weight for arm in self.candidates)
+        every = [arm.id for arm in entry.arms if arm.weight > 0]
+        self.is_dealt = routing.policy == WEIGHTED and bool(every) and weighted == every
 
     def pick_weighted(self, salt: str, unit: str) -> ArmEntry:
         """Assign a unit by weight: the same unit gets the same arm while salt and weights stand.
@@ -98,11 +104,6 @@ def is_match(rule: RouteRule, tenant: TenantEntry, purpose: str, input_bound: in
         and rule.min_input <= input_bound
         and (not rule.max_input or input_bound <= rule.max_input)
     )
-
-
-def draw_point(salt: str, unit: str) -> int:
-    """Return the place of a unit between 0 and 2^64, the same whenever it is asked for."""
-    return int.from_bytes(hashlib.sha256(f"{salt}|{unit}".encode()).digest()[:8], "big")
 
 
 def is_drawn(salt: str, unit: str, share: int, whole: int) -> bool:

@@ -1,5 +1,6 @@
 """Record: one Begun before anything is asked of a model, one Ended whatever happens after."""
 
+from pilotage.core.dealing import SESSION, name_unit
 from pilotage.core.errors import PilotageError
 from pilotage.core.frames import Begun, Ended, Flag, Outcome, encode_frame
 from pilotage.gateway.bill import bill_call
@@ -64,8 +65,12 @@ class Record:
                     flags=sorted(call.flags),
                     trace_id=call.trace_id,
                     shadow_of=call.shadow_of,
+                    queue_us=call.queue_us,
                     assigned=call.plan[0].id if call.plan else "",
                     prompt=call.prompt,
+                    rollout=call.rollout,
+                    unit=call.unit,
+                    is_stream=bool(call.request.stream),
                 )
             )
         )
@@ -99,6 +104,8 @@ class Begin:
 
     async def __call__(self, call: Call) -> Reply:
         """Write Begun, and wait until it is on disk where that is asked for."""
+        if call.alias is not None and call.alias.entry.rollout:
+            take_part(call, call.alias)
         call.seq = self._spool.append(encode_frame(make_begun(call, self._clock.now_us())))
         if self._waits_for_disk:
             await self._spool.synced(call.seq)
@@ -125,7 +132,22 @@ def make_begun(call: Call, at_us: int) -> Begun:
         counters=call.counters,
         trace_id=call.trace_id,
         prompt=call.prompt,
+        rollout=call.rollout,
+        unit=call.unit,
     )
+
+
+def take_part(call: Call, alias: AliasView) -> None:
+    """Say for what the coin of a rollout's step will be tossed, if it is what decides.
+
+    A call that a rule or a region keeps from an arm takes no part: nobody deals it.
+    """
+    tenant, entry = call.tenant, alias.entry
+    choice = alias.find_routes(tenant).find_choice(tenant, call.purpose, call.input_bound)
+    if choice.is_dealt:
+        session = call.session or (call.request.session if entry.unit == SESSION else "")
+        call.unit = name_unit(entry.unit, tenant.id, session=session, user=call.user)
+        call.rollout = entry.rollout
 
 
 def bound_call(call: Call, alias: AliasView) -> None:

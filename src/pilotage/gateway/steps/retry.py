@@ -63,13 +63,17 @@ class Retry:
                 raise failure
             give_up(call, mark)
             await self._pause(wait_s)
-            began_s = self._clock.monotonic_s()
-            if began_s < call.deadline_s:  # else nobody is asked any more
-                call.flags.add(Flag.RETRIED)
+            began_s, asked = self._clock.monotonic_s(), call.attempts
             try:
                 return await self._follow(call)
             except FAILURES as failed:
+                if as_error(failed).code == "breaker_open":  # nobody was asked: what failed stands
+                    note_try(call, failed, began_s, self._clock.monotonic_s())
+                    raise failure from failed
                 failure = failed
+            finally:
+                if call.attempts > asked:
+                    call.flags.add(Flag.RETRIED)
         note_try(call, failure, began_s, self._clock.monotonic_s())
         raise failure
 

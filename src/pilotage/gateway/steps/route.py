@@ -4,7 +4,11 @@ Rules restrict the arms, the alias's policy chooses among them. Fails closed: wh
 rule leaves no arm, nobody is asked.
 """
 
+from collections.abc import Callable
+
 from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Flag
+from pilotage.core.snapshot import ArmEntry
 from pilotage.gateway.call import Call, Reply, Step
 from pilotage.gateway.routing.choice import CHEAPEST, FASTEST, Choice, is_drawn
 from pilotage.gateway.routing.failures import FAILURES, as_error, is_targets_fault
@@ -19,11 +23,15 @@ FAILED_TOOK_S = 10.0  # what an arm that failed counts as having taken
 
 
 class Route:
-    """By weight, the unit is the user where the key may name users, else the call itself."""
+    """By weight, the unit is the user where the key may name users, else the call itself.
 
-    def __init__(self, follow: Step, clock: Clock) -> None:
+    A rollout says its own. ``is_cold`` says whether a call may meet a cold replica at an arm.
+    """
+
+    def __init__(self, follow: Step, clock: Clock, is_cold: Callable[[ArmEntry], bool]) -> None:
         self._follow = follow
         self._clock = clock
+        self._is_cold = is_cold
         self._speeds = Speeds()
 
     async def __call__(self, call: Call) -> Reply:
@@ -38,6 +46,8 @@ class Route:
             _check(call, choice)
             if choice.policy == FASTEST:
                 return await self._ask_fastest(call, alias, choice)
+            if call.rollout and any(map(self._is_cold, choice.candidates)):
+                call.flags.add(Flag.WARMING)
             plan = _decide(call, alias, choice)
         call.plan = plan
         call.arm = plan[0]
@@ -73,7 +83,8 @@ def _decide(call: Call, alias: AliasView, choice: Choice) -> Allowed:
         outputs = call.output_limit * call.request.choices
         arm = choice.pick_cheapest(call.input_bound, outputs)
     else:
-        arm = choice.pick_weighted(alias.entry.salt, call.user or call.id)
+        unit = call.unit if call.rollout else call.user
+        arm = choice.pick_weighted(alias.entry.salt, unit or call.id)
     return choice.plans[arm.id]
 
 

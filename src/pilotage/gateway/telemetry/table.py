@@ -117,6 +117,18 @@ TABLE = (
         ("state",),
     ),
     Metric("pilotage_shadow_copies_total", "counter", "Shadow copies by fate.", ("fate",)),
+    Metric(
+        "pilotage_samples_total",
+        "counter",
+        "Calls that were drawn to be kept for replays, by fate.",
+        ("fate",),
+    ),
+    Metric(
+        "pilotage_shadow_comparisons_total",
+        "counter",
+        "Shadow copies that ended, by what became of comparing their answers.",
+        ("fate",),
+    ),
     Metric("pilotage_counter_store_away", "gauge", "1 if limits cannot be shared now."),
     Metric(
         "pilotage_counter_store_open", "gauge", "1 if the store grants: it knows every process."

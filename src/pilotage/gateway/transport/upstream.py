@@ -28,7 +28,7 @@ class Pool:
     ``open`` counts permits in use (connections idle, leased or being opened) and never exceeds
     ``max_connections``; ``idle`` counts those ready for reuse; ``opened_total`` only grows.
     ``shunned_until_s`` (the loop's time) is how long others of its kind are the better choice,
-    because no connection could be made.
+    because no connection could be made, or one broke before its answer was whole.
     """
 
     __slots__ = (
@@ -100,6 +100,7 @@ class Pool:
                 if await conn.wait_for_head(deadline):
                     return Exchange(conn, attempts, self._release)
                 if not conn.is_stale():  # a fresh one never is
+                    self._note_loss(conn)
                     raise conn.make_failure(attempts)
                 attempts = 2
                 conn.abort()
@@ -158,7 +159,7 @@ class Pool:
             async with asyncio.timeout(self.limits.connect_timeout_s):
                 conn = await self._dial(self._make_connection)
         except (TimeoutError, OSError, UnicodeError) as failed:
-            self.shunned_until_s = self._loop.time() + SHUN_S
+            self._shun()
             raise _no_connection(failed, sent=sent, attempts=attempts) from failed
         if self._closed:
             conn.abort()
@@ -176,7 +177,16 @@ class Pool:
         if conn.is_reusable():
             self._pass_on(conn)
         else:
+            self._note_loss(conn)
             self._give_up(conn)
+
+    def _note_loss(self, conn: Connection) -> None:
+        """Shun the place for a while if it was its end that broke a connection."""
+        if conn.failure in ("reset_before_headers", "cut"):
+            self._shun()
+
+    def _shun(self) -> None:
+        self.shunned_until_s = self._loop.time() + SHUN_S
 
     def _give_up(self, conn: Connection | None) -> None:
         """Abort what was leased, if anything, and free its permit."""

@@ -70,6 +70,11 @@ class MessagesRequest(msgspec.Struct):
         return (self.metadata and self.metadata.user_id) or ""
 
     @property
+    def session(self) -> str:
+        """None: the wire's metadata names users only."""
+        return ""
+
+    @property
     def names_prompt(self) -> bool:
         """Whether a prompt's messages come first."""
         return is_said(self.prompt)

@@ -52,6 +52,11 @@ class CompletionsRequest(msgspec.Struct):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
+    def session(self) -> str:
+        """None: the wire has no metadata."""
+        return ""
+
+    @property
     def names_prompt(self) -> bool:
         """No: the wire has no messages."""
         return False

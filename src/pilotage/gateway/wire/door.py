@@ -16,6 +16,13 @@ _UNKNOWN = ("Object contains unknown field `", "Invalid value '", "Expected `nul
 _Read = TypeVar("_Read")
 
 
+class _Metadata(msgspec.Struct):
+    session_id: str = ""
+
+
+_METADATA = msgspec.json.Decoder(_Metadata)
+
+
 class WireRequest(Protocol):
     """What the gateway reads of a request, whatever wire it came by."""
 
@@ -30,6 +37,11 @@ class WireRequest(Protocol):
     @property
     def user(self) -> str:
         """On whose behalf the client says it calls, "" if it does not say."""
+        ...
+
+    @property
+    def session(self) -> str:
+        """Which conversation the client says the request belongs to, "" if it does not say."""
         ...
 
     @property
@@ -95,6 +107,14 @@ def read_exactly(decoder: "msgspec.json.Decoder[_Read]", body: bytes, target: st
 def is_said(member: msgspec.Raw) -> bool:
     """Whether a member of an object is there and not null."""
     return bool(member) and member != _NULL
+
+
+def read_session(metadata: msgspec.Raw) -> str:
+    """Return ``session_id`` of a request's ``metadata``, "" if it has no text there."""
+    try:
+        return _METADATA.decode(metadata).session_id if metadata else ""
+    except BROKEN_JSON:
+        return ""
 
 
 def pick(member: msgspec.Raw) -> msgspec.Raw | None:

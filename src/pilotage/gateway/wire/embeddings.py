@@ -27,6 +27,11 @@ class EmbeddingsRequest(msgspec.Struct):
         return 1
 
     @property
+    def session(self) -> str:
+        """None: the wire has no metadata."""
+        return ""
+
+    @property
     def names_prompt(self) -> bool:
         """No: the wire has no messages."""
         return False

@@ -11,7 +11,14 @@ import msgspec
 from pilotage.core.errors import PilotageError
 from pilotage.core.usage import Usage
 from pilotage.gateway.wire.bounds import bound_chat
-from pilotage.gateway.wire.door import ABSENT, BROKEN_JSON, Wire, is_said, read_request
+from pilotage.gateway.wire.door import (
+    ABSENT,
+    BROKEN_JSON,
+    Wire,
+    is_said,
+    read_request,
+    read_session,
+)
 from pilotage.gateway.wire.prompts import expand_chat
 
 DONE = b"data: [DONE]\n\n"
@@ -46,11 +53,17 @@ class ChatRequest(msgspec.Struct):
     service_tier: str | None = None
     web_search_options: msgspec.Raw = ABSENT
     prompt: msgspec.Raw = ABSENT
+    metadata: msgspec.Raw = ABSENT
 
     @property
     def choices(self) -> int:
         """How many answers are asked for."""
         return max(self.n or 1, self.n_cmpl or 1)
+
+    @property
+    def session(self) -> str:
+        """The ``session_id`` of its metadata."""
+        return read_session(self.metadata)
 
     @property
     def names_prompt(self) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from pilotage.core.errors import PilotageError
 from pilotage.gateway.wire.bounds import bound_chat
-from pilotage.gateway.wire.door import ABSENT, Wire, is_said, read_request
+from pilotage.gateway.wire.door import ABSENT, Wire, is_said, read_request, read_session
 from pilotage.gateway.wire.openai import Positive, encode_error, refuse_other_prices
 from pilotage.gateway.wire.prompts import expand_responses
 from pilotage.gateway.wire.sse import write_event
@@ -26,11 +26,17 @@ class ResponsesRequest(msgspec.Struct):
     user: str = ""
     service_tier: str | None = None
     prompt: msgspec.Raw = ABSENT
+    metadata: msgspec.Raw = ABSENT
 
     @property
     def choices(self) -> int:
         """One: the wire has no more."""
         return 1
+
+    @property
+    def session(self) -> str:
+        """The ``session_id`` of its metadata."""
+        return read_session(self.metadata)
 
     @property
     def names_prompt(self) -> bool:

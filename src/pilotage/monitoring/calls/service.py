@@ -18,7 +18,7 @@ from pilotage.monitoring.calls.columns import CallRow, make_row
 from pilotage.monitoring.calls.parquet import SUFFIX, DamagedFiles, SegmentWriter
 from pilotage.monitoring.calls.rules import DAY_US
 from pilotage.monitoring.calls.types import Segment
-from pilotage.monitoring.rollups.worker import CallBatch
+from pilotage.monitoring.rollups.service import CallBatch
 
 GRACE_US = 900_000_000  # a file nobody lists is kept so long: a query may have it open
 SWEEP_EVERY_S = 600.0

@@ -9,7 +9,7 @@ from pilotage.kit.worker import Wakeup, Worker
 from pilotage.monitoring.drift.rules import add_up
 from pilotage.monitoring.drift.service import DriftService
 from pilotage.monitoring.drift.types import AnswerKey, Cells, Measure
-from pilotage.monitoring.rollups.worker import CallBatch
+from pilotage.monitoring.rollups.service import CallBatch
 
 LOOK_EVERY_S = 60.0
 _LOG = logging.getLogger("pilotage.monitoring")

@@ -9,7 +9,7 @@ from pilotage.monitoring.calls.service import IsHeld
 from pilotage.monitoring.quality.rules import make_opinions
 from pilotage.monitoring.quality.service import QualityService
 from pilotage.monitoring.quality.types import Opinion
-from pilotage.monitoring.rollups.worker import CallBatch
+from pilotage.monitoring.rollups.service import CallBatch
 
 DROP_EVERY_S = 3_600.0
 

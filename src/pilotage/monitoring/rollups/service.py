@@ -1,10 +1,12 @@
 """The verbs of rollups. Never commits: whoever opened the transaction does."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from pilotage.core.errors import PilotageError
+from pilotage.core.frames import Begun, Compared, Ended, Feedback, Measured
 from pilotage.kit.db import Tx
 from pilotage.kit.spool_consumer import SpoolBatch
 from pilotage.monitoring.rollups import store
@@ -38,6 +40,36 @@ MOST_READ = 100_000  # cells that one ask may be made of: some seconds of work
 MOST_SHOWN = 20_000  # points of series
 _NOTHING = Counts()
 _AS_USUAL = Keep()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallBatch:
+    """The calls that ended in a batch of a spool, each with the number of its record.
+
+    ``begun`` are those that were admitted, ``measured``, ``feedback`` and ``compared`` what became
+    known of answers, to these calls or to others, and ``unreadable`` the records that are no frames
+    or have numbers that no call has.
+    """
+
+    records: SpoolBatch
+    ended: Sequence[tuple[int, Ended]]
+    begun: Sequence[Begun] = ()
+    measured: Sequence[Measured] = ()
+    feedback: Sequence[Feedback] = ()
+    compared: Sequence[Compared] = ()
+    unreadable: Mapping[int, Exception] = field(default_factory=dict)
+
+
+class CallSink(Protocol):
+    """Keeps something else of the calls, exactly as often as they are counted."""
+
+    async def prepare(self, batch: CallBatch) -> None:
+        """Do what takes long, outside the transaction; done again where that fails."""
+        ...
+
+    async def write(self, tx: Tx) -> None:
+        """Write what was prepared last, in the transaction that moves the place in the spool."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,50 +8,21 @@ no table can hold, is counted and passed over.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from pilotage.core.frames import Ended, Feedback, Measured, decode_frame
+from pilotage.core.frames import Begun, Compared, Ended, Feedback, Measured, decode_frame
 from pilotage.kit.clock import Clock
-from pilotage.kit.db import SYSTEM, Database, Tx
+from pilotage.kit.db import SYSTEM, Database
 from pilotage.kit.spool_consumer import SpoolBatch, SpoolConsumer, SpoolHealth
 from pilotage.kit.worker import Wakeup, Worker
 from pilotage.monitoring.rollups.rules import Cells, add_up, check_call, settle_time
-from pilotage.monitoring.rollups.service import RollupService
+from pilotage.monitoring.rollups.service import CallBatch, CallSink, RollupService
 
 BATCH = 20_000  # frames: a file of calls is made of each batch, and small ones cost more a call
 _TEND_EVERY_S = 30.0
 CURRENT_S = 10.0  # for so long after it found nothing more to read, a reader is up to date
 HELD_UP_S = 300.0  # a spool that is held up for longer is not waited for any more
 _LOG = logging.getLogger("pilotage.monitoring")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallBatch:
-    """The calls that ended in a batch of a spool, each with the number of its record.
-
-    ``measured`` and ``feedback`` are what became known of answers, to these calls or to others,
-    ``unreadable`` the records that are no frames or have numbers that no call has.
-    """
-
-    records: SpoolBatch
-    ended: Sequence[tuple[int, Ended]]
-    measured: Sequence[Measured] = ()
-    feedback: Sequence[Feedback] = ()
-    unreadable: Mapping[int, Exception] = field(default_factory=dict)
-
-
-class CallSink(Protocol):
-    """Keeps something else of the calls, exactly as often as they are counted."""
-
-    async def prepare(self, batch: CallBatch) -> None:
-        """Do what takes long, outside the transaction; done again where that fails."""
-        ...
-
-    async def write(self, tx: Tx) -> None:
-        """Write what was prepared last, in the transaction that moves the place in the spool."""
-        ...
 
 
 class RollupReader:
@@ -148,21 +119,33 @@ def _digest(records: SpoolBatch, now_us: int) -> tuple[CallBatch, Cells]:
 
 
 def _decode(records: SpoolBatch, now_us: int) -> CallBatch:
+    begun: list[Begun] = []
     ended: list[tuple[int, Ended]] = []
     measured: list[Measured] = []
     feedback: list[Feedback] = []
+    compared: list[Compared] = []
     unreadable: dict[int, Exception] = {}
     for seq, payload in records.records:
         try:
             frame = settle_time(decode_frame(payload), now_us)
             if isinstance(frame, Ended):
                 ended.append((seq, check_call(frame)))
+            elif isinstance(frame, Begun):
+                begun.append(frame)
             elif isinstance(frame, Measured):
                 measured.append(frame)
             elif isinstance(frame, Feedback):
                 feedback.append(frame)
+            elif isinstance(frame, Compared):
+                compared.append(frame)
         except ValueError as wrong:
             unreadable[seq] = wrong
     return CallBatch(
-        records=records, ended=ended, measured=measured, feedback=feedback, unreadable=unreadable
+        records=records,
+        begun=begun,
+        ended=ended,
+        measured=measured,
+        feedback=feedback,
+        compared=compared,
+        unreadable=unreadable,
     )

@@ -1,6 +1,6 @@
 """What artifacts are made of: paths, blobs, and what was seen when somebody looked into them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -42,10 +42,12 @@ class Inspection:
     ``format`` is that of the weights, ``parameters`` their number, ``dtypes`` the same by type.
     ``license`` is an SPDX id where the text is known, ``license_from`` what says so. ``code`` names
     the Python files in the tree: nothing here runs them. ``pickles`` were let in for
-    ``pickle_reason``.
+    ``pickle_reason``. ``kind`` is "model", or "adapter" for what is put on a model; ``matrices`` of
+    so many ``blocks`` are what a GGUF file has of them, or changes: see ``registry.matrices``.
     """
 
     format: str = Format.GGUF
+    kind: str = "model"
     architecture: str = ""
     name: str | None = None
     parameters: int = 0
@@ -62,6 +64,8 @@ class Inspection:
     dtypes: Mapping[str, int] = field(default_factory=dict)
     formats: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    matrices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    blocks: int = 0
     code: tuple[str, ...] = ()
     pickles: tuple[Pickle, ...] = ()
     pickle_reason: str = ""

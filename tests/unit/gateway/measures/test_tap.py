@@ -11,7 +11,8 @@ from pilotage.core.frames import Measured, Outcome, decode_frame
 from pilotage.core.snapshot import FULL_WEIGHT, TenantEntry
 from pilotage.gateway.call import Call, Reply
 from pilotage.gateway.measures import tap as taps
-from pilotage.gateway.measures.tap import MAX_TEXT_BYTES, MAX_WAITING, MeasureTap
+from pilotage.gateway.measures.hearing import MAX_TEXT_BYTES
+from pilotage.gateway.measures.tap import MAX_WAITING, MeasureTap
 from pilotage.gateway.steps.observe import Observe
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.spool import SpoolWriter, open_spool

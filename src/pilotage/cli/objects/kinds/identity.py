@@ -27,7 +27,7 @@ class ProjectObject(Object, frozen=True):
             raise ValueError("project: a project belongs to none")
 
 
-PERCENTAGES = ("log_percent", "measure_percent")
+PERCENTAGES = ("log_percent", "measure_percent", "sample_percent")
 
 
 class TenantObject(Object, frozen=True):
@@ -41,6 +41,7 @@ class TenantObject(Object, frozen=True):
     shows: bool | None = None
     log_percent: Decimal | None = None
     measure_percent: Decimal | None = None
+    sample_percent: Decimal | None = None
     keeps_comments: bool | None = None
 
     @property

@@ -108,6 +108,7 @@ class Share(Part, frozen=True):
     model: str
     upstream: str | None = None
     context_tokens: int | None = None
+    engine: str | None = None
     share: Decimal | None = None
 
     @property
@@ -125,6 +126,8 @@ class Share(Part, frozen=True):
         if self.upstream is not None:
             check_name(self.upstream, "deployments")
             check_model(self.model)
+            if self.engine is not None:
+                raise ValueError("deployments: engine is for versions, an upstream has its own")
         else:
             name, is_version, version = self.model.partition("@")
             if not is_version:
@@ -213,12 +216,34 @@ class RoutingPart(Part, frozen=True):
             parse_usd(str(self.shadow.daily_usd))
 
 
+class ScalingPart(Part, frozen=True):
+    """What an endpoint's deployments begin with; what is left out is as usual."""
+
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    target_in_flight: int | None = None
+    max_wait_ms: int | None = None
+    target_duty_percent: int | None = None
+    scale_down_delay_s: int | None = None
+    idle_after_s: int | None = None
+    memory_bytes: int | None = None
+    cpu_cores: int | None = None
+    threads: int | None = None
+    slots: int | None = None
+    context_tokens: int | None = None
+
+
 class EndpointObject(Object, frozen=True):
     """An endpoint; what is left out stays as it is."""
 
     name: str
     description: str | None = None
     max_output_tokens: int | None = None
+    display_name: str | None = None
+    labels: dict[str, str] | None = None
+    dedicated: bool | None = None
+    region: str | None = None
+    scaling: ScalingPart | None = None
     deployments: list[Share] | None = None
     routing: RoutingPart | None = None
     regions: list[str] | None = None

@@ -30,6 +30,7 @@ class LlamaCppEngine:
             context_tokens=spec.context_tokens,
             key=key,
             parent_pid=os.getpid(),
+            adapter_paths=tuple(adapter.path for adapter in spec.adapters),
         )
         return Launch(
             # -P: a file in the working folder must not stand in for a module

@@ -6,6 +6,9 @@ from stdin, loads the model, writes one event line to stdout and serves until it
 What llama.cpp's server does with its key (``CommonParams.api_keys``): ``/health`` and
 ``/v1/health`` answer without one, every other route it has answers 401.
 
+What it does with adapters: all are loaded with scale 0, so a call has those that it names and no
+others. ``lora_init_without_apply`` would leave them at 1, and calls that name none would have all.
+
 What it says: until the model is loaded its log goes to memory and gives the reason of a failure.
 From then on stdout and stderr are the null device. No verbosity would do: below "error" the
 server quotes malformed bodies and tool definitions in warnings, and the grammar parser prints a
@@ -20,6 +23,8 @@ import re
 import signal
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO, NoReturn, Protocol
 from urllib.parse import urlsplit
@@ -28,7 +33,7 @@ import msgspec
 
 from pilotage.endpoints.engines.llamacpp.config import ChildConfig
 from pilotage.endpoints.launch import Failed, Ready
-from pilotage.kit.process import die_with_parent, leave_no_core_file
+from pilotage.kit.lifeline import die_with_parent, leave_no_core_file
 
 _FIRST_CONTEXT_TOKENS = 4096
 _NICENESS = 19
@@ -54,7 +59,6 @@ def main() -> NoReturn:
     # parent kills the engine when the last call has ended.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_NICENESS)  # the gateway's short turns go first
     with os.fdopen(os.dup(1), "wb") as events:
         log = _capture_output()
         try:
@@ -63,6 +67,7 @@ def main() -> NoReturn:
             _send(events, Failed(reason=_explain(failed, log)))
             sys.exit(1)
         _silence_output(log)
+        _give_way()
         _send(events, ready)
     _serve_for_ever(server)
 
@@ -73,7 +78,7 @@ def _load(config: ChildConfig) -> tuple[_Server, Ready]:
     The training context is known only once a model is loaded, and memory for a context is taken
     at once: so a large one is asked for in a second start, when it is known to make sense.
     """
-    engine = importlib.import_module("xllamacpp")  # here, in the nice process, and nowhere else
+    engine = importlib.import_module("xllamacpp")  # here, in the child process, and nowhere else
     tokens = min(config.context_tokens, _FIRST_CONTEXT_TOKENS)
     server = engine.Server(_make_parameters(engine, config, tokens))
     trained_tokens, ready = _inspect(server, config)
@@ -107,6 +112,8 @@ def _make_parameters(engine: ModuleType, config: ChildConfig, context_tokens: in
     parameters.ui = False
     parameters.sse_ping_interval = -1  # a comment line would hide a stalled model from the gateway
     parameters.verbosity = _LOG_ERRORS
+    adapters = [engine.CommonAdapterLoraInfo(path, 0.0) for path in config.adapter_paths]
+    parameters.lora_adapters = adapters
     return parameters
 
 
@@ -142,6 +149,16 @@ def _silence_output(log: int) -> None:
     os.dup2(null, 2)
     os.close(null)
     os.close(log)
+
+
+def _give_way() -> None:
+    """Let the gateway's short turns go before those of any thread, but not before a load.
+
+    A call may wait for a model that wakes up, while others keep all cores busy.
+    """
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # it was of the load
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICENESS)
 
 
 def _explain(failed: Exception, log: int) -> str:

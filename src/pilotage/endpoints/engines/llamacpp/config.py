@@ -19,6 +19,7 @@ class ChildConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # without a key llama.cpp would answer anybody on the machine
     key: Annotated[str, msgspec.Meta(min_length=16)]
     parent_pid: int
+    adapter_paths: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return one line of JSON."""

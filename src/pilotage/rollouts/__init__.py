@@ -1,0 +1,1 @@
+"""Rollouts: a change of what serves, step by step, decided by evidence."""

@@ -1,0 +1,1 @@
+"""Calls that tenants let be kept, sealed, to be asked of another model again."""

@@ -6,6 +6,7 @@ JOBS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python tools/uv_pip.py
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
+ALONE := $(BIN)/pytest -n 0
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test test-all test-nightly coverage bench bench-peers worlds lint format types docs deploy-files failures constraints clean
@@ -26,10 +27,12 @@ test: .venv/.dev  ## the quick tests
 	$(PYTEST) -m "not slow and not nightly"
 
 test-all: .venv/.dev  ## the quick and the slow tests: real model, Debian programs
-	$(PYTEST) -m "not nightly"
+	$(ALONE) -m "alone and not nightly"
+	$(PYTEST) -m "not alone and not nightly"
 
 test-nightly: .venv/.dev  ## soaks and proofs with 10^6 operations, 10^7 calls: one to two hours, on a quiet machine
-	$(PYTEST) -m nightly
+	$(ALONE) -m "nightly and alone"
+	$(PYTEST) -m "nightly and not alone"
 
 coverage: .venv/.dev  ## the quick tests with branch coverage: 90 % of all, 100 % of core and rules
 	$(PYTEST) -m "not slow and not nightly" --cov --cov-report=

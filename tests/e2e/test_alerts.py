@@ -21,7 +21,7 @@ from pilotage.sdk.control import ControlClient
 from stub_upstream import free_port, wait_port
 from system import System, add_model, ask, running, serve
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(180)]
 
 ENGINE = "llamacpp.child"
 SECRET = "the key of the hook"

@@ -11,7 +11,7 @@ import pytest
 BENCH = Path(__file__).parents[1] / "bench" / "bench.py"
 MISSING = [tool for tool in ("wrk", "nginx", "cc", "taskset") if shutil.which(tool) is None]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)}")

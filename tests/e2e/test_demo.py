@@ -13,7 +13,7 @@ from gateway_harness import until
 from stub_upstream import free_port
 from typed_pages import Terminal, check, is_shown, read_steps
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo" / "demo.py"

@@ -13,6 +13,7 @@ SURELY = 0.95  # with 90 %, for so many pairs
 
 
 @pytest.mark.nightly
+@pytest.mark.alone
 @pytest.mark.timeout(3600)
 def test_an_endpoint_leaves_its_engine_97_percent(tmp_path: Path) -> None:
     output = tmp_path / "throughput.json"

@@ -23,7 +23,7 @@ from live_rollouts import (
 )
 from system import poll
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 AFTER_CALLS = 100  # made after a rollback, to see who answers them
 

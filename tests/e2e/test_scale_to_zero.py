@@ -17,7 +17,7 @@ from gateway_harness import until
 from pilotage.gateway.targets import TargetsFile
 from system import System, ask
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 ROUNDS = 6
 BURST = 12

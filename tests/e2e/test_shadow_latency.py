@@ -33,6 +33,7 @@ def test_the_bench_copies_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.alone
 @pytest.mark.timeout(1200)
 def test_the_p99_of_calls_changes_by_less_than_1_percent(tmp_path: Path) -> None:
     found = measure(tmp_path, "--pairs", "20")

@@ -78,14 +78,13 @@ class Call:
     answers for it. ``widen`` reserves so many more nano-USD and tokens from its limits, for an
     attempt that may be billed besides; it returns False where they cannot pay. ``head_lines`` are
     header lines for the client, each ended by CRLF. ``asked_s`` is when a target was asked last,
-    ``blamed`` are the targets that failed it,
-    ``waited_s`` how long targets were waited for in all before there was an answer to pass on,
-    ``overhead_us`` what the gateway took besides, ``queue_us`` how long a replica was waited for,
-    -1 if none was.
-    ``prompt`` is the ``NAME@VERSION`` that the request named, if any; ``body`` has its messages
-    then, and ``sent`` is what the client wrote. ``scope`` is what its key is for. ``rollout`` is
-    the step whose coin deals the call an arm, "" where none does; ``unit`` is what it is tossed
-    for, "" for the call itself.
+    ``blamed`` are the targets that failed it, ``waited_s`` how long targets were waited for in all
+    before there was an answer to pass on, ``overhead_us`` what the gateway took besides,
+    ``queue_us`` how long a replica was waited for, -1 if none was. ``prompt`` is the
+    ``NAME@VERSION`` that the request named, if any; ``body`` has its messages then, and ``sent`` is
+    what the client wrote. ``scope`` is what its key is for. ``rollout`` is the step whose coin
+    deals the call an arm, "" where none does; ``unit`` is what it is tossed for, "" for the call
+    itself.
     """
 
     __slots__ = (

@@ -10,7 +10,7 @@ import pytest
 import valkey_server
 from pilotage.kit.clock import ManualClock
 from pilotage.kit.db import Database, open_postgres, open_sqlite
-from postgres_server import CannotStartError, PostgresServer, open_postgres_server
+from postgres_server import MissingServerError, PostgresServer, open_postgres_server
 from valkey_server import ValkeyServer, open_valkey_server
 
 # How long an example takes says more of the machine than of the product: benches measure.
@@ -39,7 +39,7 @@ def postgres() -> Iterator[PostgresServer]:
     with ExitStack() as stack:
         try:
             server = stack.enter_context(open_postgres_server())
-        except CannotStartError as reason:
+        except MissingServerError as reason:
             pytest.skip(str(reason))
         yield server
 
@@ -50,7 +50,7 @@ def valkey() -> Iterator[ValkeyServer]:
     with ExitStack() as stack:
         try:
             server = stack.enter_context(open_valkey_server())
-        except valkey_server.CannotStartError as reason:
+        except valkey_server.MissingServerError as reason:
             pytest.skip(str(reason))
         yield server
 

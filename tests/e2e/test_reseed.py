@@ -36,7 +36,7 @@ def own_valkey() -> Iterator[ValkeyServer]:
     with ExitStack() as stack:
         try:
             yield stack.enter_context(open_valkey_server())
-        except valkey_server.CannotStartError as reason:
+        except valkey_server.MissingServerError as reason:
             pytest.skip(str(reason))
 
 

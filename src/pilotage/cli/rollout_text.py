@@ -7,6 +7,7 @@ from typing import Any
 from pilotage.cli.session import show_time
 
 ENDED = frozenset({"promoted", "rolled_back", "failed"})
+TOSSED = frozenset({"canary", "ab_test"})  # the strategies that deal calls by a coin
 GATE_COLUMNS = (
     "gate", "#candidate", "#bad", "#baseline", "#bad", "#ratio", "#worse: E of", "#fine: E of",
     "#needed", "#eta", "says",
@@ -39,16 +40,20 @@ def list_gates(look: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
 
 
 def describe_plan(plan: Mapping[str, Any]) -> dict[str, object]:
-    """Return a plan as fields for people."""
-    return {
+    """Return a plan as fields for people; what its strategy does not know is left out."""
+    gates = "; ".join(f"{name} {_join(gate)}" for name, gate in plan["gates"].items())
+    moves = plan["strategy"] != "shadow"
+    known = {
         "strategy": plan["strategy"],
         "steps": ", ".join(map(_describe_step, plan["steps"])) or "all at once",
-        "gates": "; ".join(f"{name} {_join(gate)}" for name, gate in plan["gates"].items())
-        or "none",
-        "unit": plan["unit"],
+        "gates": gates or "none",
+        "unit": plan["unit"] if plan["strategy"] in TOSSED else "",
         "ready within": plan["ready_within"],
-        "keep warm": plan["keep_warm"] or "no",
-    } | ({"goal": plan["goal"]} if plan["goal"] else {})
+        "keep warm": (plan["keep_warm"] or "no") if moves else "",
+        "goal": plan["goal"],
+        "daily": f"{plan['daily']} USD for copies" if plan["daily"] else "",
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def write_evidence(worse: float, bound: float) -> str:

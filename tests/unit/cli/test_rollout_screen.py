@@ -35,6 +35,7 @@ PLAN: dict[str, Any] = {
     "ready_within": "10m",
     "keep_warm": "1h",
     "goal": "",
+    "daily": "",
 }
 
 
@@ -161,15 +162,24 @@ def test_a_plan_reads_as_it_was_written() -> None:
     fields = describe_plan(PLAN)
     assert fields["steps"] == "5% for 10m to 2h, 50% for 1m, then a person"
     assert fields["gates"] == "error margin 100% limit 1%; slow margin 50% over 2s"
-    assert describe_plan(PLAN | {"steps": [], "gates": {}, "keep_warm": ""}) | {} == {
-        "strategy": "canary",
+    assert describe_plan(PLAN | {"goal": "cost"})["goal"] == "cost"
+
+
+def test_a_plan_is_not_said_to_have_what_its_strategy_does_not_know() -> None:
+    switch = PLAN | {"strategy": "blue_green", "steps": [], "gates": {}, "keep_warm": ""}
+    assert describe_plan(switch) == {
+        "strategy": "blue_green",
         "steps": "all at once",
         "gates": "none",
-        "unit": "session",
         "ready within": "10m",
         "keep warm": "no",
     }
-    assert describe_plan(PLAN | {"goal": "cost"})["goal"] == "cost"
+    shadow = describe_plan(PLAN | {"strategy": "shadow", "keep_warm": "", "daily": "5"})
+    assert shadow["daily"] == "5 USD for copies"
+    assert not {"unit", "keep warm"} & set(shadow)
+
+
+def test_weights_are_drawn_to_the_percent() -> None:
     assert draw_weights(100.0).plain.endswith("100 % candidate, 0 % baseline")
 
 

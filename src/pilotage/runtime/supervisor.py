@@ -71,6 +71,7 @@ class Supervisor:
             self.control_url = make_url(control_door)
             lock.write(self._info())
             public_key = open_signer(self._folder.keys / "snapshot.key").public.hex()
+            stack.callback(self._hang_up)
             background = await stack.enter_async_context(Background())
             background.start(DiskWatch(self._folder.path).run(), "disk")
             remove_configs(self._folder.run)
@@ -141,6 +142,11 @@ class Supervisor:
             _LOG.warning("the control process broke off: %s", cut)
         finally:
             writer.close()
+
+    def _hang_up(self) -> None:
+        """Close the channel even if it was opened too late for anybody to listen to it."""
+        if self._channel is not None:
+            self._channel.close()
 
     def _report(self) -> None:
         fleet, channel = self._fleet, self._channel

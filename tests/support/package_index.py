@@ -23,10 +23,11 @@ class PackageIndex:
         self.requests: list[str] = []
         self.url = ""
         self.stalls_in_wheel = False
+        self.cuts_wheel = False
         self._closing = threading.Event()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Send the page or the wheel, or half of the wheel and then nothing."""
+        """Send the page or the wheel, or half of the wheel and then nothing or the end."""
         self.requests.append(request.path)
         if self.failures:
             self.failures -= 1
@@ -43,6 +44,8 @@ class PackageIndex:
             request.wfile.write(body[: len(body) // 2])
             self._closing.wait()
             return
+        if is_wheel and self.cuts_wheel:
+            body = body[: len(body) // 2]
         request.wfile.write(body)
 
     def close(self) -> None:

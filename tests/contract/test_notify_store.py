@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 import stores
 from notice_world import World, open_world
@@ -186,8 +185,9 @@ async def test_on_a_full_disk_an_alert_and_its_notice_are_both_there_or_neither(
     await world.make_route()
     large = replace(make_alert(project_id=world.mine.project_id or ""), summary="x" * 100_000)
     await limit_pages(world.db, 1)
-    with pytest.raises(sa.exc.OperationalError, match="database or disk is full"):
+    with pytest.raises(PilotageError, match="disk of the database is full") as refused:
         await world.take(large)
+    assert refused.value.code == "unavailable"
     await world.tell()
     assert await world.list_notices() == []
 
@@ -195,7 +195,7 @@ async def test_on_a_full_disk_an_alert_and_its_notice_are_both_there_or_neither(
     await world.take(large)
     await limit_pages(world.db, 1)
     await world.tell()
-    assert "database or disk is full" in caplog.text
+    assert "disk of the database is full" in caplog.text
     assert await world.deliver() == 0
     await limit_pages(world.db, 2**30)
     await world.tell()

@@ -7,6 +7,7 @@ with BEGIN IMMEDIATE, so that it never fails half-way for a lock.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ METADATA = sa.MetaData(
 Row = sa.RowMapping
 _DATA_EXCEPTION = "22"  # the class of Postgres' states for values that do not fit
 _LOST_RACES = {"40001", "40P01"}  # Postgres: serialization failure, deadlock
+_DISK_FULL = "53100"  # Postgres
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,10 @@ class Database:
 
     @asynccontextmanager
     async def write(self, actor: Actor) -> AsyncIterator[Tx]:
-        """Open a transaction that commits at the end of the block and rolls back on an error."""
+        """Open a transaction that commits at the end of the block and rolls back on an error.
+
+        Raises ``conflict`` if somebody else was first, ``unavailable`` if the disk is full.
+        """
         waiting = self._one_writer if self.dialect == "sqlite" else nullcontext()
         try:
             async with waiting, self._writer.begin() as conn:
@@ -185,14 +190,11 @@ class Database:
                 if tx.written:
                     for check in self.before_commit:
                         check(actor)
-        except sa.exc.DBAPIError as raced:
-            if not _is_race(raced):
+        except sa.exc.DBAPIError as failed:
+            refused = _explain(failed)
+            if refused is None:
                 raise
-            raise PilotageError(
-                "conflict",
-                "The object was changed or created by somebody else meanwhile.",
-                hint="Try again.",
-            ) from raced
+            raise refused from failed
         if tx.written:
             for listener in self.on_commit:
                 listener(max(tx.written))
@@ -244,6 +246,24 @@ def refuses_values(error: BaseException | None) -> bool:
     state = getattr(error.orig, "sqlstate", None) or ""
     is_unfit = state.startswith(_DATA_EXCEPTION) or isinstance(error.orig.__cause__, ValueError)
     return is_unfit or isinstance(error, sa.exc.DataError)
+
+
+def _explain(error: sa.exc.DBAPIError) -> PilotageError | None:
+    """Return what an error of the database means for whoever writes, None if it is a fault."""
+    if _is_race(error):
+        return PilotageError(
+            "conflict",
+            "The object was changed or created by somebody else meanwhile.",
+            hint="Try again.",
+        )
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_FULL or getattr(error.orig, "sqlstate", None) == _DISK_FULL:
+        return PilotageError(
+            "unavailable",
+            "The disk of the database is full.",
+            hint="Make room there, then try again. Which one it is: pilotage doctor",
+        )
+    return None
 
 
 def _is_race(error: sa.exc.DBAPIError) -> bool:

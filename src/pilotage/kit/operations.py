@@ -229,7 +229,7 @@ class Operations:
             await self._save(ended)
         except asyncio.CancelledError:  # the owner closes while the end is written: write it still
             await self._save(ended)
-        except (sa.exc.SQLAlchemyError, OSError):  # the next start marks it failed
+        except (sa.exc.SQLAlchemyError, PilotageError, OSError):  # the next start marks it failed
             _LOG.exception("the end of operation %s could not be recorded", started.id)
         finally:
             del self._live[started.id]

@@ -1,5 +1,6 @@
 """Fixtures that more than one kind of test shares."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,10 @@ from valkey_server import ValkeyServer, open_valkey_server
 # How long an example takes says more of the machine than of the product: benches measure.
 hypothesis.settings.register_profile("pilotage", deadline=None)
 hypothesis.settings.load_profile("pilotage")
+
+# In the background of a shell Ctrl-C is ignored, and so it would be by every command under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -154,8 +154,10 @@ async def time_start(data_path: Path) -> float:
         except (httpx.HTTPError, AssertionError):
             return False
 
-    async with httpx.AsyncClient(trust_env=False) as client:
-        await poll(answers, bool, 60)
-    took_s = time.monotonic() - began
-    assert await system.stop() == 0
+    try:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await poll(answers, bool, 60)
+        took_s = time.monotonic() - began
+    finally:
+        assert await system.stop() == 0
     return took_s

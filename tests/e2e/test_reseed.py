@@ -15,6 +15,7 @@ import valkey_server
 from faulty_upstream import FaultyUpstream
 from gateway_harness import CLOCK, chat_body, until
 from pilotage.core.frames import Begun, Ended, decode_frame
+from pilotage.gateway.counters.valkey import PREFIX
 from pilotage.kit.spool_reader import read_records
 from remote_gateway import is_alive
 from system import System, poll, running
@@ -169,7 +170,7 @@ async def test_what_a_lost_spool_held_stays_charged_until_its_owner_is_known_as_
 
         own_valkey.kill()
         own_valkey.start()
-        charged += await wait_both_serve(system)
+        charged += await wait_both_serve(system, own_valkey)
         charged += await call_both(system, spools)
         assert await wait_agreed(system) == charged
 
@@ -204,8 +205,11 @@ async def call_both(system: System, spools: list[Path]) -> int:
     return calls * COST_NANO
 
 
-async def wait_both_serve(system: System) -> int:
-    """Call until many in a row are served: both processes know the store again. Return the cost."""
+async def wait_both_serve(system: System, valkey: ValkeyServer) -> int:
+    """Call until the store is filled again and many in a row are served; return what that cost.
+
+    Before, a process may serve from what it had leased, and notice the loss when that is used up.
+    """
     served = in_a_row = 0
     end_s = CLOCK.monotonic_s() + 20
     async with system.http() as http:
@@ -213,8 +217,14 @@ async def wait_both_serve(system: System) -> int:
             assert CLOCK.monotonic_s() < end_s, "the store stays closed"
             is_served = (await call(http)).is_success
             served += is_served
-            in_a_row = in_a_row + 1 if is_served else 0
+            in_a_row = in_a_row + 1 if is_served and is_filled(valkey) else 0
     return served * COST_NANO
+
+
+def is_filled(valkey: ValkeyServer) -> bool:
+    """Say whether both processes have told the store what they know."""
+    are_registered = valkey.run("SCARD", f"{PREFIX}registered") == ":2\r\n"
+    return are_registered and valkey.run("HGET", f"{PREFIX}state", "open") == "$1\r\n1\r\n"
 
 
 async def hang_and_kill(system: System, spools: list[Path]) -> None:
